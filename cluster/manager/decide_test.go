@@ -1,0 +1,171 @@
+package manager
+
+import (
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const sec = time.Second
+
+// world is a pool of three well hosts, a holding the lease with version 7 and serving.
+func world(change ...func(*Inputs)) Inputs {
+	in := Inputs{
+		Master: true,
+		Lease:  Lease{Known: true, Held: true, Owner: 1, Generation: 4, Version: 7, SeenFor: time.Minute},
+		Storage: map[int]Storage{
+			1: {Status: Live, Witnesses: 2, Generation: 4, Renewing: true, DeadIn: 9 * sec},
+			2: {Status: Live, Witnesses: 2, Generation: 1, Renewing: true},
+			3: {Status: Live, Witnesses: 2, Generation: 1, Renewing: true},
+		},
+		TermAge: time.Minute,
+		Policy:  DefaultPolicy("dev"),
+	}
+	for i, name := range []string{"a", "b", "c"} {
+		in.Hosts = append(in.Hosts, Host{Name: name, HostID: i + 1, Priority: 5, Reachable: true, Answered: true,
+			Role: Role{State: RoleNone}, RoleFor: time.Minute, KeeperOK: true, MasterValid: true, Fenceable: true})
+	}
+	in.Hosts[0].Role = Role{State: RoleServing, Epoch: 7}
+	for _, fn := range change {
+		fn(&in)
+	}
+	return in
+}
+
+func free0(in *Inputs) { in.Lease.Held = false; in.Hosts[0].Role = Role{State: RoleNone} }
+
+func lost(d time.Duration) func(*Inputs) {
+	return func(in *Inputs) { in.Hosts[0].Reachable, in.Hosts[0].LostFor = false, d }
+}
+
+func status(l Liveness, renewing bool) func(*Inputs) {
+	return func(in *Inputs) {
+		s := in.Storage[1]
+		s.Status, s.Renewing = l, renewing
+		in.Storage[1] = s
+	}
+}
+
+func role(state string, epoch uint64, d time.Duration) func(*Inputs) {
+	return func(in *Inputs) { in.Hosts[0].Role, in.Hosts[0].RoleFor = Role{state, epoch}, d }
+}
+
+func TestDecide_table(t *testing.T) {
+	t.Parallel()
+	type fn = func(*Inputs)
+	tests := []struct {
+		name   string
+		in     Inputs
+		row    Row
+		action Action
+		host   string
+	}{
+		{"no master", world(func(in *Inputs) { in.Master = false }), RowNoMaster, ActWait, ""},
+		{"unreadable", world(func(in *Inputs) { in.Lease = Lease{} }), RowUnreadable, ActWait, ""},
+		{"two owners, writers stop", world(func(in *Inputs) { in.Lease.Conflict = true }), RowConflict, ActAlarm, "a"},
+		{"two owners, none writes", world(func(in *Inputs) { in.Lease.Conflict = true }, role(RoleNone, 0, sec)), RowConflict, ActAlarm, ""},
+		{"claim without lease", world(func(in *Inputs) { in.Hosts[1].Role = Role{RoleServing, 6} }), RowStaleClaim, ActStop, "b"},
+		{"claim without lease, just moved", world(func(in *Inputs) {
+			in.Hosts[1].Role = Role{RoleServing, 6}
+			in.Lease.SeenFor = time.Millisecond
+		}), RowAdopt, ActNone, "a"},
+		{"free", world(free0, func(in *Inputs) { in.Hosts[2].Priority = 9 }), RowFreeElect, ActStart, "c"},
+		{"free, a never again", world(free0, func(in *Inputs) {
+			in.Hosts[0].Priority, in.Hosts[1].MasterValid = -1, false
+		}), RowFreeElect, ActStart, "c"},
+		{"free, wanted on b", world(free0, func(in *Inputs) {
+			in.Hosts[2].Priority, in.Desired.Host = 9, "b"
+		}), RowFreeElect, ActStart, "b"},
+		{"free, wanted on b, b is lost", world(free0, func(in *Inputs) {
+			in.Hosts[2].Priority, in.Desired.Host, in.Hosts[1].Reachable = 9, "b", false
+		}), RowFreeElect, ActStart, "c"},
+		{"free, best one failed lately", world(free0, func(in *Inputs) {
+			in.Hosts[2].Priority, in.Hosts[2].Failures = 9, 1
+			in.Hosts[0].Priority = 6
+		}), RowFreeElect, ActStart, "a"},
+		{"free, stopped", world(free0, func(in *Inputs) { in.Desired.Stopped = true }), RowFreeStopped, ActNone, ""},
+		{"free, b starts", world(free0, func(in *Inputs) {
+			in.Hosts[1].Role, in.Hosts[1].RoleFor = Role{RoleStarting, 0}, sec/10
+		}), RowFreeStarting, ActWait, "b"},
+		{"free, nobody fit", world(free0, func(in *Inputs) {
+			for i := range in.Hosts {
+				in.Hosts[i].KeeperOK = false
+			}
+		}), RowFreeNobody, ActWait, ""},
+		{"free, all in back-off", world(free0, func(in *Inputs) {
+			for i := range in.Hosts {
+				in.Hosts[i].RetryIn = sec
+			}
+		}), RowFreeNobody, ActWait, ""},
+		{"free, term too young", world(free0, func(in *Inputs) {
+			in.TermAge = time.Millisecond
+			in.Hosts[1].Reachable, in.Hosts[2].Reachable = false, false
+		}), RowFreeNobody, ActWait, ""},
+		{"dead", world(lost(sec), status(Dead, false)), RowGone, ActStart, ""},
+		{"left", world(lost(sec), status(Free, false)), RowGone, ActStart, ""},
+		{"older generation", world(role(RoleNone, 0, 0), func(in *Inputs) { in.Lease.Generation = 3 }), RowGone, ActStart, ""},
+		{"others not up to date", world(status(Free, false)), RowAdopt, ActNone, "a"},
+		{"foreign owner", world(func(in *Inputs) {
+			in.Lease.Owner, in.Storage[9] = 9, Storage{Status: Live, Witnesses: 2, Generation: 4}
+			in.Hosts[0].Role.State = RoleNone
+		}), RowLostDead, ActWait, ""},
+		{"proof", world(lost(sec), status(Live, false), func(in *Inputs) { in.Hosts[0].ProofGen = 4 }), RowProof, ActFree, "a"},
+		{"proof of another generation", world(lost(sec/2), status(Live, false), func(in *Inputs) { in.Hosts[0].ProofGen = 3 }), RowGrace, ActWait, ""},
+		{"adopt", world(), RowAdopt, ActNone, "a"},
+		{"adopt, lease not judged yet", world(status(Unknown, false)), RowAdopt, ActNone, "a"},
+		{"settle", world(func(in *Inputs) { in.Desired.Host = "a" }), RowAdopt, ActSettle, "a"},
+		{"unwanted", world(func(in *Inputs) { in.Desired.Stopped = true }), RowUnwanted, ActStop, "a"},
+		{"move", world(func(in *Inputs) { in.Desired.Host = "b" }), RowMove, ActStop, "a"},
+		{"move to a host that cannot", world(func(in *Inputs) {
+			in.Desired.Host, in.Hosts[1].MasterValid = "b", false
+		}), RowAdopt, ActNone, "a"},
+		{"move to a stranger", world(func(in *Inputs) { in.Desired.Host = "zz" }), RowAdopt, ActNone, "a"},
+		{"hand over", world(func(in *Inputs) { in.Hosts[0].MasterValid = false }), RowHandOver, ActStop, "a"},
+		{"starting", world(role(RoleStarting, 0, sec/10)), RowChanging, ActWait, ""},
+		{"stopping", world(role(RoleStopping, 7, sec/10)), RowChanging, ActWait, ""},
+		{"stuck in starting", world(role(RoleStarting, 0, time.Hour)), RowStaleOwner, ActStop, "a"},
+		{"stale owner, first look", world(role(RoleNone, 0, time.Millisecond)), RowStaleOwner, ActWait, ""},
+		{"stale owner", world(role(RoleNone, 0, time.Minute)), RowStaleOwner, ActStop, "a"},
+		{"failing", world(status(Fail, false)), RowFailing, ActWait, ""},
+		{"unknown", world(status(Unknown, false), role(RoleNone, 0, time.Minute)), RowUnknown, ActWait, ""},
+		{"grace", world(lost(sec/10), status(Live, false)), RowGrace, ActWait, ""},
+		{"storage silent, not long enough", world(lost(2*sec), status(Live, false)), RowGrace, ActWait, ""},
+		{"storage silent", world(lost(4*sec), status(Live, false)), RowFence, ActFence, "a"},
+		{"failing and silent", world(lost(4*sec), status(Fail, false)), RowFence, ActFence, "a"},
+		{"power is off", world(lost(sec/10), status(Live, true), func(in *Inputs) { in.Hosts[0].Power = PowerOff }), RowFence, ActFence, "a"},
+		{"alive on storage", world(lost(2 * sec)), RowLostAlive, ActWait, ""},
+		{"alive on storage, too long", world(lost(time.Hour)), RowFence, ActFence, "a"},
+		{"alive on storage, never fenced", world(lost(time.Hour), func(in *Inputs) { in.Policy.FenceLiveAfter = 0 }), RowLostAlive, ActWait, ""},
+		{"no agent", world(lost(time.Hour), func(in *Inputs) { in.Hosts[0].Fenceable = false }), RowLostDead, ActWait, ""},
+		{"fenced a moment ago", world(lost(time.Hour), func(in *Inputs) { in.Hosts[0].FenceIn = sec }), RowGrace, ActWait, ""},
+		{"most lost", world(lost(time.Hour), status(Live, false), func(in *Inputs) { in.Hosts[1].Reachable = false }), RowHold, ActWait, ""},
+	}
+	seen := map[Row]bool{}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			d := Decide(tc.in)
+			if d.Row != tc.row || d.Action != tc.action || (tc.host != "" && d.Host != tc.host) {
+				t.Fatalf("got %s / %s / %q (%s), want %s / %s / %q", d.Row, d.Action, d.Host, d.Reason, tc.row, tc.action, tc.host)
+			}
+			if d.Reason == "" || (d.Action == ActWait && d.Awaits == "") {
+				t.Fatalf("a decision without an explanation: %+v", d)
+			}
+			if v := violation(tc.in, d); v != "" {
+				t.Fatalf("%s: %+v", v, d)
+			}
+		})
+		seen[tc.row] = true
+	}
+	for _, r := range allRows {
+		if !seen[r] {
+			t.Errorf("row %q has no test", r)
+		}
+	}
+}
+
+var allRows = []Row{RowNoMaster, RowUnreadable, RowConflict, RowStaleClaim, RowFreeStopped, RowFreeStarting, RowFreeElect,
+	RowFreeNobody, RowGone, RowProof, RowAdopt, RowUnwanted, RowMove, RowHandOver, RowChanging, RowStaleOwner, RowFailing,
+	RowUnknown, RowGrace, RowLostAlive, RowLostDead, RowFence, RowHold}

@@ -1,0 +1,156 @@
+package manager
+
+import "time"
+
+// Liveness is what the lockspace of the master says about a host id, merged over all witnesses.
+type Liveness string
+
+// Values of Liveness. The liveliest answer of any witness counts.
+const (
+	Unseen  Liveness = ""        // no witness could read the lockspace
+	Unknown Liveness = "UNKNOWN" // not watched for long enough to tell
+	Free    Liveness = "FREE"    // left the lockspace cleanly, or was freed after a proof
+	Live    Liveness = "LIVE"    // renewed lately
+	Fail    Liveness = "FAIL"    // renewals stopped; its watchdog may still have to fire
+	Dead    Liveness = "DEAD"    // cannot be running: lease life and watchdog time have both passed
+)
+
+// Power is what a host's fence agent said last; only asked while the host does not answer.
+type Power string
+
+// Values of Power.
+const (
+	PowerUnknown Power = ""
+	PowerOn      Power = "on"
+	PowerOff     Power = "off"
+)
+
+// Role is a host's own answer to "are you the SPM?".
+type Role struct {
+	State string // none, starting, serving, stopping
+	Epoch uint64
+}
+
+// Host is what the manager knows about one member at one moment.
+type Host struct {
+	Name     string
+	HostID   int
+	Priority int // higher first; -1 never
+
+	Reachable bool          // the last ping was answered in time
+	LostFor   time.Duration // since the last answer, or since the term began; 0 while reachable
+	Answered  bool          // answered at least once in this term
+
+	Maintenance bool
+	Role        Role
+	RoleFor     time.Duration // how long it has answered with this role
+	KeeperOK    bool          // its keeper runs and renews
+	MasterValid bool          // it can read the master domain
+
+	Fenceable bool          // a fence agent is configured
+	FenceIn   time.Duration // quiet time left before it may be fenced again
+	Power     Power
+	ProofGen  uint64 // generation for which a proof of death is committed; 0 none
+
+	RetryIn  time.Duration // back-off left after a failed start
+	Failures int           // failed starts in a row
+}
+
+// Storage is what the lockspace says about one host id.
+type Storage struct {
+	Status     Liveness
+	Witnesses  int
+	Generation uint64
+	Renewing   bool          // a renewal was seen after the host's last RPC answer
+	DeadIn     time.Duration // until DEAD if nothing more is heard, as far as a witness can tell
+}
+
+// Lease is the SPM lease on the master domain as the witnesses read it.
+type Lease struct {
+	Known      bool // at least one witness could read it
+	Conflict   bool // witnesses disagree about the owner of one version
+	Held       bool
+	Owner      int // host id
+	Generation uint64
+	Version    uint64
+	SeenFor    time.Duration // how long exactly this content has been seen
+}
+
+// Desired is the operator's wish.
+type Desired struct {
+	Stopped bool
+	Host    string // empty: any
+}
+
+// Inputs is everything that Decide looks at. It holds no clock: durations were taken when it was made.
+type Inputs struct {
+	Master  bool // the pool has a master domain
+	Desired Desired
+	Lease   Lease
+	Storage map[int]Storage // by host id
+	Hosts   []Host
+	TermAge time.Duration // since this leader's term began
+	Policy  Policy
+}
+
+// Policy holds the times and permissions of the manager.
+type Policy struct {
+	// Grace is how long a host may be silent before anything follows from it.
+	Grace time.Duration
+	// SilentAfter is how long a host must be silent, without a renewal on storage, before it is fenced when its
+	// power switch does not say that it is off. At least two renewal intervals (4N).
+	SilentAfter time.Duration
+	// FenceLiveAfter is how long a host that renews on storage but cannot be reached keeps the role before it is
+	// fenced. 0 never fences such a host.
+	FenceLiveAfter time.Duration
+	// FenceOthers also fences unreachable hosts that do not hold the SPM lease.
+	FenceOthers bool
+	// FenceQuiet is the least time between two fence operations on one host.
+	FenceQuiet time.Duration
+	// StartTimeout bounds how long a host may stay in role starting, StopTimeout in stopping.
+	StartTimeout, StopTimeout time.Duration
+	// ReleaseAfter is how long a contradiction between a lease and its owner's answer must last to be acted on.
+	ReleaseAfter time.Duration
+}
+
+// byID returns the host with a host id.
+func (in *Inputs) byID(id int) *Host {
+	for i := range in.Hosts {
+		if in.Hosts[i].HostID == id {
+			return &in.Hosts[i]
+		}
+	}
+	return nil
+}
+
+// byName returns the host with a name.
+func (in *Inputs) byName(name string) *Host {
+	for i := range in.Hosts {
+		if in.Hosts[i].Name == name {
+			return &in.Hosts[i]
+		}
+	}
+	return nil
+}
+
+// mostLost reports whether more than half of the hosts do not answer. Then the fault is more likely here.
+func (in *Inputs) mostLost() bool {
+	lost := 0
+	for _, h := range in.Hosts {
+		if !h.Reachable {
+			lost++
+		}
+	}
+	return 2*lost > len(in.Hosts)
+}
+
+// majorityKnown reports whether enough hosts were heard to choose among them in the right order.
+func (in *Inputs) majorityKnown() bool {
+	n := 0
+	for _, h := range in.Hosts {
+		if h.Reachable {
+			n++
+		}
+	}
+	return 2*n > len(in.Hosts) || in.TermAge >= in.Policy.Grace
+}

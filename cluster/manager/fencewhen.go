@@ -1,0 +1,51 @@
+package manager
+
+import "time"
+
+// fenceWait says whether an unreachable host may be fenced now (RowFence), or which row says why not and for how long.
+// The order matters: what keeps from fencing comes first, except a power switch that already says off.
+func fenceWait(in *Inputs, x *Host, s Storage) (row Row, left time.Duration, why string) {
+	p, lost := in.Policy, x.LostFor
+	switch {
+	case x.Fenceable && x.Power == PowerOff && x.FenceIn == 0 && !in.mostLost():
+		return RowFence, 0, x.Name + " does not answer and its power switch says off"
+	case lost < p.Grace:
+		return RowGrace, p.Grace - lost, x.Name + " does not answer"
+	case !x.Fenceable:
+		return RowLostDead, 0, x.Name + " does not answer and has no fence agent"
+	case in.mostLost():
+		return RowHold, 0, "most hosts do not answer: nobody is fenced from here"
+	case s.Renewing && (p.FenceLiveAfter == 0 || lost < p.FenceLiveAfter):
+		return RowLostAlive, max(p.FenceLiveAfter-lost, 0), x.Name + " does not answer but renews its lease on storage"
+	case !s.Renewing && lost < p.SilentAfter:
+		return RowGrace, p.SilentAfter - lost, x.Name + " does not answer; storage does not tell yet whether it lives"
+	case x.FenceIn > 0:
+		return RowGrace, x.FenceIn, x.Name + " was fenced a short time ago"
+	}
+	return RowFence, 0, x.Name + " does not answer"
+}
+
+// DecideFence names a host that does not own the lease and should be fenced, or false. Pure, like Decide. A host
+// that left the lockspace cleanly or is dead there needs no fencing: its id is free.
+func DecideFence(in Inputs) (Decision, bool) {
+	if !in.Policy.FenceOthers {
+		return Decision{}, false
+	}
+	for i := range in.Hosts {
+		h := &in.Hosts[i]
+		s := in.Storage[h.HostID]
+		owner := in.Lease.Held && in.Lease.Owner == h.HostID
+		alive := s.Status == Live || s.Status == Fail || s.Status == Unknown
+		if h.Reachable || h.Maintenance || owner || !alive || h.LostFor < in.Policy.Grace {
+			continue
+		}
+		if h.ProofGen != 0 && h.ProofGen == s.Generation {
+			return Decision{Action: ActFree, Row: RowProof, Host: h.Name, HostID: h.HostID, Generation: h.ProofGen,
+				Reason: h.Name + " is proven dead"}, true
+		}
+		if row, _, why := fenceWait(&in, h, s); row == RowFence {
+			return Decision{Action: ActFence, Row: row, Host: h.Name, HostID: h.HostID, Generation: s.Generation, Reason: why}, true
+		}
+	}
+	return Decision{}, false
+}

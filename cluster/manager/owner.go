@@ -1,0 +1,87 @@
+package manager
+
+import "fmt"
+
+// States of the role, as hosts and the mirror name them.
+const (
+	RoleNone     = "none"
+	RoleStarting = "starting"
+	RoleServing  = "serving"
+	RoleStopping = "stopping"
+)
+
+// reachable decides about an owner that answers.
+func reachable(in *Inputs, x *Host, s Storage) Decision {
+	switch {
+	case s.Status == Fail:
+		return wait(RowFailing, x.Name+" cannot renew its lease and stops by itself", "its lease to be dead", s.DeadIn)
+	case s.Status == Live || x.Role.State != RoleNone:
+		return live(in, x)
+	}
+	return wait(RowUnknown, "the state of "+x.Name+"'s lease is not known yet", "two renewals", in.Policy.SilentAfter)
+}
+
+// live decides about an owner that answers and renews.
+func live(in *Inputs, x *Host) Decision {
+	switch {
+	case x.Role.State == RoleServing && x.Role.Epoch == in.Lease.Version:
+		return serving(in, x)
+	case x.Role.State == RoleStarting && x.RoleFor < in.Policy.StartTimeout:
+		return wait(RowChanging, x.Name+" is starting the role", "the start to end", in.Policy.StartTimeout-x.RoleFor)
+	case x.Role.State == RoleStopping && x.RoleFor < in.Policy.StopTimeout:
+		return wait(RowChanging, x.Name+" is stopping the role", "the stop to end", in.Policy.StopTimeout-x.RoleFor)
+	}
+	if quiet := min(x.RoleFor, in.Lease.SeenFor); quiet < in.Policy.ReleaseAfter {
+		return wait(RowStaleOwner, x.Name+" holds the lease and is not in the role", "a second look", in.Policy.ReleaseAfter-quiet)
+	}
+	return Decision{Action: ActStop, Row: RowStaleOwner, Host: x.Name, HostID: x.HostID,
+		Reason: fmt.Sprintf("%s holds the lease and says its role is %s: asked to release", x.Name, x.Role.State)}
+}
+
+// serving decides about an SPM that works.
+func serving(in *Inputs, x *Host) Decision {
+	stop := Decision{Action: ActStop, Host: x.Name, HostID: x.HostID, Epoch: x.Role.Epoch}
+	switch {
+	case in.Desired.Stopped:
+		stop.Row, stop.Reason = RowUnwanted, "stopped by the operator"
+		return stop
+	case !x.MasterValid:
+		stop.Row, stop.Reason = RowHandOver, x.Name+" cannot read the master domain"
+		return stop
+	case in.Desired.Host == x.Name:
+		return Decision{Action: ActSettle, Row: RowAdopt, Host: x.Name, HostID: x.HostID, Epoch: x.Role.Epoch,
+			Reason: "the role is where the operator wants it"}
+	case in.Desired.Host != "":
+		return move(in, x, stop)
+	}
+	return Decision{Action: ActNone, Row: RowAdopt, Host: x.Name, HostID: x.HostID, Epoch: x.Role.Epoch,
+		Reason: "it holds the lease and serves"}
+}
+
+// move stops x when the wanted host could take over at once; the role never leaves a working host for a broken one.
+func move(in *Inputs, x *Host, stop Decision) Decision {
+	y := in.byName(in.Desired.Host)
+	if y != nil && eligible(y) && y.RetryIn == 0 {
+		stop.Row, stop.Reason = RowMove, "the operator moves the role to "+y.Name
+		return stop
+	}
+	d := Decision{Action: ActNone, Row: RowAdopt, Host: x.Name, HostID: x.HostID, Epoch: x.Role.Epoch,
+		Reason: "it holds the lease and serves", Awaits: in.Desired.Host + " to be able to take the role"}
+	if y != nil {
+		d.In = y.RetryIn
+	}
+	return d
+}
+
+// unreachable decides about an owner that does not answer and whose lease is not dead yet.
+func unreachable(in *Inputs, x *Host, s Storage) Decision {
+	row, left, why := fenceWait(in, x, s)
+	switch {
+	case row == RowFence:
+		return Decision{Action: ActFence, Row: RowFence, Host: x.Name, HostID: x.HostID, Generation: in.Lease.Generation, Reason: why}
+	case row == RowLostDead:
+		return wait(row, why, "its lease to be dead", s.DeadIn)
+	default:
+		return wait(row, why, "the host to answer", left)
+	}
+}

@@ -1,0 +1,165 @@
+package manager
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// violation is the checker: it judges a decision without knowing how it was made. Empty means that it is safe.
+func violation(in Inputs, d Decision) string {
+	owner, s := in.byID(in.Lease.Owner), in.Storage[in.Lease.Owner]
+	h := in.byName(d.Host)
+	switch d.Action {
+	case ActStart:
+		return startViolation(in, h, owner, s, d)
+	case ActFence:
+		switch {
+		case h == nil || h.Reachable:
+			return "fences a host that answers"
+		case !h.Fenceable || h.FenceIn > 0:
+			return "fences without agent or within the quiet time"
+		case h.Power != PowerOff && h.LostFor < in.Policy.Grace:
+			return "fences within the grace time"
+		case h.Power != PowerOff && in.Storage[h.HostID].Renewing && (in.Policy.FenceLiveAfter == 0 || h.LostFor < in.Policy.FenceLiveAfter):
+			return "fences a host that is alive on storage"
+		case in.mostLost():
+			return "a minority fences"
+		}
+	case ActFree:
+		if h == nil || h.ProofGen == 0 || h.ProofGen != d.Generation {
+			return "frees a host without proof of this generation"
+		}
+	case ActStop:
+		if h == nil || !h.Reachable {
+			return "stops a host that does not answer"
+		}
+	}
+	return ""
+}
+
+// startViolation judges a start.
+func startViolation(in Inputs, h, owner *Host, s Storage, d Decision) string {
+	gone := s.Witnesses > 0 && (s.Status == Dead || s.Status == Free || (s.Generation != 0 && s.Generation != in.Lease.Generation))
+	switch {
+	case in.Lease.Conflict || !in.Lease.Known:
+		return "starts without knowing the owner"
+	case in.Desired.Stopped:
+		return "starts what the operator stopped"
+	case h == nil || !h.Reachable || h.Priority < 0 || h.Maintenance || !h.KeeperOK || !h.MasterValid || h.RetryIn > 0:
+		return "starts on a host that must not or cannot"
+	case d.Expect != in.Lease.Version:
+		return "starts without compare and set"
+	case in.Lease.Held && !gone:
+		return "starts while the owner may live"
+	case in.Lease.Held && owner != nil && owner.Reachable && owner.KeeperOK && owner.Role.State != RoleNone:
+		return "starts while the owner says it works"
+	}
+	return ""
+}
+
+// randomInputs draws from everything that can be seen, sense or not.
+func randomInputs(r *rand.Rand) Inputs {
+	in := world()
+	flip := func(n int) bool { return r.IntN(n) == 0 }
+	dur := func() time.Duration { return time.Duration(r.IntN(8000)) * time.Millisecond }
+	in.Master = !flip(20)
+	in.Lease = Lease{Known: !flip(20), Conflict: flip(20), Held: !flip(3), Owner: 1 + r.IntN(4),
+		Generation: uint64(1 + r.IntN(3)), Version: uint64(6 + r.IntN(3)), SeenFor: dur()}
+	in.Desired = Desired{Stopped: flip(6), Host: []string{"", "", "a", "b", "zz"}[r.IntN(5)]}
+	in.TermAge = dur()
+	in.Policy.FenceOthers = flip(2)
+	if flip(4) {
+		in.Policy.FenceLiveAfter = 0
+	}
+	for id := 1; id <= 4; id++ {
+		in.Storage[id] = Storage{Status: []Liveness{Unseen, Unknown, Free, Live, Live, Fail, Dead}[r.IntN(7)],
+			Witnesses: r.IntN(3), Generation: uint64(r.IntN(4)), Renewing: flip(2), DeadIn: dur()}
+	}
+	for i := range in.Hosts {
+		h := &in.Hosts[i]
+		h.Priority, h.Reachable, h.Maintenance = r.IntN(12)-1, !flip(3), flip(8)
+		h.KeeperOK, h.MasterValid, h.Fenceable = !flip(5), !flip(5), !flip(4)
+		h.Role = Role{[]string{RoleNone, RoleNone, RoleStarting, RoleServing, RoleStopping}[r.IntN(5)], uint64(6 + r.IntN(3))}
+		h.RoleFor, h.Power = dur(), []Power{PowerUnknown, PowerOn, PowerOff}[r.IntN(3)]
+		h.ProofGen = uint64(r.IntN(4))
+		if !h.Reachable {
+			h.LostFor = dur()
+		}
+		if flip(4) {
+			h.RetryIn, h.Failures = dur(), r.IntN(3)
+		}
+		if flip(6) {
+			h.FenceIn = dur()
+		}
+	}
+	return in
+}
+
+// firstViolation runs decide over n random inputs.
+func firstViolation(seed uint64, n int, decide func(Inputs) Decision) string {
+	r := rand.New(rand.NewPCG(seed, 1))
+	for range n {
+		in := randomInputs(r)
+		if v := violation(in, decide(in)); v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+func TestDecide_neverUnsafe(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(8) {
+		if v := firstViolation(seed, 20_000, Decide); v != "" {
+			t.Fatalf("seed %d: %s", seed, v)
+		}
+		fence := func(in Inputs) Decision { d, _ := DecideFence(in); return d }
+		if v := firstViolation(seed, 20_000, fence); v != "" {
+			t.Fatalf("seed %d, others: %s", seed, v)
+		}
+	}
+}
+
+// Each planted bug must be caught, or the checker is worth nothing.
+func TestDecide_plantedBugs(t *testing.T) {
+	t.Parallel()
+	bugs := map[string]func(Inputs) Decision{
+		"elects when the owner does not answer": func(in Inputs) Decision {
+			if h := in.byID(in.Lease.Owner); h != nil && !h.Reachable {
+				in.Lease.Held = false
+			}
+			return Decide(in)
+		},
+		"ignores the generation of a proof": func(in Inputs) Decision {
+			for i := range in.Hosts {
+				if in.Hosts[i].ProofGen != 0 && in.Lease.Held && in.Lease.Owner == in.Hosts[i].HostID {
+					return Decision{Action: ActFree, Host: in.Hosts[i].Name, Generation: in.Lease.Generation}
+				}
+			}
+			return Decide(in)
+		},
+		"takes FAIL for DEAD": func(in Inputs) Decision {
+			if s := in.Storage[in.Lease.Owner]; s.Status == Fail {
+				s.Status = Dead
+				c := map[int]Storage{in.Lease.Owner: s}
+				in.Storage = c
+			}
+			return Decide(in)
+		},
+		"fences at once": func(in Inputs) Decision {
+			in.Policy.Grace, in.Policy.SilentAfter = 0, 0
+			return Decide(in)
+		},
+		"starts what was stopped": func(in Inputs) Decision { in.Desired.Stopped = false; return Decide(in) },
+		"forgets compare and set": func(in Inputs) Decision { d := Decide(in); d.Expect++; return d },
+	}
+	for name, bug := range bugs {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if firstViolation(7, 50_000, bug) == "" {
+				t.Fatal("the checker did not notice")
+			}
+		})
+	}
+}
