@@ -1,0 +1,74 @@
+# Holdfast. `make help` lists the targets; `make demo` and `make test` are the two to know.
+
+GO        ?= go
+BIN       := bin/holdfast
+TOOLS     := bin/tools
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# Pure Go and without paths of the building machine, so that the same sources give the same bytes everywhere.
+BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)"
+# Packages at the same time, and the bound of one package's tests. The race detector needs cgo.
+TESTP     ?= 2
+TIMEOUT   ?= 14m
+FUZZTIME  ?= 10s
+SOURCES   := $(shell find . -name '*.go' -not -path './tools/*' -not -path './bin/*' 2>/dev/null) go.mod go.sum
+
+.DEFAULT_GOAL := build
+.PHONY: help build demo test race fuzz-short lint fmt check bench cover tidy clean judges tools
+
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: $(BIN) ## build bin/holdfast
+
+$(BIN): $(SOURCES)
+	$(BUILD) -o $@ ./cmd/holdfast
+
+demo: build ## three hosts, one LUN, a killed SPM, and the real programs as judges; under two minutes
+	@scripts/install-judges.sh demo
+	@$(BIN) demo
+
+judges: ## install lvm2, sanlock, qemu-img and friends where possible (CI=true: fail if one is missing)
+	@scripts/install-judges.sh test
+
+test: judges build ## all tests with the race detector, end-to-end tests included
+	CGO_ENABLED=1 $(GO) test -race -p $(TESTP) -timeout $(TIMEOUT) ./...
+
+race: test ## the same as test: there is no run without the race detector
+
+fuzz-short: ## every fuzz target for FUZZTIME (10s) each
+	@GO="$(GO)" scripts/fuzz-short.sh $(FUZZTIME)
+
+lint: tools ## gofmt, go vet, staticcheck, golangci-lint; versions pinned in tools/go.mod
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt: run 'make fmt' for"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(TOOLS)/staticcheck ./...
+	$(TOOLS)/golangci-lint run ./...
+
+fmt: ## gofmt every file
+	gofmt -w $$(git ls-files '*.go')
+
+check: lint test ## what CI runs: lint and test
+
+bench: build ## the numbers of README next to the peers' own commands, as medians and ratios
+	@scripts/install-judges.sh test
+	@$(BIN) bench
+
+cover: ## test coverage per package; coverage.html shows the lines
+	$(GO) test -p $(TESTP) -timeout $(TIMEOUT) -coverprofile=coverage.out ./...
+	$(GO) tool cover -html=coverage.out -o coverage.html
+	$(GO) tool cover -func=coverage.out | tail -1
+
+tidy: ## go mod tidy, in the tools module too
+	$(GO) mod tidy
+	cd tools && $(GO) mod tidy
+
+clean: ## remove what the targets made
+	rm -rf bin coverage.out coverage.html
+
+tools: $(TOOLS)/staticcheck $(TOOLS)/golangci-lint
+
+$(TOOLS)/staticcheck: tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o ../$@ honnef.co/go/tools/cmd/staticcheck
+
+$(TOOLS)/golangci-lint: tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
