@@ -1,0 +1,140 @@
+package leases
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/holdfast-io/holdfast/blockdev"
+)
+
+// ResourceState is what a resource's area says.
+type ResourceState string
+
+// The states of a resource.
+const (
+	ResourceFree      ResourceState = "FREE"
+	ResourceExclusive ResourceState = "EXCLUSIVE"
+	ResourceShared    ResourceState = "SHARED"
+)
+
+// ResourceInfo is the state of a resource as one read found it, judged by what is known of its owner.
+type ResourceInfo struct {
+	State ResourceState `json:"state"`
+	// Owner is the holder, or the last one when free; 0 when never taken.
+	Owner      int    `json:"owner"`
+	Generation uint64 `json:"generation"`
+	// Version grows by one at every change of hands.
+	Version        uint64 `json:"version"`
+	Timestamp      uint64 `json:"timestamp"`
+	WriteID        int    `json:"write_id"`
+	WriteTimestamp uint64 `json:"write_timestamp"`
+	NumHosts       int    `json:"num_hosts"`
+	// OwnerStatus is the owner's state in the lockspace.
+	OwnerStatus HostStatus `json:"owner_status"`
+	// Takeable says that an acquire now would not have to wait.
+	Takeable bool  `json:"takeable"`
+	Sharers  []int `json:"sharers,omitempty"`
+}
+
+// ReadResource reads the state of a resource without changing anything.
+func (ls *Lockspace) ReadResource(ctx context.Context, spec ResourceSpec) (ResourceInfo, error) {
+	name, err := MakeName(spec.Name)
+	if err != nil {
+		return ResourceInfo{}, fmt.Errorf("resource %w", err)
+	}
+	if err := checkRange(spec.Device, spec.Offset, ls.geo); err != nil {
+		return ResourceInfo{}, err
+	}
+	r := &resource{ls: ls, spec: spec, name: name, geo: ls.geo, sectors: (32 << 10) / ls.geo.SectorSize}
+	buf, l, err := r.readArea(ctx)
+	if err != nil {
+		return ResourceInfo{}, err
+	}
+	defer ls.putBuffer(buf)
+	info := infoOf(&l)
+	blocks := make([]DBlock, l.NumHosts+1)
+	for h := 1; h < len(blocks); h++ {
+		if err := blocks[h].Decode(buf[ls.geo.sector(h+1):]); err != nil {
+			return info, err
+		}
+		if blocks[h].Shared() {
+			info.Sharers = append(info.Sharers, h)
+		}
+	}
+	return info, ls.judge(ctx, &info, &l, blocks)
+}
+
+// infoOf is what the leader alone says.
+func infoOf(l *Leader) ResourceInfo {
+	return ResourceInfo{State: ResourceFree, Owner: int(l.OwnerID), Generation: l.OwnerGeneration, Version: l.Lver,
+		Timestamp: l.Timestamp, WriteID: int(l.WriteID), WriteTimestamp: l.WriteTimestamp, NumHosts: int(l.NumHosts)}
+}
+
+// judge decides the state from the leader, the owner's block and the owner's host record as it is now.
+func (ls *Lockspace) judge(ctx context.Context, info *ResourceInfo, l *Leader, blocks []DBlock) error {
+	if l.OwnerID != 0 && l.OwnerID <= uint64(ls.geo.MaxHosts()) {
+		info.OwnerStatus = ls.HostStatus(int(l.OwnerID))
+	}
+	held := l.Timestamp != 0 && l.OwnerID != 0
+	if held && l.WriteID != l.OwnerID && l.OwnerID < uint64(len(blocks)) && blocks[l.OwnerID].Released() {
+		held = false
+	}
+	if held {
+		stale, err := ls.staleOwner(ctx, l)
+		if err != nil {
+			return err
+		}
+		held = !stale
+	}
+	switch {
+	case held:
+		info.State = ResourceExclusive
+		info.Takeable = info.OwnerStatus.State == HostDead
+	case len(info.Sharers) > 0:
+		info.State = ResourceShared
+	default:
+		info.Takeable = true
+	}
+	return nil
+}
+
+// staleOwner says whether the owner's host id was freed or taken again since.
+func (ls *Lockspace) staleOwner(ctx context.Context, l *Leader) (bool, error) {
+	if l.OwnerID > uint64(ls.geo.MaxHosts()) {
+		return false, fmt.Errorf("%w: owner %d", ErrCorrupt, l.OwnerID)
+	}
+	rec, err := ls.readRecord(ctx, int(l.OwnerID))
+	if err != nil {
+		return false, err
+	}
+	return rec.Timestamp == 0 || rec.OwnerID != l.OwnerID || rec.OwnerGeneration > l.OwnerGeneration, nil
+}
+
+// ReadLeader reads and verifies the leader at off without any lockspace. It can tell the last owner and the version,
+// but neither that the lease is held nor that it is free.
+func ReadLeader(ctx context.Context, dev blockdev.Device, off int64, lockspace, resource string) (ResourceInfo, error) {
+	space, err := MakeName(lockspace)
+	if err != nil {
+		return ResourceInfo{}, err
+	}
+	name, err := MakeName(resource)
+	if err != nil {
+		return ResourceInfo{}, err
+	}
+	buf := make([]byte, 4096)
+	if err := dev.ReadAt(ctx, buf, off); err != nil {
+		return ResourceInfo{}, fmt.Errorf("reading resource %s: %w", resource, err)
+	}
+	var l Leader
+	if err := l.Decode(buf); err != nil {
+		return ResourceInfo{}, err
+	}
+	if err := l.verifyResource(buf, space, name, 0); err != nil {
+		return ResourceInfo{}, fmt.Errorf("resource %s at %d on %s: %w", resource, off, dev.Name(), err)
+	}
+	info := infoOf(&l)
+	if info.Timestamp != 0 {
+		info.State = ResourceExclusive
+	}
+	return info, nil
+}

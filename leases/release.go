@@ -1,0 +1,109 @@
+package leases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Lease is a resource held exclusively. It satisfies blockdev.Guard within the process that renews the lockspace;
+// other processes use package keeper's guard.
+type Lease struct {
+	r       *resource
+	version uint64
+}
+
+// Epoch is the version of the lease.
+func (l *Lease) Epoch() uint64 { return l.version }
+
+// Check returns nil while the lease is held for longer than need.
+func (l *Lease) Check(need time.Duration) error {
+	l.r.mu.Lock()
+	held := l.r.state == stateHeld && l.r.leader.Lver == l.version
+	l.r.mu.Unlock()
+	if !held {
+		return fmt.Errorf("resource %s version %d: %w", l.r.spec.Name, l.version, ErrNotHeld)
+	}
+	return l.r.ls.Check(need)
+}
+
+// Release gives the resource up. All writes under the lease must have come back before. After an error that wraps
+// blockdev.ErrOutcomeUnknown the lease is not usable any more, and Settle frees it on disk. When the lockspace is lost
+// nothing is written.
+func (l *Lease) Release(ctx context.Context) error {
+	r := l.r
+	if _, err := r.begin(stateHeld); err != nil {
+		return err
+	}
+	if err := r.ls.Check(0); err != nil {
+		r.end(stateIdle)
+		return err
+	}
+	// Our own block first: should the leader be rewritten by a slower host that commits us, this flag tells.
+	b := r.releasedBlock()
+	if err := r.writeBlock(ctx, b); err != nil && r.unsettled {
+		r.end(stateDoubt)
+		return fmt.Errorf("releasing resource %s: %w", r.spec.Name, err)
+	}
+	err := r.freeLeader(ctx)
+	if err != nil && !errors.Is(err, ErrChanged) {
+		r.end(stateDoubt)
+		return fmt.Errorf("releasing resource %s: %w", r.spec.Name, err)
+	}
+	r.end(stateIdle)
+	return err
+}
+
+// releasedBlock is our block with the values it has and the released flag.
+func (r *resource) releasedBlock() DBlock {
+	b := r.block
+	b.Flags, b.ModeFlags, b.ModeGeneration = flagReleased, 0, 0
+	return b
+}
+
+// freeLeader writes timestamp 0 into a leader that is still exactly the one we committed. A leader that another host
+// wrote for us is left alone: the released flag speaks for it.
+func (r *resource) freeLeader(ctx context.Context) error {
+	now, err := r.readLeader(ctx)
+	if err != nil {
+		return err
+	}
+	if now.WriteID != uint64(r.ls.cfg.HostID) {
+		return nil
+	}
+	if now != r.leader {
+		return fmt.Errorf("releasing resource %s: %w: version %d of host %d, ours was version %d", r.spec.Name, ErrChanged,
+			now.Lver, now.OwnerID, r.leader.Lver)
+	}
+	return r.writeFreed(ctx, now)
+}
+
+// writeFreed writes l as free, by us.
+func (r *resource) writeFreed(ctx context.Context, l Leader) error {
+	l.Timestamp, l.Flags = 0, l.Flags&^flagShortHold
+	l.WriteID, l.WriteGeneration, l.WriteTimestamp = uint64(r.ls.cfg.HostID), r.ls.generation, stamp(r.ls.now())
+	return r.writeLeader(ctx, &l)
+}
+
+// retract undoes an acquire or a release that may have left us as owner. It first waits for our writes that are still
+// on their way.
+func (r *resource) retract(ctx context.Context) error {
+	for r.settled() != nil {
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return fmt.Errorf("resource %s: %w: %w", r.spec.Name, ErrBusy, err)
+		}
+	}
+	if err := r.writeBlock(ctx, r.releasedBlock()); err != nil {
+		return err
+	}
+	now, err := r.readLeader(ctx)
+	if err != nil {
+		return err
+	}
+	us := uint64(r.ls.cfg.HostID)
+	if now.WriteID != us || now.OwnerID != us || now.OwnerGeneration != r.ls.generation || now.Timestamp == 0 {
+		return nil
+	}
+	return r.writeFreed(ctx, now)
+}

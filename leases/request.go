@@ -1,0 +1,45 @@
+package leases
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+const (
+	requestSize    = 20
+	magicRequest   = 0x08292011
+	versionRequest = 0x00010001
+)
+
+// Request is the record in which a host asks the owner of a resource to give it up.
+type Request struct {
+	Magic, Version uint32
+	Lver           uint64
+	// ForceMode is 0 none, 1 by force, 2 gracefully.
+	ForceMode uint32
+}
+
+// Decode fills r from a sector and checks magic and major version.
+func (r *Request) Decode(b []byte) error {
+	if len(b) < requestSize {
+		return fmt.Errorf("%w: request record of %d bytes", ErrCorrupt, len(b))
+	}
+	le := binary.LittleEndian
+	*r = Request{Magic: le.Uint32(b[0:]), Version: le.Uint32(b[4:]), Lver: le.Uint64(b[8:]), ForceMode: le.Uint32(b[16:])}
+	if r.Magic != magicRequest {
+		return fmt.Errorf("%w: magic 0x%08x is not a request's", ErrNoLease, r.Magic)
+	}
+	if r.Version&0xffff0000 != versionRequest&0xffff0000 {
+		return fmt.Errorf("%w: request 0x%08x", ErrVersion, r.Version)
+	}
+	return nil
+}
+
+// Encode writes r into b.
+func (r *Request) Encode(b []byte) {
+	le := binary.LittleEndian
+	le.PutUint32(b[0:], r.Magic)
+	le.PutUint32(b[4:], r.Version)
+	le.PutUint64(b[8:], r.Lver)
+	le.PutUint32(b[16:], r.ForceMode)
+}

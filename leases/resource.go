@@ -1,0 +1,245 @@
+package leases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/holdfast-io/holdfast/blockdev"
+)
+
+// ResourceSpec says where a resource's lease lies.
+type ResourceSpec struct {
+	Name   string
+	Device blockdev.Device
+	// Offset is where the area starts on Device, in bytes.
+	Offset int64
+	// NoWait makes Acquire fail with ErrHeld where it would otherwise wait for a silent owner to be dead.
+	NoWait bool
+}
+
+// resource is what a lockspace remembers of one lease area between calls.
+type resource struct {
+	ls   *Lockspace
+	spec ResourceSpec
+	name Name
+	geo  Geometry
+
+	mu    sync.Mutex // guards state
+	state resourceState
+
+	// The rest belongs to the call that set state to busy, or to nobody.
+	sectors   int           // how many sectors an area read needs, as far as known
+	leader    Leader        // as committed, while held or in doubt
+	block     DBlock        // our host block as last written
+	tried     uint64        // version of the last ballot
+	unsettled bool          // a write has an unknown outcome
+	settleAt  time.Duration // not before this boot time may another write be sent after it
+}
+
+type resourceState int
+
+const (
+	stateIdle  resourceState = iota
+	stateBusy                // a call is under way
+	stateHeld                // ours
+	stateDoubt               // not ours to use, but the disk may still say so: Settle will undo it
+)
+
+// inUse says whether the lockspace must not be left yet.
+func (r *resource) inUse() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state == stateBusy || r.state == stateHeld
+}
+
+// begin moves from one of the given states to busy and returns the one it was in.
+func (r *resource) begin(from ...resourceState) (resourceState, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range from {
+		if r.state == s {
+			r.state = stateBusy
+			return s, nil
+		}
+	}
+	switch r.state {
+	case stateHeld:
+		return r.state, fmt.Errorf("resource %s: %w", r.spec.Name, ErrHeldHere)
+	case stateIdle:
+		return r.state, fmt.Errorf("resource %s: %w", r.spec.Name, ErrNotHeld)
+	}
+	return r.state, fmt.Errorf("resource %s: %w", r.spec.Name, ErrBusy)
+}
+
+func (r *resource) end(s resourceState) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state = s
+}
+
+// resource finds or makes the memory of a lease area.
+func (ls *Lockspace) resource(spec ResourceSpec) (*resource, error) {
+	name, err := MakeName(spec.Name)
+	if err != nil {
+		return nil, fmt.Errorf("resource %w", err)
+	}
+	if spec.Device == nil {
+		return nil, errors.New("resource needs a device")
+	}
+	if err := checkRange(spec.Device, spec.Offset, ls.geo); err != nil {
+		return nil, fmt.Errorf("resource %s: %w", spec.Name, err)
+	}
+	key := fmt.Sprintf("%s@%d", spec.Name, spec.Offset)
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	r := ls.leases[key]
+	if r == nil {
+		r = &resource{ls: ls, spec: spec, name: name, geo: ls.geo, sectors: (32 << 10) / ls.geo.SectorSize}
+		ls.leases[key] = r
+	}
+	return r, nil
+}
+
+// readArea reads the leader and as many host blocks as take part, in one read where the size is known already. The
+// caller gives the buffer back with putBuffer.
+func (r *resource) readArea(ctx context.Context) ([]byte, Leader, error) {
+	buf, err := r.readSectors(ctx, r.sectors)
+	if err != nil {
+		return nil, Leader{}, err
+	}
+	l, err := r.decodeLeader(buf)
+	if err != nil {
+		r.ls.putBuffer(buf)
+		return nil, l, err
+	}
+	if need := int(l.NumHosts) + 2; need != r.sectors {
+		short := need > r.sectors
+		r.sectors = need
+		if short {
+			r.ls.putBuffer(buf)
+			return r.readArea(ctx)
+		}
+	}
+	return buf, l, nil
+}
+
+// readSectors reads the first n sectors of the area.
+func (r *resource) readSectors(ctx context.Context, n int) ([]byte, error) {
+	rctx, cancel, err := r.ls.usable(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	buf := r.ls.getBuffer(n * r.geo.SectorSize)
+	if err := r.spec.Device.ReadAt(rctx, buf, r.spec.Offset); err != nil {
+		r.ls.putBuffer(buf)
+		return nil, fmt.Errorf("reading resource %s: %w", r.spec.Name, err)
+	}
+	return buf, nil
+}
+
+// decodeLeader decodes and verifies the leader at the start of b, for our host id.
+func (r *resource) decodeLeader(b []byte) (Leader, error) {
+	var l Leader
+	if err := l.Decode(b); err != nil {
+		return l, err
+	}
+	if err := l.verifyResource(b, r.ls.space, r.name, r.ls.cfg.HostID); err != nil {
+		return l, fmt.Errorf("resource %s at %d on %s: %w", r.spec.Name, r.spec.Offset, r.spec.Device.Name(), err)
+	}
+	if g, err := geometryOf(&l); err != nil || g != r.geo {
+		return l, fmt.Errorf("resource %s: %w: %+v in lockspace with %+v", r.spec.Name, ErrGeometry, g, r.geo)
+	}
+	return l, nil
+}
+
+// readLeader reads sector 0 alone.
+func (r *resource) readLeader(ctx context.Context) (Leader, error) {
+	buf, err := r.readSectors(ctx, 1)
+	if err != nil {
+		return Leader{}, err
+	}
+	defer r.ls.putBuffer(buf)
+	return r.decodeLeader(buf)
+}
+
+// readBlock reads the block of host h alone.
+func (r *resource) readBlock(ctx context.Context, h int) (DBlock, error) {
+	var d DBlock
+	rctx, cancel, err := r.ls.usable(ctx)
+	if err != nil {
+		return d, err
+	}
+	defer cancel()
+	buf := r.ls.getBuffer(r.geo.SectorSize)
+	defer r.ls.putBuffer(buf)
+	if err := r.spec.Device.ReadAt(rctx, buf, r.spec.Offset+r.geo.sector(h+1)); err != nil {
+		return d, fmt.Errorf("reading block of host %d in resource %s: %w", h, r.spec.Name, err)
+	}
+	return d, d.Decode(buf)
+}
+
+// writeBlock writes our host block.
+func (r *resource) writeBlock(ctx context.Context, d DBlock) error {
+	buf := r.ls.getBuffer(r.geo.SectorSize)
+	defer r.ls.putBuffer(buf)
+	d.Encode(buf)
+	r.block = d // also when the write fails: it may have landed
+	if err := r.writeSector(ctx, r.ls.cfg.HostID+1, buf); err != nil {
+		return fmt.Errorf("writing our block in resource %s: %w", r.spec.Name, err)
+	}
+	return nil
+}
+
+// writeLeader writes sector 0.
+func (r *resource) writeLeader(ctx context.Context, l *Leader) error {
+	buf := r.ls.getBuffer(r.geo.SectorSize)
+	defer r.ls.putBuffer(buf)
+	clear(buf)
+	l.Encode(buf)
+	if err := r.writeSector(ctx, 0, buf); err != nil {
+		return fmt.Errorf("writing leader of resource %s: %w", r.spec.Name, err)
+	}
+	return nil
+}
+
+// writeSector writes one sector, unless an earlier write may still be on its way: landing later, it would undo this one.
+func (r *resource) writeSector(ctx context.Context, i int, buf []byte) error {
+	if err := r.settled(); err != nil {
+		return err
+	}
+	wctx, cancel, err := r.ls.usable(ctx)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	err = writeSync(wctx, r.spec.Device, buf, r.spec.Offset+r.geo.sector(i))
+	if maybeDone(err) {
+		r.unsettled, r.settleAt = true, r.ls.now()+r.ls.cfg.Profile.IOTimeout
+	}
+	return err
+}
+
+// settled refuses while a write of ours may still land.
+func (r *resource) settled() error {
+	if !r.unsettled {
+		return nil
+	}
+	if r.spec.Device.Pending() > 0 || r.ls.now() < r.settleAt {
+		return fmt.Errorf("resource %s: %w", r.spec.Name, ErrBusy)
+	}
+	r.unsettled = false
+	return nil
+}
+
+func (ls *Lockspace) getBuffer(n int) []byte {
+	if b, ok := ls.buffers.Get().(*[]byte); ok && cap(*b) >= n {
+		return (*b)[:n]
+	}
+	return make([]byte, n)
+}
+
+func (ls *Lockspace) putBuffer(b []byte) { ls.buffers.Put(&b) }
