@@ -24,4 +24,8 @@ var (
 	ErrLeaseLost = errors.New("lease lost or about to expire")
 	// ErrPending says that the device cannot take the call because too many abandoned ones are outstanding.
 	ErrPending = errors.New("too many I/Os have not come back")
+	// ErrBusy says that something else on this machine uses the block device, so it was not opened exclusively.
+	ErrBusy = errors.New("device is in use: unmount it, or stop what holds it")
+	// ErrNoDirectIO says that the file system cannot do direct I/O at the sector size asked for.
+	ErrNoDirectIO = errors.New("no direct I/O here: use another file system, or the Buffered option if one machine only uses the file")
 )
