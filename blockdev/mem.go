@@ -197,6 +197,13 @@ func (m *Mem) SetBytes(off int64, p []byte) {
 	m.copyIn(p[:min(int64(len(p)), m.size-off)], off)
 }
 
+// SetZero clears the n bytes at off as SetBytes does.
+func (m *Mem) SetZero(off, n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.zero(off, min(n, m.size-off))
+}
+
 // WriteFile saves the contents as a sparse file, for programs that judge them.
 func (m *Mem) WriteFile(path string) (err error) {
 	f, err := os.Create(path)
