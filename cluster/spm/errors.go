@@ -1,0 +1,47 @@
+package spm
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrNotSPM matches every NotSPMError.
+	ErrNotSPM = errors.New("this host is not the SPM")
+	// ErrChanged says that the lease on disk is not the one that the decision to start was made on. Nothing was
+	// written; decide again on what is on disk now.
+	ErrChanged = errors.New("the SPM lease changed since the decision")
+	// ErrBusy says that the role is being started or stopped, or looks at the disk again after a doubtful write.
+	ErrBusy = errors.New("the SPM role is changing; try again in a moment")
+	// ErrInvalid says that a request can never work as it is.
+	ErrInvalid = errors.New("invalid request")
+	// ErrPending says that writes of this host have not come back from the device. The lease is kept until they do.
+	ErrPending = errors.New("writes have not come back from the device; the lease is kept until they do")
+	// ErrNotCommitted says that the request surely changed nothing; it may be sent again with the same key.
+	ErrNotCommitted = errors.New("nothing was committed; send the request again with the same key")
+)
+
+// NotSPMError refuses a request on a host that does not hold the role, and says who did when it was last known.
+type NotSPMError struct {
+	Holder string // host name; empty: unknown or nobody
+	Epoch  uint64 // of Holder
+	Reason string // why this host does not serve
+}
+
+// Error says who holds the role.
+func (e *NotSPMError) Error() string {
+	holder := e.Holder
+	if holder == "" {
+		holder = "nobody known"
+	}
+	return fmt.Sprintf("%v (%s); holder: %s, epoch %d: send the request there or wait for the election",
+		ErrNotSPM, e.Reason, holder, e.Epoch)
+}
+
+// Is makes errors.Is(err, ErrNotSPM) true.
+func (e *NotSPMError) Is(target error) bool { return target == ErrNotSPM }
+
+// invalidf makes an ErrInvalid with what to change.
+func invalidf(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,172 @@
+// Package spm is a host's part in the role of storage pool manager: taking the lease, reading the disk, serving
+// changes, mirroring them, and letting go in the right order.
+//
+// It works without a leader: who should start is the manager's decision, but whether this host may write is asked of
+// the storage lease alone, before each request and by the guard before each write. DESIGN.md has the order of
+// steps and what a crash leaves after each.
+package spm
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/holdfast-io/holdfast/blockdev"
+	"github.com/holdfast-io/holdfast/blockdev/domain"
+)
+
+// States of the role.
+const (
+	StateNone     = "none"
+	StateStarting = "starting"
+	StateServing  = "serving"
+	StateStopping = "stopping"
+)
+
+// LeaseInfo is the SPM lease as read from the disk.
+type LeaseInfo struct {
+	Held       bool   `json:"held"`
+	Owner      int    `json:"owner"` // host id
+	Generation uint64 `json:"generation"`
+	Version    uint64 `json:"version"`
+}
+
+// Lease is the SPM lease of the master domain, held by this host's keeper.
+type Lease interface {
+	// Inspect reads it from the disk.
+	Inspect(ctx context.Context) (LeaseInfo, error)
+	// Acquire takes it and returns its version, which is the epoch.
+	Acquire(ctx context.Context) (uint64, error)
+	// Release frees it on disk. Releasing what is not held succeeds.
+	Release(ctx context.Context) error
+	// Guard is the right to write while the lease is held.
+	Guard() blockdev.Guard
+	// Done is closed when the keeper is gone, and with it the lease.
+	Done() <-chan struct{}
+}
+
+// Writer changes a domain under a lease. *domain.Writer is one.
+type Writer interface {
+	Create(ctx context.Context, spec domain.VolumeSpec) (domain.Volume, error)
+	Remove(ctx context.Context, id string) (domain.VolumeRemoved, error)
+	Refresh(ctx context.Context) (domain.RecoveryReport, error)
+	Seq() uint64
+	Close() error
+}
+
+// Domain is the master domain as this host sees it. Disk makes one of a *domain.Domain.
+type Domain interface {
+	Info() domain.Info
+	Volumes() []domain.Volume
+	Volume(id string) (domain.Volume, bool)
+	BecomeWriter(ctx context.Context, g blockdev.Guard) (Writer, domain.RecoveryReport, error)
+}
+
+// Disk adapts a *domain.Domain to Domain.
+type Disk struct{ *domain.Domain }
+
+// BecomeWriter finishes what a former SPM left and returns the only writer.
+func (d Disk) BecomeWriter(ctx context.Context, g blockdev.Guard) (Writer, domain.RecoveryReport, error) {
+	w, rep, err := d.Domain.BecomeWriter(ctx, g)
+	if err != nil {
+		return nil, rep, err
+	}
+	return w, rep, nil
+}
+
+// Difference is what a reconcile changed in the mirror, by volume id.
+type Difference struct {
+	Added, Removed []string
+	Index          uint64
+}
+
+// Mirror is the copy in Raft. Every call may fail for want of a quorum and is then tried again with the same
+// content; (epoch, seq) makes the repetition harmless. The index returned is the Raft index of the entry.
+type Mirror interface {
+	// Serving records that this host serves under epoch.
+	Serving(ctx context.Context, epoch uint64, info domain.Info) (uint64, error)
+	// Describe records what the domain says about itself: name, sizes, free space.
+	Describe(ctx context.Context, epoch uint64, info domain.Info) (uint64, error)
+	// Put adds or replaces volumes; each carries its own epoch and seq.
+	Put(ctx context.Context, domainID string, vols []domain.Volume) (uint64, error)
+	// Remove takes volumes out.
+	Remove(ctx context.Context, domainID string, gone []domain.VolumeRemoved) (uint64, error)
+	// Replace makes the mirror of a domain equal to vols, with an event for each difference.
+	Replace(ctx context.Context, domainID string, epoch, seq uint64, vols []domain.Volume) (Difference, error)
+}
+
+// Config is what a Role is made of.
+type Config struct {
+	// Host is this host's name, HostID its slot in the lockspace.
+	Host   string
+	HostID int
+	// Pool is the pool's UUID; idempotency keys become volume ids within it.
+	Pool string
+	// Lease, Open and Mirror are the lease, the master domain and the copy in Raft.
+	Lease  Lease
+	Open   func(ctx context.Context) (Domain, error)
+	Mirror Mirror
+	// Pending counts device calls of this host that have not come back, over all devices of the pool. The lease is
+	// never given up while it is not 0. nil means that there are none.
+	Pending func() int
+	// Holder tells who is SPM as far as the mirror knows, for refusals. May be nil.
+	Holder func() (host string, epoch uint64)
+
+	// MirrorWait bounds how long a request waits for its mirror entry (2 s), ReconcileWait how long a start waits
+	// for the reconcile (300 ms). Afterwards the entry follows when Raft takes it.
+	MirrorWait, ReconcileWait time.Duration
+	// DrainTimeout bounds how long a stop waits for requests in flight before it cancels them (3 s), FlushTimeout
+	// how long it waits for the mirror (500 ms).
+	DrainTimeout, FlushTimeout time.Duration
+	// StepTimeout bounds each call to the lease and each opening or reading of the domain (15 s).
+	StepTimeout time.Duration
+	// GuardPoll is how often the guard is asked while nothing else asks (50 ms).
+	GuardPoll time.Duration
+	// DescribeEvery is how often changed sizes of the domain go to the mirror (2 s).
+	DescribeEvery time.Duration
+	// Need is what the lease must still be good for when a request is let in (100 ms). Each write is checked
+	// again, against its own deadline, by the guard inside the writer.
+	Need time.Duration
+
+	Log *slog.Logger
+	Now func() time.Time
+}
+
+// withDefaults fills in the times.
+func (c Config) withDefaults() Config {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&c.MirrorWait, 2*time.Second)
+	def(&c.ReconcileWait, 300*time.Millisecond)
+	def(&c.DrainTimeout, 3*time.Second)
+	def(&c.FlushTimeout, 500*time.Millisecond)
+	def(&c.StepTimeout, 15*time.Second)
+	def(&c.GuardPoll, 50*time.Millisecond)
+	def(&c.DescribeEvery, 2*time.Second)
+	def(&c.Need, 100*time.Millisecond)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Pending == nil {
+		c.Pending = func() int { return 0 }
+	}
+	if c.Holder == nil {
+		c.Holder = func() (string, uint64) { return "", 0 }
+	}
+	return c
+}
+
+// validate refuses a Config that cannot work.
+func (c Config) validate() error {
+	if c.Host == "" || c.HostID < 1 || c.Lease == nil || c.Open == nil || c.Mirror == nil {
+		return errors.New("spm: Host, HostID, Lease, Open and Mirror are required")
+	}
+	return nil
+}

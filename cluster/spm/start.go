@@ -1,0 +1,158 @@
+package spm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/holdfast-io/holdfast/blockdev/domain"
+)
+
+// StartRequest asks this host to take the role.
+type StartRequest struct {
+	// ExpectVersion is the version of the lease that the decision was made on; a lease that moved on refuses.
+	ExpectVersion uint64 `json:"expect_version"`
+	Reason        string `json:"reason"`
+}
+
+// StartReply tells the epoch that the host serves under.
+type StartReply struct {
+	Epoch     uint64                `json:"epoch"`
+	Took      time.Duration         `json:"took_ns"` // from lease held to serving
+	Volumes   int                   `json:"volumes"`
+	Recovered domain.RecoveryReport `json:"recovered"`
+}
+
+// Start takes the lease, reads the disk, reconciles the mirror and serves. It is idempotent: a host that serves under
+// the version after ExpectVersion says so.
+func (r *Role) Start(ctx context.Context, req StartRequest) (StartReply, error) {
+	if err := r.take(ctx); err != nil {
+		return StartReply{}, err
+	}
+	defer r.give()
+	if rep, done, err := r.already(req); done {
+		return rep, err
+	}
+	r.set(StateStarting, 0, req.Reason)
+	s, rep, err := r.begin(ctx, req)
+	if err != nil {
+		r.set(StateNone, 0, "start failed: "+err.Error())
+		return StartReply{}, err
+	}
+	r.serve(s, rep, req.Reason)
+	return rep, nil
+}
+
+// already answers a Start that has nothing to do. Caller has the turn.
+func (r *Role) already(req StartRequest) (StartReply, bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.closed:
+		return StartReply{}, true, fmt.Errorf("the agent is stopping: %w", ErrBusy)
+	case r.session == nil:
+		return StartReply{}, false, nil
+	case r.status.State == StateServing && r.session.epoch == req.ExpectVersion+1:
+		return StartReply{Epoch: r.session.epoch, Took: r.status.StartTook}, true, nil
+	}
+	return StartReply{}, true, fmt.Errorf("this host is already in the role (%s, epoch %d): %w", r.status.State, r.session.epoch, ErrChanged)
+}
+
+// begin does the steps from the lease to a session that may serve. On failure everything is given back.
+func (r *Role) begin(ctx context.Context, req StartRequest) (*session, StartReply, error) {
+	epoch, err := r.acquire(ctx, req.ExpectVersion)
+	if err != nil {
+		return nil, StartReply{}, err
+	}
+	held := time.Now()
+	s, rep, err := r.open(ctx, epoch)
+	if err != nil {
+		return nil, StartReply{}, errors.Join(err, r.release())
+	}
+	s.reconcile()
+	rep.Epoch, rep.Took = epoch, time.Since(held)
+	return s, rep, nil
+}
+
+// acquire takes the lease if it still is the one the decision was made on.
+func (r *Role) acquire(ctx context.Context, expect uint64) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.StepTimeout)
+	defer cancel()
+	info, err := r.cfg.Lease.Inspect(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("reading the SPM lease: %w", err)
+	}
+	if info.Version != expect {
+		return 0, fmt.Errorf("lease has version %d, decided on %d: %w", info.Version, expect, ErrChanged)
+	}
+	epoch, err := r.cfg.Lease.Acquire(ctx)
+	if err != nil {
+		// A timed-out acquire may have been granted; what is not held is released without harm.
+		return 0, errors.Join(fmt.Errorf("acquiring the SPM lease: %w", err), r.release())
+	}
+	if epoch != expect+1 {
+		return 0, errors.Join(fmt.Errorf("lease granted as version %d, decided on %d: %w", epoch, expect, ErrChanged), r.release())
+	}
+	return epoch, nil
+}
+
+// open opens the domain for writing and starts the session's goroutines.
+func (r *Role) open(ctx context.Context, epoch uint64) (*session, StartReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.StepTimeout)
+	defer cancel()
+	guard := r.cfg.Lease.Guard()
+	if err := guard.Check(r.cfg.Need); err != nil {
+		return nil, StartReply{}, fmt.Errorf("lease just acquired: %w", err)
+	}
+	if guard.Epoch() != epoch {
+		return nil, StartReply{}, fmt.Errorf("the guard is for epoch %d, the lease is %d: %w", guard.Epoch(), epoch, ErrChanged)
+	}
+	dom, err := r.cfg.Open(ctx)
+	if err != nil {
+		return nil, StartReply{}, fmt.Errorf("opening the master domain: %w", err)
+	}
+	w, recovered, err := dom.BecomeWriter(ctx, guard)
+	if err != nil {
+		return nil, StartReply{}, fmt.Errorf("becoming the writer of the master domain: %w", err)
+	}
+	s := newSession(r, epoch, guard, dom, w)
+	return s, StartReply{Volumes: dom.Info().Volumes, Recovered: recovered}, nil
+}
+
+// serve opens the gate.
+func (r *Role) serve(s *session, rep StartReply, reason string) {
+	r.mu.Lock()
+	r.session = s
+	r.status.StartTook = rep.Took
+	r.setLocked(StateServing, s.epoch, reason)
+	r.mu.Unlock()
+	s.run()
+}
+
+// release frees the lease once no write of this host is on its way any more.
+func (r *Role) release() error {
+	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.StepTimeout)
+	defer cancel()
+	if err := r.settled(ctx); err != nil {
+		return err
+	}
+	if err := r.cfg.Lease.Release(ctx); err != nil {
+		return fmt.Errorf("releasing the SPM lease: %w", err)
+	}
+	return nil
+}
+
+// settled waits until every device call has come back.
+func (r *Role) settled(ctx context.Context) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for r.cfg.Pending() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%d calls: %w", r.cfg.Pending(), ErrPending)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package spm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// StopRequest asks this host to give the role up.
+type StopRequest struct {
+	// Epoch is the epoch that is to end; 0 any. Another one is left alone.
+	Epoch  uint64 `json:"epoch"`
+	Reason string `json:"reason"`
+}
+
+// StopReply tells what the stop found.
+type StopReply struct {
+	WasServing bool   `json:"was_serving"`
+	Epoch      uint64 `json:"epoch"`
+	Unmirrored int    `json:"unmirrored"` // entries that Raft had not taken; the next SPM's reconcile brings them
+}
+
+// Stop gives the role up: refuse new requests, wait for those in flight, flush the mirror, release the lease. A host
+// that is not in the role releases a lease that a crashed start or stop may have left.
+func (r *Role) Stop(ctx context.Context, req StopRequest) (StopReply, error) {
+	if err := r.take(ctx); err != nil {
+		return StopReply{}, err
+	}
+	defer r.give()
+	r.mu.Lock()
+	s := r.session
+	if s != nil && req.Epoch != 0 && s.epoch != req.Epoch {
+		r.mu.Unlock()
+		return StopReply{}, fmt.Errorf("serving epoch %d, asked to end %d: %w", s.epoch, req.Epoch, ErrChanged)
+	}
+	if s != nil {
+		r.setLocked(StateStopping, s.epoch, req.Reason)
+	}
+	r.mu.Unlock()
+	if s == nil {
+		return StopReply{}, r.release()
+	}
+	return r.end(s, req.Reason)
+}
+
+// end is the written order. Caller has the turn.
+func (r *Role) end(s *session, reason string) (StopReply, error) {
+	rep := StopReply{WasServing: true, Epoch: s.epoch}
+	s.close()
+	s.drain()
+	rep.Unmirrored = s.box.flush(r.cfg.FlushTimeout)
+	s.cancel(errors.New("the role was given up"))
+	closeErr := s.w.Close()
+	s.wg.Wait()
+	err := errors.Join(closeErr, r.release())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		// The lease may still be held and must not be taken for free; the manager asks again.
+		reason = "stopped, lease not released: " + err.Error()
+	}
+	r.session = nil
+	r.setLocked(StateNone, 0, reason)
+	return rep, err
+}
+
+// drain waits for requests in flight; when they take too long it ends them.
+func (s *session) drain() {
+	t := time.NewTimer(s.r.cfg.DrainTimeout)
+	defer t.Stop()
+	select {
+	case <-s.idle:
+		return
+	case <-t.C:
+		s.cancel(errors.New("the role is given up and the request took too long"))
+	case <-s.ctx.Done():
+	}
+	<-s.idle // requests end with their context; every device call has a deadline
+}
+
+// fail ends the session at once: no request gets in, those in flight are cancelled. The rest happens in the
+// background, in the same order as a stop, without the mirror: the next SPM reconciles.
+func (s *session) fail(reason string) {
+	s.mu.Lock()
+	first := !s.shut
+	s.mu.Unlock()
+	s.close()
+	s.cancel(errors.New(reason))
+	if !first {
+		return
+	}
+	r := s.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.session != s || r.status.State != StateServing {
+		return
+	}
+	r.setLocked(StateStopping, s.epoch, reason)
+	r.tasks.Go(func() { r.bury(s, reason) })
+}
+
+// bury cleans up after fail.
+func (r *Role) bury(s *session, reason string) {
+	_ = r.take(context.Background())
+	defer r.give()
+	r.mu.Lock()
+	mine := r.session == s
+	r.mu.Unlock()
+	if mine {
+		if _, err := r.end(s, reason); err != nil {
+			r.cfg.Log.Warn("giving up a lost role", "epoch", s.epoch, "err", err)
+		}
+	}
+}
