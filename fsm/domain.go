@@ -1,0 +1,76 @@
+package fsm
+
+import "fmt"
+
+// Domain is a storage domain as the mirror knows it.
+type Domain struct {
+	ID         string   `codec:"i" json:"id"`
+	Name       string   `codec:"n" json:"name"`
+	Type       string   `codec:"t" json:"type"`
+	Role       string   `codec:"r" json:"role"`
+	Status     string   `codec:"s" json:"status"`
+	Version    int      `codec:"v" json:"version"`
+	Size       int64    `codec:"z" json:"size"`
+	Free       int64    `codec:"f" json:"free"`
+	ExtentSize int64    `codec:"x" json:"extent_size"`
+	SectorSize int      `codec:"c" json:"sector_size"`
+	LUNs       []string `codec:"l" json:"luns"`
+	Epoch      uint64   `codec:"e" json:"epoch"`
+	Seq        uint64   `codec:"q" json:"seq"`
+}
+
+func (d Domain) stamp() Stamp { return Stamp{d.Epoch, d.Seq} }
+
+// DomainPut adds or changes a domain. An older (epoch, seq) than the recorded one is refused.
+type DomainPut struct {
+	base   `codec:"-"`
+	Domain Domain `codec:"d"`
+}
+
+func (*DomainPut) kind() kind { return kindDomainPut }
+
+func (c *DomainPut) apply(t *tables, _ uint64) Outcome {
+	if c.Domain.ID == "" {
+		return refuse(CodeInvalid, "a domain needs an id")
+	}
+	old, ok := t.domains.Get(c.Domain.ID)
+	if ok && c.Domain.stamp().Compare(old.stamp()) < 0 {
+		return refuse(CodeStale, fmt.Sprintf("domain %s: (%d, %d) is older than (%d, %d)",
+			old.ID, c.Domain.Epoch, c.Domain.Seq, old.Epoch, old.Seq))
+	}
+	if floor, gone := t.floors.Get(c.Domain.ID); !ok && gone && c.Domain.stamp().Compare(floor) <= 0 {
+		return refuse(CodeStale, fmt.Sprintf("domain %s was removed at (%d, %d), later than (%d, %d)",
+			c.Domain.ID, floor.Epoch, floor.Seq, c.Domain.Epoch, c.Domain.Seq))
+	}
+	t.domains.put(c.Domain.ID, c.Domain)
+	return Outcome{Epoch: c.Domain.Epoch}
+}
+
+// DomainRemove takes a domain and its volumes out of the mirror. Nothing older than its stamp can bring them back.
+type DomainRemove struct {
+	base  `codec:"-"`
+	ID    string `codec:"i"`
+	Epoch uint64 `codec:"e"`
+	Seq   uint64 `codec:"q"`
+}
+
+func (*DomainRemove) kind() kind { return kindDomainRemove }
+
+func (c *DomainRemove) apply(t *tables, _ uint64) Outcome {
+	old, ok := t.domains.Get(c.ID)
+	if !ok {
+		return refuse(CodeNotFound, "no domain "+c.ID)
+	}
+	at := Stamp{c.Epoch, c.Seq}
+	if at.Compare(old.stamp()) < 0 {
+		return refuse(CodeStale, fmt.Sprintf("domain %s: (%d, %d) is older than (%d, %d)", c.ID, c.Epoch, c.Seq, old.Epoch, old.Seq))
+	}
+	var out Outcome
+	for _, v := range t.volumesOf(c.ID) {
+		t.dropVolume(v)
+		out.Removed = append(out.Removed, v.ID)
+	}
+	t.domains.remove(c.ID)
+	t.raiseFloor(c.ID, at)
+	return out
+}
