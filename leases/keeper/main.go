@@ -1,0 +1,201 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/holdfast-io/holdfast/blockdev"
+)
+
+// Descriptors and environment that the agent hands over.
+const (
+	fdPage = 3 + iota
+	fdConn
+	fdAgent
+)
+
+const (
+	envDir  = "HOLDFAST_KEEPER_DIR"
+	envWait = "HOLDFAST_KEEPER_LOCK_WAIT"
+
+	lockName     = "keeper.lock"
+	lockRetry    = 10 * time.Millisecond
+	memoryLimit  = 14 << 20
+	mclOnFault   = 4 // MCL_ONFAULT
+	endTimeLimit = 5 * time.Minute
+)
+
+// Main is `holdfast keeper`: it serves the agent that started it and returns when everything is released, or when it
+// was told that nothing can be (lost lockspaces are not written to). Options the agent set come in the environment.
+func Main(ctx context.Context, log *slog.Logger) error { return run(ctx, log, blockdev.Open) }
+
+// run is Main with its own way of opening devices.
+func run(ctx context.Context, log *slog.Logger, open Opener) error {
+	// A write to a log whose reader is gone must not be the end of the keeper, and a blocked one not of a renewal.
+	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2)
+	h, stopLog := newAsyncLog(log.Handler())
+	defer stopLog()
+	log = slog.New(h)
+	tune(log)
+	dir := os.Getenv(envDir)
+	if dir == "" {
+		return errors.New("keeper: it is started by `holdfast agent`, not by hand")
+	}
+	p, conn, err := inherit()
+	if err != nil {
+		return fmt.Errorf("keeper: %w", err)
+	}
+	defer conn.Close()
+	agent, err := watchProcess(fdAgent)
+	if err != nil {
+		return fmt.Errorf("keeper: %w", err)
+	}
+	defer agent.close()
+	lock, err := lockDir(ctx, dir, agent.gone)
+	if err != nil {
+		return fmt.Errorf("keeper: %w", err)
+	}
+	defer lock.Close()
+	s := newServer(log, p, open, conn)
+	return s.run(ctx, agent.gone)
+}
+
+// tune keeps the process small and its memory resident.
+func tune(log *slog.Logger) {
+	debug.SetGCPercent(25)
+	debug.SetMemoryLimit(memoryLimit)
+	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | mclOnFault); err != nil {
+		log.Warn("memory is not locked: under memory pressure renewals may come late", "error", err)
+	}
+}
+
+// inherit takes over page and socket.
+func inherit() (*page, net.Conn, error) {
+	for fd := fdPage; fd <= fdAgent; fd++ {
+		unix.CloseOnExec(fd)
+	}
+	f := os.NewFile(fdPage, "page")
+	p, err := mapPage(f, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	_ = f.Close()
+	sock := os.NewFile(fdConn, "agent")
+	defer sock.Close()
+	conn, err := net.FileConn(sock)
+	if err != nil {
+		return nil, nil, fmt.Errorf("taking over the socket: %w", err)
+	}
+	return p, conn, nil
+}
+
+// lockDir takes the directory's lock, waiting for an older keeper to finish what it owes.
+func lockDir(ctx context.Context, dir string, gone <-chan struct{}) (*os.File, error) {
+	wait, err := time.ParseDuration(os.Getenv(envWait))
+	if err != nil {
+		wait = time.Minute
+	}
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for end := time.Now().Add(wait); ; {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Now().After(end) {
+			_ = f.Close()
+			return nil, fmt.Errorf("%w: %s: %w", ErrDirInUse, dir, err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), f.Close())
+		case <-gone:
+			return nil, errors.Join(errors.New("agent ended before the old keeper did"), f.Close())
+		case <-time.After(lockRetry):
+		}
+	}
+}
+
+// run serves until the agent is gone, asks for it, or a signal comes, and then releases everything in order.
+func (s *server) run(ctx context.Context, gone <-chan struct{}) error {
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, syscall.SIGTERM)
+	defer signal.Stop(term)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		s.serve()
+	}()
+	var err error
+	select {
+	case <-gone:
+		s.log.Warn("agent is gone, releasing its leases")
+		err = s.end(true)
+	case <-s.stop:
+		err = s.end(false)
+	case <-term:
+		s.log.Info("told to end, releasing all leases")
+		err = s.yield(gone)
+	case <-ctx.Done():
+		err = s.yield(gone)
+	}
+	_ = s.conn.Close()
+	<-served
+	return err
+}
+
+// yield takes the leases away from an agent that may be writing under them: they stop being usable at once, and are
+// freed when writes admitted before have run out or the agent is gone.
+func (s *server) yield(gone <-chan struct{}) error {
+	var longest time.Duration
+	s.mu.Lock()
+	for _, sp := range s.spaces {
+		s.page.dropLockspace(sp.slot)
+		if len(sp.held) > 0 {
+			longest = max(longest, sp.spec.Profile.IOTimeout)
+		}
+	}
+	s.mu.Unlock()
+	select {
+	case <-gone:
+		return s.end(true)
+	case <-time.After(longest):
+		return s.end(false)
+	}
+}
+
+// end stops all calls and releases what is left.
+func (s *server) end(waitRemote bool) error {
+	s.mu.Lock()
+	for _, sp := range s.spaces {
+		s.page.dropLockspace(sp.slot)
+	}
+	s.mu.Unlock()
+	s.cancel()
+	s.calls.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), endTimeLimit)
+	defer cancel()
+	err := s.releaseAll(ctx, waitRemote)
+	if err != nil {
+		s.log.Error("not everything could be released, other hosts have to wait", "error", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.devices {
+		_ = d.Close()
+	}
+	return err
+}

@@ -1,0 +1,179 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/holdfast-io/holdfast/blockdev"
+	"github.com/holdfast-io/holdfast/internal/clock"
+)
+
+// Opener opens a device; blockdev.Open outside tests.
+type Opener func(ctx context.Context, uri string, o blockdev.Options) (blockdev.Device, error)
+
+const maxRequests = 64
+
+// server is the keeper's inside: lockspaces, leases, and the connection to the agent.
+type server struct {
+	log   *slog.Logger
+	page  *page
+	open  Opener
+	clock clock.Clock
+	conn  net.Conn
+
+	// base ends when no request may go on: the agent is gone or the keeper is about to end.
+	base   context.Context
+	cancel context.CancelFunc
+	calls  sync.WaitGroup
+	slots  chan struct{}
+	stop   chan struct{} // closed by the shutdown request
+	once   sync.Once
+
+	writing sync.Mutex // one frame at a time on conn
+
+	mu      sync.Mutex // guards all below; never held over I/O
+	spaces  map[string]*space
+	devices map[string]blockdev.Device // for everything but renewals
+	running map[uint64]context.CancelFunc
+	lsUsed  [lockspaceSlots]bool
+	resUsed [resourceSlots]bool
+}
+
+func newServer(log *slog.Logger, p *page, open Opener, conn net.Conn) *server {
+	s := &server{log: log, page: p, open: open, clock: clock.System{}, conn: conn, slots: make(chan struct{}, maxRequests),
+		stop: make(chan struct{}), spaces: map[string]*space{}, devices: map[string]blockdev.Device{},
+		running: map[uint64]context.CancelFunc{}}
+	s.base, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// serve answers requests until the connection breaks. The leases do not depend on it.
+func (s *server) serve() {
+	for {
+		var req request
+		if err := readFrame(s.conn, &req); err != nil {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+				s.log.Warn("connection to the agent is broken; leases stay until it ends", "error", err)
+			}
+			return
+		}
+		if req.Method == methodCancel {
+			s.cancelCall(req.ID)
+			continue
+		}
+		s.dispatch(req)
+	}
+}
+
+// dispatch runs one request in its own goroutine.
+func (s *server) dispatch(req request) {
+	select {
+	case s.slots <- struct{}{}:
+	case <-s.base.Done():
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.base, max(req.Timeout, time.Millisecond))
+	s.mu.Lock()
+	s.running[req.ID] = cancel
+	s.mu.Unlock()
+	s.calls.Go(func() {
+		resp := s.handle(ctx, &req)
+		s.mu.Lock()
+		delete(s.running, req.ID)
+		s.mu.Unlock()
+		cancel()
+		<-s.slots
+		s.reply(resp)
+		if req.Method == methodShutdown {
+			s.once.Do(func() { close(s.stop) })
+		}
+	})
+}
+
+func (s *server) cancelCall(id uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if cancel := s.running[id]; cancel != nil {
+		cancel()
+	}
+}
+
+// reply sends a response; an agent that does not read cannot hold the keeper up for long.
+func (s *server) reply(resp *response) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	_ = s.conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	if err := writeFrame(s.conn, resp); err != nil && !errors.Is(err, net.ErrClosed) {
+		s.log.Warn("answering the agent failed", "error", err)
+	}
+}
+
+// handle carries out one request. A panic in here must not take the leases along.
+func (s *server) handle(ctx context.Context, req *request) (resp *response) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("request panicked", "method", req.Method, "panic", p)
+			resp = &response{ID: req.ID, Error: toWire(fmt.Errorf("keeper: %s panicked: %v", req.Method, p))}
+		}
+	}()
+	resp = &response{ID: req.ID}
+	resp.Error = toWire(s.route(ctx, req, resp))
+	return resp
+}
+
+// route finds the method.
+func (s *server) route(ctx context.Context, req *request, resp *response) error {
+	switch req.Method {
+	case methodHello:
+		resp.PID = os.Getpid()
+		return nil
+	case methodJoin:
+		return s.join(ctx, req.Lockspace, resp)
+	case methodLeave:
+		return s.leave(ctx, req.Name)
+	case methodAcquire:
+		return s.acquire(ctx, req.Resource, resp)
+	case methodRelease:
+		return s.release(ctx, req.Resource)
+	case methodHosts:
+		return s.hosts(req.Name, resp)
+	case methodInspect:
+		return s.inspect(ctx, req.Resource, resp)
+	case methodFreeHost:
+		return s.freeHost(ctx, req)
+	case methodShutdown:
+		return s.releaseAll(ctx, false)
+	}
+	return fmt.Errorf("%w: method %q", ErrInvalid, req.Method)
+}
+
+// device opens uri for everything but renewals, once.
+func (s *server) device(ctx context.Context, uri string, n time.Duration) (blockdev.Device, error) {
+	s.mu.Lock()
+	d := s.devices[uri]
+	s.mu.Unlock()
+	if d != nil {
+		return d, nil
+	}
+	octx, cancel := context.WithTimeout(ctx, n)
+	defer cancel()
+	d, err := s.open(octx, uri, blockdev.Options{IOTimeout: n})
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", uri, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if have := s.devices[uri]; have != nil {
+		_ = d.Close()
+		return have, nil
+	}
+	s.devices[uri] = d
+	return d, nil
+}

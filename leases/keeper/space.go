@@ -1,0 +1,254 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/holdfast-io/holdfast/blockdev"
+	"github.com/holdfast-io/holdfast/leases"
+)
+
+// space is a lockspace that the keeper holds, is joining, or has lost.
+type space struct {
+	spec LockspaceSpec
+	slot int
+	dev  blockdev.Device // renewals only
+	ls   *leases.Lockspace
+
+	cancel context.CancelFunc // ends the renewal and settle loops
+	loops  sync.WaitGroup
+
+	// guarded by server.mu
+	ready bool
+	lost  error
+	used  bool // a lease was ever held under it
+	held  map[string]*holding
+}
+
+// holding is a lease held.
+type holding struct {
+	spec  ResourceSpec
+	slot  int
+	lease *leases.Lease
+}
+
+// join takes a host id. Asking again for what is held answers with the same generation.
+func (s *server) join(ctx context.Context, spec *LockspaceSpec, resp *response) error {
+	if spec == nil || spec.Name == "" || spec.Device == "" {
+		return fmt.Errorf("%w: lockspace %+v", ErrInvalid, spec)
+	}
+	sp, done, err := s.reserve(spec)
+	if err != nil {
+		return err
+	}
+	if !done {
+		if err := s.joinSpace(ctx, sp); err != nil {
+			s.forget(sp)
+			return err
+		}
+	}
+	resp.Generation, resp.LockspaceSlot = sp.ls.Generation(), sp.slot
+	return nil
+}
+
+// reserve finds the lockspace joined already, or makes a place for it.
+func (s *server) reserve(spec *LockspaceSpec) (*space, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sp := s.spaces[spec.Name]; sp != nil {
+		switch {
+		case !sp.ready:
+			return nil, false, fmt.Errorf("lockspace %s: %w", spec.Name, leases.ErrBusy)
+		case sp.lost == nil && sp.spec.HostID == spec.HostID && sp.spec.HostName == spec.HostName:
+			return sp, true, nil
+		case sp.lost == nil:
+			return nil, false, fmt.Errorf("%w: lockspace %s is joined as host %d", ErrInvalid, spec.Name, sp.spec.HostID)
+		case sp.used && !spec.Rejoin:
+			return nil, false, fmt.Errorf("lockspace %s: %w: %w", spec.Name, ErrRejoin, sp.lost)
+		}
+		s.dropSpace(sp)
+	}
+	i := freeSlot(s.lsUsed[:])
+	if i < 0 {
+		return nil, false, fmt.Errorf("%w: more than %d lockspaces", ErrInvalid, lockspaceSlots)
+	}
+	sp := &space{spec: *spec, slot: i, held: map[string]*holding{}}
+	s.spaces[spec.Name] = sp
+	return sp, false, nil
+}
+
+// freeSlot finds and takes an unused slot.
+func freeSlot(used []bool) int {
+	for i := range used {
+		if !used[i] {
+			used[i] = true
+			return i
+		}
+	}
+	return -1
+}
+
+// joinSpace opens the device, joins and starts the loops.
+func (s *server) joinSpace(ctx context.Context, sp *space) error {
+	n := sp.spec.Profile.IOTimeout
+	if err := sp.spec.Profile.Validate(); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	octx, cancel := context.WithTimeout(ctx, n)
+	defer cancel()
+	dev, err := s.open(octx, sp.spec.Device, blockdev.Options{IOTimeout: n})
+	if err != nil {
+		return fmt.Errorf("opening %s for lockspace %s: %w", sp.spec.Device, sp.spec.Name, err)
+	}
+	probe, err := s.device(ctx, sp.spec.Device, n)
+	if err != nil {
+		_ = dev.Close()
+		return err
+	}
+	sp.dev = dev
+	if sp.ls, err = leases.Join(ctx, s.lockspaceConfig(sp, probe)); err != nil {
+		return err
+	}
+	s.startSpace(sp)
+	return nil
+}
+
+// lockspaceConfig translates the specification.
+func (s *server) lockspaceConfig(sp *space, probe blockdev.Device) leases.LockspaceConfig {
+	p := sp.spec.Profile
+	slot, good := sp.slot, p.Expiry()-p.Margin()
+	c := leases.LockspaceConfig{Device: sp.dev, Probe: probe, Offset: sp.spec.Offset, Geometry: sp.spec.Geometry, Name: sp.spec.Name,
+		HostID: sp.spec.HostID, HostName: sp.spec.HostName, Profile: p, Clock: s.clock, Log: s.log,
+		OnRenew: func(start time.Duration) { s.page.setExpiry(slot, start+good) }}
+	if remote(sp.spec.Device) {
+		c.Settle = p.IOTimeout
+	}
+	return c
+}
+
+// startSpace publishes the lockspace and starts its loops.
+func (s *server) startSpace(sp *space) {
+	ctx, cancel := context.WithCancel(context.Background())
+	sp.cancel = cancel
+	s.page.holdLockspace(sp.slot, sp.ls.Expiry(), sp.ls.Generation())
+	s.mu.Lock()
+	sp.ready = true
+	s.mu.Unlock()
+	sp.loops.Go(func() {
+		if err := sp.ls.Run(ctx); err != nil {
+			s.loseSpace(sp, err)
+		}
+	})
+	sp.loops.Go(func() { s.settleLoop(ctx, sp) })
+}
+
+// loseSpace makes all leases of the lockspace void for the agent.
+func (s *server) loseSpace(sp *space, err error) {
+	s.page.dropLockspace(sp.slot)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sp.lost = err
+	for key, h := range sp.held {
+		s.page.dropResource(h.slot)
+		s.resUsed[h.slot] = false
+		delete(sp.held, key)
+	}
+	s.log.Error("lockspace lost, all its leases are void", "lockspace", sp.spec.Name, "error", err)
+}
+
+// settleLoop undoes on disk what calls with unknown outcome may have left.
+func (s *server) settleLoop(ctx context.Context, sp *space) {
+	t := time.NewTicker(sp.spec.Profile.IOTimeout)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		sctx, cancel := context.WithTimeout(ctx, sp.spec.Profile.IOTimeout)
+		if err := sp.ls.Settle(sctx); err != nil {
+			s.log.Warn("a lease of unknown state could not be settled yet", "lockspace", sp.spec.Name, "error", err)
+		}
+		cancel()
+	}
+}
+
+// forget removes a lockspace that could not be joined.
+func (s *server) forget(sp *space) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropSpace(sp)
+}
+
+// dropSpace frees the lockspace's slot and device; the caller holds mu.
+func (s *server) dropSpace(sp *space) {
+	s.page.dropLockspace(sp.slot)
+	s.lsUsed[sp.slot] = false
+	delete(s.spaces, sp.spec.Name)
+	if sp.cancel != nil {
+		sp.cancel()
+	}
+	if sp.dev != nil {
+		_ = sp.dev.Close()
+	}
+}
+
+// joined finds a lockspace that can be used.
+func (s *server) joined(name string) (*space, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sp := s.spaces[name]
+	switch {
+	case sp == nil || !sp.ready:
+		return nil, fmt.Errorf("lockspace %q: %w", name, ErrNotJoined)
+	case sp.lost != nil:
+		return nil, sp.lost
+	}
+	return sp, nil
+}
+
+// leave gives a lockspace up; its leases must have been released. A lost one is only forgotten.
+func (s *server) leave(ctx context.Context, name string) error {
+	sp, err := s.joined(name)
+	if errors.Is(err, leases.ErrLost) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if sp := s.spaces[name]; sp != nil && sp.lost != nil && !sp.used {
+			s.dropSpace(sp)
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := sp.ls.Leave(ctx); err != nil {
+		return err
+	}
+	sp.cancel()
+	sp.loops.Wait()
+	s.forget(sp)
+	return nil
+}
+
+// hosts lists the hosts of a lockspace as last seen.
+func (s *server) hosts(name string, resp *response) error {
+	sp, err := s.joined(name)
+	if err != nil {
+		return err
+	}
+	resp.Hosts = sp.ls.Hosts()
+	return nil
+}
+
+// freeHost marks a host that is proven dead as gone.
+func (s *server) freeHost(ctx context.Context, req *request) error {
+	sp, err := s.joined(req.Name)
+	if err != nil {
+		return err
+	}
+	return sp.ls.FreeHost(ctx, req.HostID, req.Generation)
+}

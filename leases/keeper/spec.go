@@ -1,0 +1,62 @@
+package keeper
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/holdfast-io/holdfast/leases"
+)
+
+// Profile, HostStatus and ResourceInfo are those of package leases.
+type (
+	Profile      = leases.Profile
+	HostStatus   = leases.HostStatus
+	ResourceInfo = leases.ResourceInfo
+)
+
+// LockspaceSpec says which host id to hold in which lockspace.
+type LockspaceSpec struct {
+	// Name of the lockspace: the domain's UUID.
+	Name string `json:"name"`
+	// Device is a path or URI as blockdev.Open takes it. The keeper opens it itself.
+	Device string `json:"device"`
+	// Offset is where the area starts on Device, in bytes.
+	Offset int64 `json:"offset"`
+	// Geometry is read from the disk when zero.
+	Geometry leases.Geometry `json:"geometry"`
+	HostID   int             `json:"host_id"`
+	// HostName must be unique to the machine and the same after a restart.
+	HostName string  `json:"host_name"`
+	Profile  Profile `json:"profile"`
+	// Rejoin allows a lockspace that was lost while leases were held to be joined again. It is the caller's word that
+	// none of its I/O under those leases is pending (Device.Pending() == 0 everywhere, and nbd deadlines passed).
+	Rejoin bool `json:"rejoin,omitempty"`
+}
+
+// ResourceSpec says which lease to take.
+type ResourceSpec struct {
+	// Lockspace is the name of a joined lockspace.
+	Lockspace string `json:"lockspace"`
+	Name      string `json:"name"`
+	Device    string `json:"device"`
+	// Offset is absolute on Device, in bytes.
+	Offset int64 `json:"offset"`
+	// NoWait refuses instead of waiting for a silent owner to be dead.
+	NoWait bool `json:"no_wait,omitempty"`
+}
+
+// key names a resource within the keeper.
+func (s *ResourceSpec) key() string { return s.Lockspace + "/" + s.Name }
+
+// validate refuses what cannot be opened.
+func (s *ResourceSpec) validate() error {
+	if s == nil || s.Lockspace == "" || s.Name == "" || s.Device == "" || s.Offset < 0 {
+		return fmt.Errorf("%w: resource %+v", ErrInvalid, s)
+	}
+	return nil
+}
+
+// remote says whether requests to this device may outlive the process that sent them.
+func remote(uri string) bool {
+	return strings.HasPrefix(uri, "nbd://") || strings.HasPrefix(uri, "nbd+unix://")
+}

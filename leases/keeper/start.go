@@ -1,0 +1,162 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/holdfast-io/holdfast/internal/clock"
+)
+
+// Config says how to start a keeper.
+type Config struct {
+	// Binary to run; the running one when empty.
+	Binary string
+	// Args for it; {"keeper"} when nil.
+	Args []string
+	// Env is added to the agent's environment.
+	Env []string
+	// Dir is the agent's data directory. Only one keeper runs on it; a new one waits for the old one.
+	Dir string
+	// LockWait is how long it waits for that; a minute when 0.
+	LockWait time.Duration
+	// AgentPID is the process whose end frees the leases; this process when 0.
+	AgentPID int
+	// Stderr gets the keeper's log; the agent's own stderr when nil. With a file the keeper can go on logging when the
+	// agent is gone.
+	Stderr *os.File
+	// Log is required.
+	Log *slog.Logger
+}
+
+// Start runs a keeper and waits until it answers. The keeper holds nothing yet.
+func Start(ctx context.Context, cfg Config) (*Client, error) {
+	if cfg.Log == nil || cfg.Dir == "" {
+		return nil, errors.New("keeper needs a directory and a logger")
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		return nil, errors.New("starting the keeper needs a deadline")
+	}
+	c, err := spawn(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("starting the keeper: %w", err)
+	}
+	if _, err := c.call(ctx, &request{Method: methodHello}); err != nil {
+		_ = c.cmd.Process.Kill()
+		<-c.done
+		c.loops.Wait()
+		return nil, errors.Join(fmt.Errorf("starting the keeper: %w", err), c.err)
+	}
+	return c, nil
+}
+
+// spawn makes page, sockets and pidfd, starts the process and the loops that serve it.
+func spawn(cfg Config) (*Client, error) {
+	pageFile, err := newPageFile()
+	if err != nil {
+		return nil, err
+	}
+	defer pageFile.Close()
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	pidfd, err := agentPidfd(cfg.AgentPID)
+	if err != nil {
+		return nil, errors.Join(err, ours.Close())
+	}
+	defer pidfd.Close()
+	p, err := mapPage(pageFile, false)
+	if err != nil {
+		return nil, errors.Join(err, ours.Close())
+	}
+	cmd, err := command(cfg, pageFile, theirs, pidfd)
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		return nil, errors.Join(err, ours.Close())
+	}
+	c := &Client{log: cfg.Log, page: p, clock: clock.System{}, conn: ours, cmd: cmd, done: make(chan struct{}),
+		waiting: map[uint64]chan *response{}, grants: map[string]*grant{}, orphans: map[uint64]ResourceSpec{}}
+	c.loops.Go(c.receive)
+	c.loops.Go(c.reap)
+	return c, nil
+}
+
+// reap waits for the process to end and voids what it held.
+func (c *Client) reap() {
+	err := c.cmd.Wait()
+	c.revokeAll()
+	c.err = err
+	c.log.Info("keeper ended", "pid", c.cmd.Process.Pid, "error", err)
+	_ = c.conn.Close()
+	close(c.done)
+}
+
+// command is the keeper's command line. It gets a session of its own, so that a signal to the terminal's group does
+// not reach it.
+func command(cfg Config, files ...*os.File) (*exec.Cmd, error) {
+	binary, args := cfg.Binary, cfg.Args
+	if binary == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		binary = self
+	}
+	if args == nil {
+		args = []string{"keeper"}
+	}
+	cmd := exec.Command(binary, args...)
+	cmd.Env = append(os.Environ(), "GOGC=25", fmt.Sprintf("GOMEMLIMIT=%d", memoryLimit), envDir+"="+cfg.Dir)
+	if cfg.LockWait > 0 {
+		cmd.Env = append(cmd.Env, envWait+"="+cfg.LockWait.String())
+	}
+	cmd.Env = append(cmd.Env, cfg.Env...)
+	cmd.ExtraFiles = files
+	cmd.Stderr = io.Writer(os.Stderr)
+	if cfg.Stderr != nil {
+		cmd.Stderr = cfg.Stderr
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return cmd, nil
+}
+
+// socketPair gives the agent's end as a connection and the keeper's as a file.
+func socketPair() (net.Conn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socketpair: %w", err)
+	}
+	theirs := os.NewFile(uintptr(fds[1]), "keeper-theirs")
+	f := os.NewFile(uintptr(fds[0]), "keeper-ours")
+	defer f.Close()
+	ours, err := net.FileConn(f)
+	if err != nil {
+		return nil, nil, errors.Join(err, theirs.Close())
+	}
+	return ours, theirs, nil
+}
+
+// agentPidfd is opened here and inherited, so that it cannot name a process that came later.
+func agentPidfd(pid int) (*os.File, error) {
+	if pid == 0 {
+		pid = os.Getpid()
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, fmt.Errorf("pidfd_open(%d): %w", pid, err)
+	}
+	return os.NewFile(uintptr(fd), "agent-pidfd"), nil
+}
