@@ -1,0 +1,260 @@
+package lvm2
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/holdfast-io/holdfast/blockdev"
+)
+
+// Commit writes the changes of a transaction. Afterwards VG shows them.
+//
+// The order is text, flush, precommitted slot, committed slot, flush; the change is made by the committed slot, one
+// sector. Before the first write the headers are read again, and ErrChanged is returned when they are not what the
+// transaction was built on. An error that is not blockdev.ErrOutcomeUnknown means that nothing was changed; with
+// ErrOutcomeUnknown the change may be there or not, and the Group takes no commit until a Refresh succeeded.
+func (g *Group) Commit(ctx context.Context, tx *Tx, guard blockdev.Guard, description string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	st := g.cur.Load()
+	if err := g.mayCommit(st, tx); err != nil {
+		return fmt.Errorf("commit to %s: %w", st.vg.Name, err)
+	}
+	if !tx.Changed() {
+		tx.done = true
+		return nil
+	}
+	c := &commit{w: writer{guard, g.opt.IOTimeout}, mdas: st.mdasInUse()}
+	if err := c.prepare(g, tx, description); err != nil {
+		return fmt.Errorf("commit to %s: %w", st.vg.Name, err)
+	}
+	if err := c.run(ctx); err != nil {
+		g.doubt = errors.Is(err, blockdev.ErrOutcomeUnknown)
+		return fmt.Errorf("commit %d to %s: %w", c.vg.Seqno, st.vg.Name, err)
+	}
+	tx.done = true
+	next := *st
+	next.vg, next.warnings = c.vg, nil
+	g.cur.Store(&next)
+	return nil
+}
+
+// mayCommit refuses transactions that are finished, stale, or come while the truth is unknown.
+func (g *Group) mayCommit(st *state, tx *Tx) error {
+	switch {
+	case g.doubt:
+		return ErrDoubt
+	case tx.done:
+		return ErrDone
+	case tx.base != st.vg:
+		return fmt.Errorf("transaction was begun at sequence number %d, the group is at %d: %w", tx.base.Seqno, st.vg.Seqno, ErrChanged)
+	case len(tx.vg.foreign) > 0:
+		return fmt.Errorf("%w: %s", ErrForeign, strings.Join(tx.vg.foreign, ", "))
+	case st.vg.Seqno == math.MaxUint32:
+		return fmt.Errorf("%w: sequence number is at its end", ErrInvalid)
+	}
+	return nil
+}
+
+// commit is one update on its way to the disk.
+type commit struct {
+	w    writer
+	mdas []*mda
+	vg   *VG
+	text []byte // padded to sectors
+	size int64  // without the padding
+	next []slot // per area
+}
+
+// prepare makes the text, proves that it can be read back, and finds its places.
+func (c *commit) prepare(g *Group, tx *Tx, description string) error {
+	vg := *tx.vg
+	vg.Seqno++
+	vg.head = slices.Clone(vg.head)
+	s := section{items: vg.head}
+	s.set("seqno", fmt.Sprint(vg.Seqno))
+	h := header{description: description, host: g.opt.Host, system: "Holdfast on " + g.opt.Host, now: g.opt.Now()}
+	g.buf = vg.appendText(g.buf[:0], h)
+	c.size = int64(len(g.buf))
+	vg.textSize = c.size
+	c.vg = &vg
+	if err := vg.readBack(g.buf, g.opt.Verify); err != nil {
+		return fmt.Errorf("refusing to write a text that cannot be read back: %w", err)
+	}
+	sum := checksum(g.buf)
+	g.buf = append(g.buf, make([]byte, -c.size&(sector-1))...)
+	c.text = g.buf
+	return c.placeAll(sum)
+}
+
+// placeAll finds the place of the text in every area.
+func (c *commit) placeAll(sum uint32) error {
+	if len(c.mdas) == 0 {
+		return fmt.Errorf("no metadata area is usable: %w", ErrCorrupt)
+	}
+	for _, m := range c.mdas {
+		if limit := maxText(m.area.size); c.size > limit {
+			return fmt.Errorf("%w: text of %d bytes, %s takes %d; remove volumes or snapshots first", ErrMetadataFull, c.size, m.name(), limit)
+		}
+		old := m.head.slots[0]
+		s := slot{offset: place(m.area.size, old), size: c.size, sum: sum}
+		if overlaps(m.area.size, old, s) {
+			return fmt.Errorf("%w: the text would overwrite the committed one in %s", ErrMetadataFull, m.name())
+		}
+		c.next = append(c.next, s)
+	}
+	return nil
+}
+
+// overlaps tells whether two texts, with their padding, share bytes of the ring.
+func overlaps(area int64, a, b slot) bool {
+	if a.empty() {
+		return false
+	}
+	a1, a2 := pieces(area, a.offset, (a.size+sector-1)/sector*sector)
+	b1, b2 := pieces(area, b.offset, (b.size+sector-1)/sector*sector)
+	for _, x := range [...]byteRange{a1, a2} {
+		for _, y := range [...]byteRange{b1, b2} {
+			if x.size > 0 && y.size > 0 && x.off < y.off+y.size && y.off < x.off+x.size {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// run takes the update through its phases.
+func (c *commit) run(ctx context.Context) error {
+	if err := c.each(func(i int) error { return c.unmoved(ctx, c.mdas[i]) }); err != nil {
+		return err
+	}
+	if err := c.each(func(i int) error { return c.writeText(ctx, i) }); err != nil {
+		return fmt.Errorf("write text: %w", err)
+	}
+	if err := c.flush(ctx); err != nil {
+		return fmt.Errorf("flush text: %w", err)
+	}
+	if err := c.each(func(i int) error { return c.writeHead(ctx, i, c.mdas[i].head.slots[0], c.next[i]) }); err != nil {
+		return fmt.Errorf("write precommitted slot: %w", err)
+	}
+	return c.switchOver(ctx)
+}
+
+// switchOver writes the committed slots. From its first write on, only complete success is a known outcome.
+func (c *commit) switchOver(ctx context.Context) error {
+	errs := parallel(len(c.mdas), func(i int) error { return c.writeHead(ctx, i, c.next[i], slot{}) })
+	if err := errors.Join(errs...); err != nil {
+		if !slices.ContainsFunc(errs, mayBeWritten) {
+			return fmt.Errorf("write committed slot: %w", err)
+		}
+		return fmt.Errorf("write committed slot: %w", unknownOutcome(err))
+	}
+	if err := c.flush(ctx); err != nil {
+		return fmt.Errorf("flush committed slot: %w", unknownOutcome(err))
+	}
+	for i, m := range c.mdas {
+		h := *m.head
+		h.slots = [2]slot{c.next[i], {}}
+		m.head, m.text = &h, nil
+	}
+	return nil
+}
+
+// mayBeWritten is false only for errors that say that the write was never submitted.
+func mayBeWritten(err error) bool {
+	if err == nil || errors.Is(err, blockdev.ErrOutcomeUnknown) {
+		return true
+	}
+	for _, e := range [...]error{blockdev.ErrLeaseLost, blockdev.ErrTimeout, blockdev.ErrReadOnly, blockdev.ErrPending, blockdev.ErrOutOfRange} {
+		if errors.Is(err, e) {
+			return false
+		}
+	}
+	return true
+}
+
+// each runs f for every area at once.
+func (c *commit) each(f func(int) error) error {
+	return errors.Join(parallel(len(c.mdas), f)...)
+}
+
+// unmoved reads the header again and compares it with what the state was built on.
+func (c *commit) unmoved(ctx context.Context, m *mda) error {
+	p, err := readRange(ctx, m.dev, c.w.timeout, m.area.off, mdaHeader)
+	if err != nil {
+		return fmt.Errorf("re-read header of %s: %w", m.name(), err)
+	}
+	h, err := decodeMDA(p, m.area)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrChanged, onDevice(m.dev, err))
+	}
+	if h.slots[0] != m.head.slots[0] {
+		return fmt.Errorf("%s: %w", m.name(), ErrChanged)
+	}
+	return nil
+}
+
+// writeText writes the text into an area, in two pieces where the ring wraps.
+func (c *commit) writeText(ctx context.Context, i int) error {
+	m := c.mdas[i]
+	a, b := pieces(m.area.size, c.next[i].offset, int64(len(c.text)))
+	if err := c.w.write(ctx, m.dev, m.area.off+a.off, c.text[:a.size]); err != nil {
+		return err
+	}
+	if b.size == 0 {
+		return nil
+	}
+	return c.w.write(ctx, m.dev, m.area.off+b.off, c.text[a.size:])
+}
+
+// writeHead writes the header of an area with the given slots.
+func (c *commit) writeHead(ctx context.Context, i int, committed, pre slot) error {
+	m := c.mdas[i]
+	h := mdaHead{area: m.area, slots: [2]slot{committed, pre}}
+	return c.w.write(ctx, m.dev, m.area.off, h.encode())
+}
+
+// flush makes durable what was written, once per device.
+func (c *commit) flush(ctx context.Context) error {
+	var devs []blockdev.Device
+	for _, m := range c.mdas {
+		if !slices.Contains(devs, m.dev) {
+			devs = append(devs, m.dev)
+		}
+	}
+	return errors.Join(parallel(len(devs), func(i int) error { return c.w.flush(ctx, devs[i]) })...)
+}
+
+// readBack proves that a text says what the volume group is. The sections of volumes are not read again: each was
+// parsed when it was made (see DESIGN.md); the rest is parsed, and the places where sections meet are checked.
+func (vg *VG) readBack(text []byte, full bool) error {
+	if full {
+		if err := CheckStrict(text); err != nil {
+			return err
+		}
+	}
+	frame := *vg
+	frame.LVs = nil
+	small := frame.appendText(nil, header{description: "-", host: "-"})
+	got, err := parseText(string(small))
+	if err != nil {
+		return err
+	}
+	if got.Name != vg.Name || got.ID != vg.ID || got.Seqno != vg.Seqno || got.ExtentSize != vg.ExtentSize ||
+		!slices.Equal(got.Tags, vg.Tags) || len(got.PVs) != len(vg.PVs) {
+		return errors.New("the group's own section does not read back as what it is")
+	}
+	end := bytes.LastIndex(text, []byte("\n}\n"))
+	if tail := bytes.LastIndex(text, []byte("\n"+generator)); end < 0 || tail != end+2 {
+		return errors.New("the closing brace of the volume group is not the last one")
+	}
+	if bytes.IndexByte(text, 0) != len(text)-1 || bytes.IndexByte(text, '\r') >= 0 {
+		return errors.New("a NUL or carriage return inside the text")
+	}
+	return nil
+}

@@ -1,0 +1,427 @@
+package lvm2
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+// contents is what every text declares itself to be.
+const contents = "Text Format Volume Group"
+
+// ParseText reads a metadata text, in the form found on disk or in the one of vgcfgbackup. Errors are *CorruptError;
+// a volume group that must not be written is no error here, see VG.Foreign.
+func ParseText(text []byte) (*VG, error) {
+	vg, err := parseText(string(text))
+	if err != nil {
+		return nil, textError(err, int64(len(text)))
+	}
+	vg.textSize = int64(len(text))
+	return vg, nil
+}
+
+// textError turns a parser's error into one that says which bytes are in doubt.
+func textError(err error, size int64) error {
+	e := &CorruptError{What: "metadata text", Length: size, Reason: err.Error(),
+		Readable: "older texts in the ring are still readable (pvck --dump metadata_search)"}
+	var syn *syntaxError
+	if errors.As(err, &syn) {
+		e.Offset, e.Length, e.Reason = int64(syn.off), 1, syn.reason
+	}
+	return e
+}
+
+// vgParser holds what is needed while one text is read.
+type vgParser struct {
+	cursor
+	vg      *VG
+	seen    vgSeen
+	lvStart int // where logical_volumes begins when it stands before physical_volumes
+	pvIndex map[string]int
+	refs    []string // raw segments of volumes that are not plain
+}
+
+// vgSeen says which required keys were met.
+type vgSeen struct {
+	id, seqno, status, extent, maxLV, maxPV, pvs, lvs, contents, version bool
+}
+
+// parseText reads the whole text: one volume group and the lines around it.
+func parseText(text string) (*VG, error) {
+	p := &vgParser{cursor: cursor{s: text}, lvStart: -1, pvIndex: map[string]int{}}
+	for {
+		key, k, err := p.next()
+		switch {
+		case err != nil:
+			return nil, err
+		case k == kindEnd:
+			return p.finish()
+		case k == kindValue:
+			err = p.outer(key)
+		case p.vg != nil:
+			err = p.fail("second section %q; a text holds one volume group", key)
+		default:
+			err = p.group(key)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// outer reads a line outside the volume group.
+func (p *vgParser) outer(key string) error {
+	raw, err := p.value()
+	if err != nil {
+		return err
+	}
+	switch key {
+	case "contents":
+		s, err := parseString(raw)
+		if err != nil || s != contents {
+			return p.fail("contents is %.60s, not a volume group", raw)
+		}
+		p.seen.contents = true
+	case "version":
+		if n, err := parseInt(raw); err != nil || n != 1 {
+			return p.fail("text version %.20s is not known", raw)
+		}
+		p.seen.version = true
+	}
+	return nil
+}
+
+// group reads the section of the volume group.
+func (p *vgParser) group(name string) error {
+	p.vg = &VG{Name: name}
+	if err := CheckName(name); err != nil {
+		return p.fail("volume group: %v", err)
+	}
+	for {
+		key, k, err := p.next()
+		if err != nil {
+			return err
+		}
+		switch {
+		case k == kindEnd:
+			return nil
+		case k == kindValue:
+			err = p.groupValue(key)
+		case key == "physical_volumes":
+			err = p.physical()
+		case key == "logical_volumes":
+			err = p.logical()
+		default:
+			err = p.otherSection(key)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// otherSection keeps a section that is not interpreted.
+func (p *vgParser) otherSection(key string) error {
+	it := item{key: key, blank: p.blank}
+	sub, err := parseSection(&p.cursor)
+	if err != nil {
+		return err
+	}
+	it.sub = sub
+	if key == "historical_logical_volumes" {
+		for _, h := range sub.items {
+			p.vg.history = append(p.vg.history, h.key)
+		}
+	}
+	p.vg.tail = append(p.vg.tail, it)
+	return nil
+}
+
+// groupValue reads a key of the volume group.
+func (p *vgParser) groupValue(key string) error {
+	it := item{key: key, blank: p.blank}
+	raw, err := p.value()
+	if err != nil {
+		return err
+	}
+	it.raw = raw
+	if p.seen.pvs || p.seen.lvs {
+		p.vg.tail = append(p.vg.tail, it)
+	} else {
+		p.vg.head = append(p.vg.head, it)
+	}
+	if err := p.interpret(key, raw); err != nil {
+		return p.fail("volume group key %s: %v", key, err)
+	}
+	return nil
+}
+
+// interpret puts a known key into the volume group.
+func (p *vgParser) interpret(key, raw string) (err error) {
+	vg := p.vg
+	switch key {
+	case "id":
+		p.seen.id = true
+		vg.ID, err = parseID(raw)
+	case "seqno":
+		p.seen.seqno = true
+		var n int64
+		n, err = parseRange(raw, 0, math.MaxUint32)
+		vg.Seqno = uint32(n)
+	case "extent_size":
+		p.seen.extent = true
+		vg.ExtentSize, err = parseSectors(raw)
+		if err == nil && vg.ExtentSize == 0 {
+			err = errors.New("must not be 0")
+		}
+	case "status":
+		p.seen.status = true
+		vg.Status, err = parseStrings(raw)
+	case "flags":
+		vg.Flags, err = parseStrings(raw)
+	case "tags":
+		vg.Tags, err = parseStrings(raw)
+	case "max_lv":
+		p.seen.maxLV = true
+	case "max_pv":
+		p.seen.maxPV = true
+	case "system_id", "lock_type", "pr":
+		vg.foreign = append(vg.foreign, key+" = "+raw)
+	}
+	return err
+}
+
+// physical reads the list of physical volumes.
+func (p *vgParser) physical() error {
+	p.seen.pvs = true
+	for {
+		name, k, err := p.next()
+		if err != nil {
+			return err
+		}
+		switch k {
+		case kindEnd:
+			return nil
+		case kindValue:
+			return p.fail("key %q among the physical volumes", name)
+		}
+		if err := p.physicalOne(name); err != nil {
+			return err
+		}
+	}
+}
+
+// physicalOne reads one physical volume. Its section is kept as a tree and printed in lvm2's form.
+func (p *vgParser) physicalOne(name string) error {
+	at := p.pos
+	sub, err := parseSection(&p.cursor)
+	if err != nil {
+		return err
+	}
+	pv, err := newPV(name, sub)
+	if err == nil {
+		if _, dup := p.pvIndex[name]; dup {
+			err = errors.New("listed twice")
+		}
+	}
+	if err != nil {
+		p.pos = at
+		return p.fail("physical volume %s: %v", name, err)
+	}
+	p.pvIndex[name] = len(p.vg.PVs)
+	p.vg.PVs = append(p.vg.PVs, *pv)
+	return nil
+}
+
+// newPV interprets the section of a physical volume.
+func newPV(name string, s *section) (*PV, error) {
+	pv := &PV{name: name, text: s.print(name)}
+	need := map[string]bool{"id": false, "status": false, "pe_start": false, "pe_count": false}
+	for _, it := range s.items {
+		if err := pv.interpret(it); err != nil {
+			return nil, fmt.Errorf("key %s: %w", it.key, err)
+		}
+		if _, ok := need[it.key]; ok {
+			need[it.key] = true
+		}
+	}
+	for k, ok := range need {
+		if !ok {
+			return nil, fmt.Errorf("no %s", k)
+		}
+	}
+	pv.usable = pv.PECount
+	return pv, nil
+}
+
+func (pv *PV) interpret(it item) (err error) {
+	switch it.key {
+	case "id":
+		pv.ID, err = parseID(it.raw)
+	case "device":
+		pv.Device, err = parseString(it.raw)
+	case "dev_size":
+		pv.DevSize, err = parseSectors(it.raw)
+	case "pe_start":
+		pv.PEStart, err = parseSectors(it.raw)
+	case "pe_count":
+		pv.PECount, err = parseRange(it.raw, 0, math.MaxUint32)
+	case "status":
+		pv.Status, err = parseStrings(it.raw)
+	case "flags":
+		pv.Flags, err = parseStrings(it.raw)
+	case "tags":
+		pv.Tags, err = parseStrings(it.raw)
+	}
+	return err
+}
+
+// logical reads the list of logical volumes. When it stands before the physical volumes it is read later.
+func (p *vgParser) logical() error {
+	if !p.seen.pvs {
+		p.lvStart = p.pos
+		return p.skipSection()
+	}
+	p.seen.lvs = true
+	b := lvBuilder{pvIndex: p.pvIndex}
+	for {
+		start := p.pos
+		name, k, err := p.next()
+		if err != nil {
+			return err
+		}
+		switch k {
+		case kindEnd:
+			p.refs = b.refs
+			return nil
+		case kindValue:
+			return p.fail("key %q among the logical volumes", name)
+		}
+		lv, err := b.parse(&p.cursor, name)
+		if err != nil {
+			return err
+		}
+		raw := p.s[start:p.pos]
+		lv.text = strings.TrimLeft(raw, " \t\r\n")
+		p.vg.LVs = append(p.vg.LVs, lv)
+	}
+}
+
+// finish checks what only the whole text can tell and builds the maps.
+func (p *vgParser) finish() (*VG, error) {
+	if p.vg == nil {
+		return nil, p.fail("no volume group in the text")
+	}
+	if p.lvStart >= 0 && p.seen.pvs && !p.seen.lvs {
+		p.pos, p.depth = p.lvStart, 2
+		if err := p.logical(); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.seen.complete(); err != nil {
+		return nil, p.fail("%v", err)
+	}
+	vg := p.vg
+	vg.foreign = append(vg.foreign, vg.notOurs()...)
+	if err := vg.buildIndex(p.refs); err != nil {
+		return nil, err
+	}
+	return vg, vg.buildFree()
+}
+
+// complete names the first required key that is missing.
+func (s *vgSeen) complete() error {
+	for _, k := range [...]struct {
+		ok   bool
+		name string
+	}{
+		{s.contents, "contents"}, {s.version, "version"}, {s.id, "id"}, {s.seqno, "seqno"}, {s.status, "status"},
+		{s.extent, "extent_size"}, {s.maxLV, "max_lv"}, {s.maxPV, "max_pv"}, {s.pvs, "physical_volumes"},
+	} {
+		if !k.ok {
+			return fmt.Errorf("no %s in the text", k.name)
+		}
+	}
+	return nil
+}
+
+// Words that lvm2 knows in the status lists. An unknown one makes lvm2 reject the text; a later version may have
+// given it a meaning that we would violate.
+var (
+	vgStatus = []string{"RESIZEABLE", "READ", "WRITE", "EXPORTED", "CLUSTERED", "PVMOVE", "SHARED", "PARTIAL", "WRITE_LOCKED"}
+	pvStatus = []string{"ALLOCATABLE", "EXPORTED", "MISSING"}
+	lvStatus = []string{"READ", "WRITE", "VISIBLE", "FIXED_MINOR", "PVMOVE", "LOCKED", "NOTSYNCED", "REBUILD", "WRITEMOSTLY"}
+)
+
+// notOurs lists why the volume group must not be written.
+func (vg *VG) notOurs() []string {
+	var out []string
+	for _, s := range vg.Status {
+		if !slices.Contains(vgStatus, s) || s == "EXPORTED" || s == "CLUSTERED" || s == "SHARED" || s == "PARTIAL" {
+			out = append(out, "status "+s)
+		}
+	}
+	if !slices.Contains(vg.Status, "WRITE") && !slices.Contains(vg.Flags, "WRITE_LOCKED") {
+		out = append(out, "status without WRITE")
+	}
+	for i := range vg.PVs {
+		for _, s := range vg.PVs[i].Status {
+			if !slices.Contains(pvStatus, s) || s == "EXPORTED" {
+				out = append(out, "status "+s+" of "+vg.PVs[i].name)
+			}
+		}
+	}
+	return append(out, vg.oddVolumes()...)
+}
+
+// oddVolumes lists volumes whose status has words that nobody knows.
+func (vg *VG) oddVolumes() []string {
+	var out []string
+	for _, lv := range vg.LVs {
+		for _, s := range lv.Status {
+			if !slices.Contains(lvStatus, s) {
+				out = append(out, "status "+s+" of "+lv.Name)
+			}
+		}
+	}
+	return out
+}
+
+// parseID reads an id, with or without hyphens.
+func parseID(raw string) (string, error) {
+	s, err := parseString(raw)
+	if err != nil {
+		return "", err
+	}
+	if len(s) == idLen+len(idGroups)-1 && s[6] == '-' && strings.Count(s, "-") == len(idGroups)-1 {
+		if _, err := rawID(s); err == nil && formatted(s) {
+			return s, nil
+		}
+	}
+	return canonicalID(s)
+}
+
+// formatted is true when the hyphens are where lvm2 puts them.
+func formatted(s string) bool {
+	return s[11] == '-' && s[16] == '-' && s[21] == '-' && s[26] == '-' && s[31] == '-'
+}
+
+// parseRange reads an integer between low and high.
+func parseRange(raw string, low, high int64) (int64, error) {
+	n, err := parseInt(raw)
+	if err != nil {
+		return 0, err
+	}
+	if n < low || n > high {
+		return 0, fmt.Errorf("%d is not between %d and %d", n, low, high)
+	}
+	return n, nil
+}
+
+// parseSectors reads a number of sectors and returns bytes.
+func parseSectors(raw string) (int64, error) {
+	n, err := parseRange(raw, 0, math.MaxInt64/sector/2)
+	return n * sector, err
+}
