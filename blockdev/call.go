@@ -38,6 +38,9 @@ const (
 // mutates tells whether an operation that has not come back may still change the device, or what is durable on it.
 func mutates(op string) bool { return op != opRead }
 
+// changes tells whether an operation changes what a reader sees, and so needs the right to write.
+func changes(op string) bool { return op == opWrite || op == opZero || op == opDiscard }
+
 // opError wraps err once; an error that already says where it happened stays as it is.
 func opError(d Device, op string, off, n int64, err error) error {
 	if err == nil {

@@ -53,7 +53,7 @@ func submit(ctx context.Context, op string) error {
 	if deadline, _ := ctx.Deadline(); !time.Now().Before(deadline) {
 		return notSubmitted(ctx)
 	}
-	if mutates(op) && op != opFlush {
+	if changes(op) {
 		return SubmitCheck(ctx)
 	}
 	return nil

@@ -10,7 +10,7 @@ import (
 
 // syscall does one operation. It runs in a worker and may never return.
 func (d *local) syscall(op string, buf []byte, off, n int64) error {
-	if !d.block && mutates(op) && op != opFlush {
+	if !d.block && changes(op) {
 		// A file that was cut short would silently grow again.
 		if err := d.checkShrunk(off + n); err != nil {
 			return err

@@ -107,10 +107,10 @@ func (m *Mem) do(ctx context.Context, op string, off, n int64, f func()) error {
 	if m.closed {
 		return opError(m, op, off, n, ErrGone)
 	}
-	if mutates(op) && m.ro && op != opFlush {
+	if changes(op) && m.ro {
 		return opError(m, op, off, n, ErrReadOnly)
 	}
-	if mutates(op) {
+	if changes(op) {
 		if err := SubmitCheck(ctx); err != nil {
 			return opError(m, op, off, n, err)
 		}

@@ -203,7 +203,7 @@ func (d *Device) run(ctx context.Context, c call) error {
 	if _, ok := ctx.Deadline(); !ok {
 		return blockdev.ErrNoDeadline
 	}
-	if c.op != Read {
+	if c.op&(Read|Flush) == 0 {
 		// A real device takes the call now and is slow with it, so the lease is judged now and not at the end.
 		if err := blockdev.SubmitCheck(ctx); err != nil {
 			return err
