@@ -3,7 +3,6 @@ package lvm2
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 )
 
@@ -124,18 +123,9 @@ func (v *strictVG) logical(s *section) error {
 		}
 		v.lvs[it.key] = true
 	}
-	hidden := ""
 	for _, it := range s.items {
-		t := strictTree{it.sub, "volume " + it.key}
-		if err := v.volume(it.key, t); err != nil {
+		if err := v.volume(it.key, strictTree{it.sub, "volume " + it.key}); err != nil {
 			return err
-		}
-		status, _ := t.words("status")
-		switch {
-		case !slices.Contains(status, "VISIBLE"):
-			hidden = it.key
-		case hidden != "":
-			return fmt.Errorf("visible volume %s stands behind invisible %s", it.key, hidden)
 		}
 	}
 	return nil
