@@ -1,0 +1,24 @@
+package transport
+
+import (
+	"context"
+	"net"
+)
+
+// Network makes listeners and connections. Tests put a network in memory here, which they can cut.
+type Network interface {
+	Listen(address string) (net.Listener, error)
+	Dial(ctx context.Context, address string) (net.Conn, error)
+}
+
+// TCP is the machine's own network.
+type TCP struct{}
+
+// Listen listens on a TCP address.
+func (TCP) Listen(address string) (net.Listener, error) { return net.Listen("tcp", address) }
+
+// Dial connects to a TCP address.
+func (TCP) Dial(ctx context.Context, address string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", address)
+}
