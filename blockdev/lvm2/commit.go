@@ -76,6 +76,7 @@ func (c *commit) prepare(g *Group, tx *Tx, description string) error {
 	vg := *tx.vg
 	vg.Seqno++
 	vg.head = slices.Clone(vg.head)
+	vg.index = vg.index.compact(vg.LVs)
 	s := section{items: vg.head}
 	s.set("seqno", fmt.Sprint(vg.Seqno))
 	h := header{description: description, host: g.opt.Host, system: "Holdfast on " + g.opt.Host, now: g.opt.Now()}

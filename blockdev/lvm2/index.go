@@ -1,5 +1,7 @@
 package lvm2
 
+import "maps"
+
 // lvIndex finds logical volumes by name. It is copy-on-write: base is shared between versions of a VG and never
 // changed, delta belongs to one version. A nil in delta is a removed name.
 type lvIndex struct {
@@ -28,16 +30,17 @@ func (x *lvIndex) get(name string) *LV {
 // set must be called only on an index that clone returned.
 func (x *lvIndex) set(name string, lv *LV) { x.delta[name] = lv }
 
-// clone returns an index that can be changed without touching this one. lvs is what the index holds.
-func (x *lvIndex) clone(lvs []*LV) lvIndex {
-	if len(x.delta) > maxDelta {
-		y := newIndex(lvs)
-		y.delta = map[string]*LV{}
-		return y
-	}
+// clone returns an index that can be changed without touching this one.
+func (x *lvIndex) clone() lvIndex {
 	delta := make(map[string]*LV, len(x.delta)+8)
-	for k, v := range x.delta {
-		delta[k] = v
-	}
+	maps.Copy(delta, x.delta)
 	return lvIndex{base: x.base, delta: delta}
+}
+
+// compact returns an index that is cheap to clone. lvs is what the index holds.
+func (x *lvIndex) compact(lvs []*LV) lvIndex {
+	if len(x.delta) > maxDelta {
+		return newIndex(lvs)
+	}
+	return *x
 }

@@ -32,7 +32,7 @@ func (g *Group) Begin() *Tx { return begin(g.VG(), g.opt.Host, g.opt.Now().Unix(
 func begin(base *VG, host string, now int64) *Tx {
 	vg := *base
 	vg.LVs = slices.Clone(base.LVs)
-	vg.index = base.index.clone(base.LVs)
+	vg.index = base.index.clone()
 	vg.free = base.free.clone()
 	return &Tx{base: base, vg: &vg, host: host, now: now}
 }
