@@ -33,7 +33,7 @@ var (
 
 // Evidence is what an Off leaves behind for the fence record.
 type Evidence struct {
-	// Kind names the proof: process_exit, power_off.
+	// Kind names the proof: exit, power_off (the kinds of fsm.Proof).
 	Kind string `json:"kind"`
 	// Detail is what was seen, for people: pids, exit states, the agent's output.
 	Detail string `json:"detail"`

@@ -14,7 +14,7 @@ import (
 )
 
 // KindProcessExit is the proof that the agent and the keeper of a host were waited for by their parent.
-const KindProcessExit = "process_exit"
+const KindProcessExit = "exit"
 
 // maxBody bounds what either side of the process agent reads.
 const maxBody = 64 << 10

@@ -61,7 +61,7 @@ type Storage struct {
 	Status     Liveness
 	Witnesses  int
 	Generation uint64
-	Renewing   bool          // a renewal was seen after the host's last RPC answer
+	Renewing   bool          // it renewed surely after the host's last RPC answer
 	DeadIn     time.Duration // until DEAD if nothing more is heard, as far as a witness can tell
 }
 
@@ -97,8 +97,10 @@ type Inputs struct {
 type Policy struct {
 	// Grace is how long a host may be silent before anything follows from it.
 	Grace time.Duration
+	// RenewPeriod is how often a host renews its record in the lockspace.
+	RenewPeriod time.Duration
 	// SilentAfter is how long a host must be silent, without a renewal on storage, before it is fenced when its
-	// power switch does not say that it is off. At least two renewal intervals (4N).
+	// power switch does not say that it is off. A host that lives shows a renewal in three periods.
 	SilentAfter time.Duration
 	// FenceLiveAfter is how long a host that renews on storage but cannot be reached keeps the role before it is
 	// fenced. 0 never fences such a host.

@@ -41,6 +41,7 @@ type entry struct {
 	gone  domain.VolumeRemoved
 	info  domain.Info
 	epoch uint64
+	seq   uint64
 	truth truth
 	done  chan uint64 // gets the Raft index; buffered
 }
@@ -84,8 +85,8 @@ func (o *outbox) serving(epoch uint64, info domain.Info) {
 }
 
 // describe queues the domain's sizes.
-func (o *outbox) describe(epoch uint64, info domain.Info) {
-	o.add(entry{kind: kindDescribe, epoch: epoch, info: info})
+func (o *outbox) describe(epoch, seq uint64, info domain.Info) {
+	o.add(entry{kind: kindDescribe, epoch: epoch, seq: seq, info: info})
 }
 
 // replace queues a reconcile with what is on disk now. The caller keeps changes away while it runs.
@@ -189,7 +190,7 @@ func (o *outbox) send(ctx context.Context, batch []entry) (uint64, error) {
 	case kindServing:
 		return o.mirror.Serving(ctx, e.epoch, e.info)
 	case kindDescribe:
-		return o.mirror.Describe(ctx, e.epoch, e.info)
+		return o.mirror.Describe(ctx, e.epoch, e.seq, e.info)
 	case kindReplace:
 		diff, err := o.mirror.Replace(ctx, o.domainID, e.truth.epoch, e.truth.seq, e.truth.vols)
 		return diff.Index, err

@@ -62,7 +62,7 @@ func (s *session) describe() {
 		case <-tick.C:
 			if info := s.dom.Info(); info.Seqno != last {
 				last = info.Seqno
-				s.box.describe(s.epoch, info)
+				s.box.describe(s.epoch, s.w.Seq(), info)
 			}
 		}
 	}
@@ -93,7 +93,7 @@ func (s *session) reconcile() {
 	s.disk.Lock()
 	info := s.dom.Info()
 	s.box.serving(s.epoch, info)
-	s.box.describe(s.epoch, info)
+	s.box.describe(s.epoch, s.w.Seq(), info)
 	res := s.box.replace()
 	s.disk.Unlock()
 	t := time.NewTimer(s.r.cfg.ReconcileWait)

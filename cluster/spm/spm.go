@@ -87,7 +87,7 @@ type Mirror interface {
 	// Serving records that this host serves under epoch.
 	Serving(ctx context.Context, epoch uint64, info domain.Info) (uint64, error)
 	// Describe records what the domain says about itself: name, sizes, free space.
-	Describe(ctx context.Context, epoch uint64, info domain.Info) (uint64, error)
+	Describe(ctx context.Context, epoch, seq uint64, info domain.Info) (uint64, error)
 	// Put adds or replaces volumes; each carries its own epoch and seq.
 	Put(ctx context.Context, domainID string, vols []domain.Volume) (uint64, error)
 	// Remove takes volumes out.

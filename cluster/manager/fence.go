@@ -1,0 +1,146 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/holdfast-io/holdfast/fencing"
+	"github.com/holdfast-io/holdfast/fsm"
+)
+
+// errAnswered says that a host that was about to be fenced answered.
+var errAnswered = errors.New("the host answered; it is not fenced")
+
+// performFence begins a fence operation, or the step after its proof. One per host at a time.
+func (t *term) performFence(view *fsm.State, d Decision) {
+	h, ok := view.Hosts.Get(d.Host)
+	if !ok {
+		return
+	}
+	t.once("fence "+d.Host, func(ctx context.Context) {
+		defer t.stale()
+		err := t.fence(ctx, h, d)
+		if err != nil && !errors.Is(err, errAnswered) {
+			t.report(t.event(ctx, fsm.Error, "fence.failed", d.Host, fmt.Sprintf("fencing %s: %v", d.Host, err), 0), "recording an event")
+			pause(ctx, t.m.cfg.Policy.ReleaseAfter)
+		}
+	})
+}
+
+// fence is the written order: intent committed, a last question, off, status, proof committed, host id freed on disk.
+// The term is checked before each step; a new leader begins again from what was committed.
+func (t *term) fence(ctx context.Context, h fsm.Host, d Decision) error {
+	if d.Action == ActFence {
+		if err := t.intent(ctx, h, d); err != nil {
+			return fmt.Errorf("committing the intent: %w", err)
+		}
+		ev, err := t.off(ctx, h)
+		if err != nil {
+			t.hostState(context.WithoutCancel(ctx), h.Name, HostUnresponsive, "fencing failed: "+err.Error())
+			return err
+		}
+		if err := t.prove(ctx, h, d.Generation, ev); err != nil {
+			return fmt.Errorf("committing the proof: %w", err)
+		}
+	}
+	return t.freeID(ctx, h, d.Generation)
+}
+
+// intent commits what is about to be done. Without a quorum nobody is fenced.
+func (t *term) intent(ctx context.Context, h fsm.Host, d Decision) error {
+	t.mu.Lock()
+	if s := t.hosts[h.Name]; s != nil {
+		s.fencedAt = t.m.cfg.Now()
+	}
+	t.mu.Unlock()
+	message := fmt.Sprintf("fencing %s (host id %d, generation %d): %s", h.Name, h.HostID, d.Generation, d.Reason)
+	if err := t.event(ctx, fsm.Warning, "fence.intent", h.Name, message, 0); err != nil {
+		return err
+	}
+	return t.hostState(ctx, h.Name, HostFencing, d.Reason)
+}
+
+// off asks the host one last time, switches it off and has that confirmed.
+func (t *term) off(ctx context.Context, h fsm.Host) (fencing.Evidence, error) {
+	var rep PingReply
+	if err := t.call(ctx, t.m.cfg.PingTimeout, h.Name, MethodPing, struct{}{}, &rep); err == nil {
+		return fencing.Evidence{}, errAnswered
+	}
+	if err := ctx.Err(); err != nil {
+		return fencing.Evidence{}, fmt.Errorf("the leader's term is over: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.m.cfg.FenceTimeout)
+	defer cancel()
+	return fencing.OffConfirmed(ctx, t.m.cfg.Agent, t.m.cfg.Check, h.Name)
+}
+
+// prove commits the proof.
+func (t *term) prove(ctx context.Context, h fsm.Host, generation uint64, ev fencing.Evidence) error {
+	now := t.m.cfg.Now().UnixNano()
+	err := t.command(ctx, &fsm.ProofAdd{Proof: fsm.Proof{Kind: ev.Kind, Host: h.Name, HostID: h.HostID,
+		Generation: generation, Evidence: ev.Detail, By: t.m.cfg.Host, Time: now}})
+	if err != nil {
+		return err
+	}
+	return t.hostState(ctx, h.Name, fsm.HostFenced, "off is confirmed: "+ev.Detail)
+}
+
+// freeID frees the host id on disk through any host's keeper, which re-reads the record and compares the generation.
+func (t *term) freeID(ctx context.Context, h fsm.Host, generation uint64) error {
+	t.mu.Lock()
+	via := t.witnesses()
+	t.mu.Unlock()
+	errs := []error{fmt.Errorf("no host could free host id %d on disk", h.HostID)}
+	for _, name := range via {
+		var rep FreeReply
+		err := t.call(ctx, t.m.cfg.Policy.StopTimeout, name, MethodFree, FreeRequest{HostID: h.HostID, Generation: generation}, &rep)
+		if err == nil {
+			t.once("event", func(ctx context.Context) {
+				t.report(t.event(ctx, fsm.Info, "fence.done", h.Name, fmt.Sprintf("%s is proven dead; its host id %d is free", h.Name, h.HostID), 0), "recording an event")
+			})
+			return nil
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", name, err))
+	}
+	return errors.Join(errs...)
+}
+
+// powerOn switches fenced hosts on again once the role is settled. It may fail freely.
+func (t *term) powerOn(view *fsm.State, in Inputs) {
+	t.mu.Lock()
+	calm := t.calm
+	t.mu.Unlock()
+	for _, f := range in.Hosts {
+		h, ok := view.Hosts.Get(f.Name)
+		if !ok || h.State != fsm.HostFenced || f.Reachable || !f.Fenceable || f.Power != PowerOff {
+			continue
+		}
+		if settledFor := t.m.cfg.Now().Sub(time.Unix(0, h.Since)); !calm && settledFor < t.m.cfg.Policy.StartTimeout {
+			continue
+		}
+		t.once("on "+f.Name, func(ctx context.Context) { t.on(ctx, f.Name) })
+	}
+}
+
+// on switches one host on, at most once in a quiet time.
+func (t *term) on(ctx context.Context, host string) {
+	t.mu.Lock()
+	s := t.hosts[host]
+	due := s != nil && (s.onAt.IsZero() || t.m.cfg.Now().Sub(s.onAt) >= t.m.cfg.Policy.FenceQuiet)
+	if due {
+		s.onAt = t.m.cfg.Now()
+	}
+	t.mu.Unlock()
+	if !due {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.m.cfg.FenceTimeout)
+	defer cancel()
+	if err := t.m.cfg.Agent.On(ctx, host); err != nil {
+		t.report(t.event(ctx, fsm.Warning, "fence.on_failed", host, fmt.Sprintf("switching %s on again: %v", host, err), 0), "recording an event")
+		return
+	}
+	t.report(t.event(ctx, fsm.Info, "fence.on", host, host+" was switched on again", 0), "recording an event")
+}

@@ -1,0 +1,139 @@
+// Package manager is the Raft leader's work: it watches the hosts, decides who should be SPM, fences what it can
+// prove dead, and keeps the host states of the mirror. It holds no right to write to a LUN.
+//
+// decide.go is the decision table as a pure function; the rest gathers its inputs and carries out its answer, one
+// action at a time, and only while the leader's term lasts. DESIGN.md has the table and the crash cases.
+package manager
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast-io/holdfast/fencing"
+	"github.com/holdfast-io/holdfast/fsm"
+)
+
+// Cluster is what the manager needs of the node it runs on.
+type Cluster interface {
+	// Apply commits a command and returns its outcome. An error means that it may not have been committed.
+	Apply(ctx context.Context, cmd fsm.Command) (fsm.Outcome, error)
+	// View is the replicated state as this host has applied it, Changed a channel closed at the next change.
+	View() *fsm.State
+	Changed() <-chan struct{}
+	// Call asks a host, this one included.
+	Call(ctx context.Context, host, method string, in, out any) error
+}
+
+// Config is what a Manager is made of.
+type Config struct {
+	// Host is this host's name.
+	Host    string
+	Cluster Cluster
+	// Agent is the power switch; Check is asked for the independent status after an off (nil: Agent).
+	Agent, Check fencing.Agent
+	// Fenceable says whether a host has a power switch. nil: none has.
+	Fenceable func(host string) bool
+	Policy    Policy
+
+	// Tick is how often hosts are pinged and the table is consulted (150 ms).
+	Tick time.Duration
+	// PingTimeout bounds a ping (4 ticks), InspectTimeout a look at the disk (1 s).
+	PingTimeout, InspectTimeout time.Duration
+	// InspectEvery is how often the disk is looked at while all is well (2 s). When it is not, each tick looks.
+	InspectEvery time.Duration
+	// FenceTimeout bounds a fence operation with its status check (60 s).
+	FenceTimeout time.Duration
+
+	Log *slog.Logger
+	Now func() time.Time
+}
+
+// Manager does the leader's work while Lead runs.
+type Manager struct {
+	cfg    Config
+	status atomic.Pointer[Status]
+}
+
+// New makes a Manager.
+func New(cfg Config) (*Manager, error) {
+	if cfg.Host == "" || cfg.Cluster == nil || cfg.Policy.Grace <= 0 {
+		return nil, errors.New("manager: Host, Cluster and Policy are required")
+	}
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&cfg.Tick, 150*time.Millisecond)
+	def(&cfg.PingTimeout, 4*cfg.Tick)
+	def(&cfg.InspectTimeout, time.Second)
+	def(&cfg.InspectEvery, 2*time.Second)
+	def(&cfg.FenceTimeout, time.Minute)
+	if cfg.Agent == nil {
+		cfg.Agent = fencing.None{}
+	}
+	if cfg.Check == nil {
+		cfg.Check = cfg.Agent
+	}
+	if cfg.Fenceable == nil {
+		cfg.Fenceable = func(string) bool { return false }
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Manager{cfg: cfg}, nil
+}
+
+// Lead does the work of one leadership term. It returns when ctx, the term, ends and everything it started has
+// returned. A barrier was taken before it is called.
+func (m *Manager) Lead(ctx context.Context) error {
+	t := newTerm(m, ctx)
+	defer m.status.Store(nil)
+	t.run()
+	return nil
+}
+
+// Status explains the SPM role as the leader sees it; false on a host that does not lead.
+func (m *Manager) Status() (Status, bool) {
+	if s := m.status.Load(); s != nil {
+		return *s, true
+	}
+	return Status{}, false
+}
+
+// Status explains why the role is where it is, and what is awaited.
+type Status struct {
+	Leader  string        `json:"leader"`
+	Host    string        `json:"host"` // who has the role, or holds its lease; empty: nobody
+	HostID  int           `json:"host_id"`
+	Epoch   uint64        `json:"epoch"`
+	State   string        `json:"state"`
+	Since   time.Time     `json:"since"`
+	Desired string        `json:"desired"`
+	Action  Action        `json:"action"`
+	Row     Row           `json:"row"` // of the decision table
+	Why     string        `json:"why"`
+	Awaits  string        `json:"awaits,omitempty"`
+	In      time.Duration `json:"in_ns,omitempty"` // countdown of Awaits; 0 unknown
+	At      time.Time     `json:"at"`
+}
+
+// explain publishes what the table said.
+func (m *Manager) explain(view *fsm.State, in Inputs, d Decision) {
+	pool, _ := view.Pool()
+	st := Status{Leader: m.cfg.Host, Desired: pool.SPM.Desired, Action: d.Action, Row: d.Row, Why: d.Reason, Awaits: d.Awaits,
+		In: d.In, At: m.cfg.Now(), State: RoleNone, Epoch: in.Lease.Version, Since: time.Unix(0, pool.SPM.Since)}
+	if in.Lease.Known && in.Lease.Held {
+		st.Host, st.HostID, st.State = in.ownerName(), in.Lease.Owner, RoleNone
+		if h := in.byID(in.Lease.Owner); h != nil && h.Reachable {
+			st.State = h.Role.State
+		}
+	}
+	m.status.Store(&st)
+}

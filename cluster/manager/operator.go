@@ -1,0 +1,141 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/holdfast-io/holdfast/fsm"
+)
+
+var (
+	// ErrNoPool says that there is nothing to be SPM of.
+	ErrNoPool = errors.New("the cluster has no pool yet: create its first domain")
+	// ErrHostNotUp says that a host cannot be given the role.
+	ErrHostNotUp = errors.New("the host cannot take the SPM role now")
+	// ErrNotReached says that the wish was committed and was not fulfilled in the time given.
+	ErrNotReached = errors.New("the SPM role did not get there in time; see spm status for what is awaited")
+)
+
+// Operator carries out an operator's wishes about the role: it commits them and waits until the mirror shows them
+// fulfilled. It works on any host; the leader does the work.
+type Operator struct {
+	Cluster Cluster
+	Now     func() time.Time
+}
+
+// Move moves the role to a host, or to the best other one when to is empty. A wish that is not fulfilled before ctx
+// ends is taken back.
+func (o Operator) Move(ctx context.Context, to string) (fsm.SPM, error) {
+	view := o.Cluster.View()
+	pool, ok := view.Pool()
+	if !ok {
+		return fsm.SPM{}, ErrNoPool
+	}
+	if to == "" {
+		to = best(view, pool.SPM.Host)
+	}
+	h, ok := view.Hosts.Get(to)
+	if !ok || h.State != fsm.HostUp || h.Priority < 0 {
+		return pool.SPM, fmt.Errorf("host %q is %s: %w", to, stateWord(h, ok), ErrHostNotUp)
+	}
+	if pool.SPM.Host == to && pool.SPM.State == fsm.SPMServing && pool.SPM.Desired != fsm.DesireStopped {
+		return pool.SPM, nil
+	}
+	if err := o.desire(ctx, pool.ID, fsm.DesireHost+to); err != nil {
+		return pool.SPM, err
+	}
+	s, err := o.wait(ctx, func(s fsm.SPM) bool { return s.Host == to && s.State == fsm.SPMServing })
+	if err != nil {
+		o.takeBack(pool.ID, fsm.DesireHost+to)
+	}
+	return s, err
+}
+
+// Stop takes the role from everybody until Start.
+func (o Operator) Stop(ctx context.Context) (fsm.SPM, error) {
+	pool, ok := o.Cluster.View().Pool()
+	if !ok {
+		return fsm.SPM{}, ErrNoPool
+	}
+	if err := o.desire(ctx, pool.ID, fsm.DesireStopped); err != nil {
+		return pool.SPM, err
+	}
+	return o.wait(ctx, func(s fsm.SPM) bool { return s.State == fsm.SPMNone })
+}
+
+// Start takes a Stop back; to may name the host that should have the role.
+func (o Operator) Start(ctx context.Context, to string) (fsm.SPM, error) {
+	if to != "" {
+		return o.Move(ctx, to)
+	}
+	pool, ok := o.Cluster.View().Pool()
+	if !ok {
+		return fsm.SPM{}, ErrNoPool
+	}
+	if err := o.desire(ctx, pool.ID, fsm.DesireAny); err != nil {
+		return pool.SPM, err
+	}
+	return o.wait(ctx, func(s fsm.SPM) bool { return s.State == fsm.SPMServing })
+}
+
+// desire commits a wish.
+func (o Operator) desire(ctx context.Context, pool, wish string) error {
+	out, err := o.Cluster.Apply(ctx, &fsm.SPMDesire{Pool: pool, Desired: wish, Time: o.Now().UnixNano()})
+	if err == nil {
+		err = out.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("committing the wish %q: %w", wish, err)
+	}
+	return nil
+}
+
+// takeBack withdraws a wish that nobody waits for any more, unless it was replaced by another one.
+func (o Operator) takeBack(pool, wish string) {
+	if p, ok := o.Cluster.View().Pool(); !ok || p.SPM.Desired != wish {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = o.desire(ctx, pool, fsm.DesireAny) // the leader goes on with the wish otherwise, which is harmless
+}
+
+// wait waits until the mirror shows what was wished.
+func (o Operator) wait(ctx context.Context, done func(fsm.SPM) bool) (fsm.SPM, error) {
+	for {
+		changed := o.Cluster.Changed()
+		pool, _ := o.Cluster.View().Pool()
+		if done(pool.SPM) {
+			return pool.SPM, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return pool.SPM, fmt.Errorf("%w (%w)", ErrNotReached, ctx.Err())
+		}
+	}
+}
+
+// best is the host to move to when the operator names none.
+func best(view *fsm.State, not string) string {
+	name, priority := "", -1
+	for _, h := range view.Hosts.All() {
+		if h.Name != not && h.State == fsm.HostUp && h.Priority > priority {
+			name, priority = h.Name, h.Priority
+		}
+	}
+	return name
+}
+
+// stateWord says what a host is.
+func stateWord(h fsm.Host, known bool) string {
+	switch {
+	case !known:
+		return "not a member"
+	case h.Priority < 0:
+		return "never SPM by its priority"
+	}
+	return h.State
+}

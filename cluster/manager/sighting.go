@@ -1,0 +1,220 @@
+package manager
+
+import (
+	"context"
+	"time"
+
+	"github.com/holdfast-io/holdfast/cluster/spm"
+	"github.com/holdfast-io/holdfast/fencing"
+	"github.com/holdfast-io/holdfast/fsm"
+)
+
+// sighting is what this term has seen of one host. term.mu guards it, but for the channels.
+type sighting struct {
+	name    string
+	cancel  context.CancelFunc
+	pingNow chan struct{}
+
+	answered  bool
+	reachable bool
+	last      time.Time // of the last answer
+	since     time.Time // of the first answer in the present row of answers
+	reply     PingReply
+	roleSince time.Time
+
+	power   Power
+	powerAt time.Time
+
+	failures int
+	retryAt  time.Time
+	fencedAt time.Time
+	onAt     time.Time
+}
+
+// members starts and stops watchers as the membership changes.
+func (t *term) members(view *fsm.State) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, h := range view.Hosts.All() {
+		if t.hosts[h.Name] != nil {
+			continue
+		}
+		ctx, cancel := context.WithCancel(t.ctx)
+		s := &sighting{name: h.Name, cancel: cancel, pingNow: make(chan struct{}, 1)}
+		t.hosts[h.Name] = s
+		t.wg.Go(func() { t.pingLoop(ctx, s) })
+	}
+	for name, s := range t.hosts {
+		if !view.Hosts.Has(name) {
+			s.cancel()
+			delete(t.hosts, name)
+		}
+	}
+}
+
+// pingLoop asks one host again and again. A host that hangs holds up nobody but its own loop.
+func (t *term) pingLoop(ctx context.Context, s *sighting) {
+	tick := time.NewTicker(t.m.cfg.Tick)
+	defer tick.Stop()
+	for {
+		if t.ping(ctx, s) {
+			t.poke()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-s.pingNow:
+		}
+	}
+}
+
+// ping asks once and returns whether something changed that a decision may depend on.
+func (t *term) ping(ctx context.Context, s *sighting) bool {
+	cctx, cancel := context.WithTimeout(ctx, t.m.cfg.PingTimeout)
+	defer cancel()
+	var rep PingReply
+	err := t.m.cfg.Cluster.Call(cctx, s.name, MethodPing, struct{}{}, &rep)
+	if ctx.Err() != nil {
+		return false
+	}
+	if err != nil {
+		changed := t.missed(s)
+		return t.askPower(ctx, s) || changed
+	}
+	return t.seen(s, rep)
+}
+
+// seen notes an answer.
+func (t *term) seen(s *sighting, rep PingReply) bool {
+	now := t.m.cfg.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	changed := !s.reachable || s.reply.Role.State != rep.Role.State || s.reply.Role.Epoch != rep.Role.Epoch ||
+		s.reply.KeeperOK != rep.KeeperOK || s.reply.MasterValid != rep.MasterValid || s.reply.Generation != rep.Generation
+	if !s.answered || s.reply.Role.State != rep.Role.State || s.reply.Role.Epoch != rep.Role.Epoch {
+		s.roleSince = now
+	}
+	if !s.reachable {
+		s.since = now
+	}
+	if !s.reply.Started.Equal(rep.Started) {
+		s.failures, s.retryAt = 0, time.Time{} // another agent: its predecessor's failures say nothing
+	}
+	s.answered, s.reachable, s.last, s.reply, s.power = true, true, now, rep, PowerUnknown
+	return changed
+}
+
+// missed notes a ping without answer.
+func (t *term) missed(s *sighting) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	changed := s.reachable
+	s.reachable = false
+	return changed
+}
+
+// askPower asks the power switch of a host that does not answer. It changes nothing there.
+func (t *term) askPower(ctx context.Context, s *sighting) bool {
+	if !t.m.cfg.Fenceable(s.name) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.m.cfg.PingTimeout)
+	defer cancel()
+	st, err := t.m.cfg.Agent.Status(ctx, s.name)
+	power := PowerUnknown
+	switch {
+	case err != nil:
+	case st == fencing.Off:
+		power = PowerOff
+	case st == fencing.On:
+		power = PowerOn
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s.power == power {
+		return false
+	}
+	s.power, s.powerAt = power, t.m.cfg.Now()
+	return true
+}
+
+// facts makes the Host that Decide sees. Caller holds term.mu.
+func (s *sighting) facts(now time.Time, h fsm.Host, t *term) Host {
+	f := Host{Name: h.Name, HostID: h.HostID, Priority: h.Priority, Reachable: s.reachable, Answered: s.answered,
+		Maintenance: h.State == fsm.HostMaintenance, KeeperOK: s.reply.KeeperOK, MasterValid: s.reply.MasterValid,
+		Role: Role{State: s.reply.Role.State, Epoch: s.reply.Role.Epoch}, RoleFor: now.Sub(s.roleSince),
+		Fenceable: t.m.cfg.Fenceable(h.Name), Failures: s.failures, RetryIn: max(s.retryAt.Sub(now), 0)}
+	if f.Role.State == "" {
+		f.Role.State = RoleNone
+	}
+	if !s.reachable {
+		f.LostFor = now.Sub(later(s.last, t.start))
+		// The switch's "off" counts only with a look at the disk made after it: a process that exits frees its lease first.
+		if s.power != PowerOff || t.disk.at.After(s.powerAt) {
+			f.Power = s.power
+		}
+	}
+	if !s.fencedAt.IsZero() {
+		f.FenceIn = max(s.fencedAt.Add(t.m.cfg.Policy.FenceQuiet).Sub(now), 0)
+	}
+	return f
+}
+
+// later returns the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// watchKey names the SPM that a long call is open to.
+type watchKey struct {
+	host  string
+	epoch uint64
+}
+
+// watchSPM keeps one long call open to the SPM. Its end, or the end of its connection, comes long before a ping fails.
+func (t *term) watchSPM(d Decision) {
+	if d.Row != RowAdopt {
+		return
+	}
+	key := watchKey{d.Host, d.Epoch}
+	t.once("watch "+d.Host, func(ctx context.Context) {
+		wait := 10 * t.m.cfg.Policy.Grace
+		ctx, cancel := context.WithTimeout(ctx, wait+t.m.cfg.PingTimeout)
+		defer cancel()
+		var st spm.Status
+		begun := t.m.cfg.Now()
+		err := t.m.cfg.Cluster.Call(ctx, key.host, spm.MethodWatch, spm.WatchRequest{Epoch: key.epoch, Wait: wait}, &st)
+		if err != nil || st.State != spm.StateServing || st.Epoch != key.epoch {
+			t.suspect(key.host)
+		}
+		if t.m.cfg.Now().Sub(begun) < t.m.cfg.Tick {
+			pause(ctx, t.m.cfg.Tick) // never a tight loop with a host that answers at once
+		}
+	})
+}
+
+// suspect pings a host at once and looks at the disk.
+func (t *term) suspect(host string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := t.hosts[host]; s != nil {
+		select {
+		case s.pingNow <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// pause waits d or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	tm := time.NewTimer(d)
+	defer tm.Stop()
+	select {
+	case <-tm.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,156 @@
+package manager
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/holdfast-io/holdfast/fsm"
+)
+
+// term is one leadership term: what was seen in it and what is being done. Nothing in it outlives it; the next
+// leader starts from the mirror, the hosts and the disk.
+type term struct {
+	m     *Manager
+	ctx   context.Context
+	start time.Time
+	kick  chan struct{}
+	wg    sync.WaitGroup
+
+	// mu guards what follows.
+	mu    sync.Mutex
+	hosts map[string]*sighting
+	disk  diskFacts
+	fresh time.Time       // disk facts gathered before this are not believed: something was done since
+	busy  map[string]bool // actions under way, by key
+	calm  bool            // the last decision asks for nothing
+	watch watchKey        // which SPM the long call is open to
+	alarm time.Time       // of the last alarm event
+}
+
+func newTerm(m *Manager, ctx context.Context) *term {
+	return &term{m: m, ctx: ctx, start: m.cfg.Now(), kick: make(chan struct{}, 1),
+		hosts: map[string]*sighting{}, busy: map[string]bool{}}
+}
+
+// run is the loop.
+func (t *term) run() {
+	defer t.wg.Wait()
+	tick := time.NewTicker(t.m.cfg.Tick)
+	defer tick.Stop()
+	for {
+		changed := t.m.cfg.Cluster.Changed()
+		t.step()
+		select {
+		case <-t.ctx.Done():
+			return
+		case <-tick.C:
+		case <-t.kick:
+		case <-changed:
+		}
+	}
+}
+
+// poke makes the loop look again at once.
+func (t *term) poke() {
+	select {
+	case t.kick <- struct{}{}:
+	default:
+	}
+}
+
+// step looks, decides and begins what is to be done.
+func (t *term) step() {
+	view := t.m.cfg.Cluster.View()
+	t.members(view)
+	in := t.inputs(view)
+	d := Decide(in)
+	t.m.explain(view, in, d)
+	t.mu.Lock()
+	t.calm = d.Row == RowAdopt && d.Action == ActNone || d.Row == RowFreeStopped || d.Row == RowNoMaster
+	t.mu.Unlock()
+	if in.Master {
+		t.look()
+	}
+	t.watchSPM(d)
+	t.perform(view, in, d)
+	if fd, ok := DecideFence(in); ok {
+		t.performFence(view, fd)
+	}
+	t.powerOn(view, in)
+	t.recordHosts(view, in)
+	t.recordRole(view, in, d)
+}
+
+// once runs fn unless something with this key is under way, and looks again when it is done.
+func (t *term) once(key string, fn func(ctx context.Context)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.busy[key] || t.ctx.Err() != nil {
+		return
+	}
+	t.busy[key] = true
+	t.wg.Go(func() {
+		fn(t.ctx)
+		t.mu.Lock()
+		delete(t.busy, key)
+		t.mu.Unlock()
+		t.poke()
+	})
+}
+
+// inputs makes the picture that Decide sees.
+func (t *term) inputs(view *fsm.State) Inputs {
+	now := t.m.cfg.Now()
+	pool, _ := view.Pool()
+	in := Inputs{Master: pool.Master != "", TermAge: now.Sub(t.start), Policy: t.m.cfg.Policy, Storage: map[int]Storage{}}
+	in.Desired.Stopped = pool.SPM.Desired == fsm.DesireStopped
+	in.Desired.Host, _ = pool.SPM.DesiredHost()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.disk.at.After(t.fresh) {
+		in.Lease = t.disk.lease
+		in.Lease.SeenFor = now.Sub(t.disk.leaseSince)
+	}
+	for _, h := range view.Hosts.All() {
+		if s := t.hosts[h.Name]; s != nil {
+			f := s.facts(now, h, t)
+			f.ProofGen = provenGeneration(view, h.Name, max(in.Lease.Generation, t.disk.generation(h.HostID)))
+			in.Hosts = append(in.Hosts, f)
+			in.Storage[h.HostID] = t.disk.storage(now, h.HostID, f.LostFor, f.Reachable, t.m.cfg.Policy)
+		}
+	}
+	if id := in.Lease.Owner; in.Lease.Held && in.byID(id) == nil {
+		in.Storage[id] = t.disk.storage(now, id, 0, true, t.m.cfg.Policy)
+	}
+	return in
+}
+
+// provenGeneration returns gen if a proof for exactly this generation of the host is recorded, else 0.
+func provenGeneration(view *fsm.State, host string, gen uint64) uint64 {
+	if _, ok := view.Proofs.Get(fsm.ProofKey(host, gen)); ok && gen != 0 {
+		return gen
+	}
+	return 0
+}
+
+// command is fsm.Apply with the outcome's refusal as an error. It is never tried after the term.
+func (t *term) command(ctx context.Context, cmd fsm.Command) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	out, err := t.m.cfg.Cluster.Apply(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	return out.Err()
+}
+
+// event records one line of history.
+func (t *term) event(ctx context.Context, severity, kind, host, message string, epoch uint64) error {
+	t.m.cfg.Log.Info(message, "kind", kind, "host", host, "epoch", epoch)
+	subject, _, _ := strings.Cut(kind, ".")
+	return t.command(ctx, &fsm.EventAdd{Events: []fsm.Event{{Time: t.m.cfg.Now().UnixNano(), Kind: kind, Severity: severity,
+		Host: host, Subject: subject, Message: message, Epoch: epoch}}})
+}
