@@ -64,6 +64,9 @@ func (d *local) measure(o Options) error {
 	find := d.fileSector
 	if d.block {
 		find = d.blockSector
+		if !o.ReadOnly && d.turnedReadOnly() { // open(2) itself may well succeed
+			return ErrReadOnly
+		}
 	}
 	ss, err := find(o)
 	if err != nil {
