@@ -1,0 +1,49 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/holdfast-io/holdfast/http/api"
+)
+
+func getSPM(b *Backend, r *http.Request) (reply, error) {
+	return mirrored(b, r, b.SPM, func(ctx context.Context) (api.SPM, error) { return b.SPM.SPM(ctx) })
+}
+
+func moveSPM(b *Backend, r *http.Request) (reply, error) {
+	return changeSPM(b, r, func(ctx context.Context, req api.SPMMove) (api.SPM, error) {
+		if err := checkHostRef(req.To); err != nil {
+			return api.SPM{}, err
+		}
+		return b.SPM.MoveSPM(ctx, req)
+	})
+}
+
+func stopSPM(b *Backend, r *http.Request) (reply, error) {
+	return changeSPM(b, r, func(ctx context.Context, req api.SPMStop) (api.SPM, error) { return b.SPM.StopSPM(ctx, req) })
+}
+
+func startSPM(b *Backend, r *http.Request) (reply, error) {
+	return changeSPM(b, r, func(ctx context.Context, req api.SPMStart) (api.SPM, error) {
+		if err := checkHostRef(req.To); err != nil {
+			return api.SPM{}, err
+		}
+		return b.SPM.StartSPM(ctx, req)
+	})
+}
+
+func changeSPM[Req any](b *Backend, r *http.Request, change func(context.Context, Req) (api.SPM, error)) (reply, error) {
+	var req Req
+	if err := decode(r, &req); err != nil {
+		return reply{}, err
+	}
+	if b.SPM == nil {
+		return reply{}, notMember()
+	}
+	s, err := change(r.Context(), req)
+	if err != nil {
+		return reply{}, err
+	}
+	return reply{body: s, epoch: s.Epoch}, nil
+}
