@@ -1,0 +1,92 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-io/holdfast/http/api"
+)
+
+func change[T any](ctx context.Context, c *Client, rq call) (T, error) {
+	var v T
+	rq.out = &v
+	_, err := c.do(ctx, rq)
+	return v, err
+}
+
+func post[T any](ctx context.Context, c *Client, path string, body any) (T, error) {
+	return change[T](ctx, c, call{method: http.MethodPost, path: path, body: body, once: true})
+}
+
+// CreateVolume makes a volume. An empty key is replaced by a new one; a lost answer is asked for once more with the
+// same key, which gives the same volume.
+func (c *Client) CreateVolume(ctx context.Context, req api.VolumeCreate, key string) (api.VolumeCreated, error) {
+	if key == "" {
+		key = uuid.NewString()
+	}
+	return change[api.VolumeCreated](ctx, c, call{method: http.MethodPost, path: "/v1/volumes", body: req, key: key})
+}
+
+// DeleteVolume deletes a volume by UUID or name.
+func (c *Client) DeleteVolume(ctx context.Context, ref string) (api.VolumeDeleted, error) {
+	return change[api.VolumeDeleted](ctx, c, call{method: http.MethodDelete, path: "/v1/volumes/" + url.PathEscape(ref), once: true})
+}
+
+// CreateDomain makes a storage domain.
+func (c *Client) CreateDomain(ctx context.Context, req api.DomainCreate) (api.DomainCreated, error) {
+	return post[api.DomainCreated](ctx, c, "/v1/domains", req)
+}
+
+// CheckDomain lists every inconsistency of a domain. It changes nothing.
+func (c *Client) CheckDomain(ctx context.Context, ref string) (api.Check, error) {
+	return change[api.Check](ctx, c, call{method: http.MethodPost, path: "/v1/domains/" + url.PathEscape(ref) + "/check", once: true})
+}
+
+// MoveSPM moves the role and returns when the new host serves.
+func (c *Client) MoveSPM(ctx context.Context, req api.SPMMove) (api.SPM, error) {
+	return post[api.SPM](ctx, c, "/v1/spm/move", req)
+}
+
+// StopSPM lets nobody have the role.
+func (c *Client) StopSPM(ctx context.Context, req api.SPMStop) (api.SPM, error) {
+	return post[api.SPM](ctx, c, "/v1/spm/stop", req)
+}
+
+// StartSPM takes a StopSPM back.
+func (c *Client) StartSPM(ctx context.Context, req api.SPMStart) (api.SPM, error) {
+	return post[api.SPM](ctx, c, "/v1/spm/start", req)
+}
+
+// TransferLeadership makes another host the Raft leader.
+func (c *Client) TransferLeadership(ctx context.Context, req api.RaftTransfer) ([]api.RaftPeer, error) {
+	return post[[]api.RaftPeer](ctx, c, "/v1/operator/raft/transfer", req)
+}
+
+// CreateToken makes a token; only this answer shows its secret.
+func (c *Client) CreateToken(ctx context.Context, req api.TokenCreate) (api.TokenCreated, error) {
+	return post[api.TokenCreated](ctx, c, "/v1/operator/tokens", req)
+}
+
+// RevokeToken takes a token back.
+func (c *Client) RevokeToken(ctx context.Context, id string) error {
+	_, err := c.do(ctx, call{method: http.MethodDelete, path: "/v1/operator/tokens/" + url.PathEscape(id), once: true})
+	return err
+}
+
+// Init makes the host the first of a new cluster.
+func (c *Client) Init(ctx context.Context, req api.Init) (api.Member, error) {
+	return post[api.Member](ctx, c, "/v1/init", req)
+}
+
+// Join makes the host a member of a cluster.
+func (c *Client) Join(ctx context.Context, req api.Join) (api.Member, error) {
+	return post[api.Member](ctx, c, "/v1/join", req)
+}
+
+// Leave takes the host out of its cluster.
+func (c *Client) Leave(ctx context.Context, req api.Leave) (api.Member, error) {
+	return post[api.Member](ctx, c, "/v1/leave", req)
+}
