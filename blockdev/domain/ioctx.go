@@ -21,6 +21,13 @@ func (t ioCtx) call(ctx context.Context, f func(context.Context) error) error {
 	return f(ctx)
 }
 
+// steps is for calls that make several device calls one after the other, such as a commit.
+func (t ioCtx) steps(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Duration(t))
+	defer cancel()
+	return f(ctx)
+}
+
 func (t ioCtx) read(ctx context.Context, d blockdev.Device, p []byte, off int64) error {
 	return t.call(ctx, func(ctx context.Context) error { return d.ReadAt(ctx, p, off) })
 }

@@ -66,6 +66,8 @@ type Volume struct {
 	Problem        string // why the state is StateUnreadable
 	Epoch          uint64 // lease version under which this process changed it last; 0 when it only read it
 	Seq            uint64 // number of that change within the epoch
+
+	cause error // behind Problem
 }
 
 // VolumeSpec is what a new volume shall be.

@@ -17,6 +17,10 @@ func formatWord(s string) string {
 	return strings.ToLower(s)
 }
 
+func upper(s string) string { return strings.ToUpper(s) }
+
+func lower(s string) string { return strings.ToLower(s) }
+
 func formatOnDisk(format string) string {
 	if format == FormatQcow2 {
 		return "COW"
