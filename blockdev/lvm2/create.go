@@ -35,6 +35,8 @@ type CreateOptions struct {
 	IOTimeout    time.Duration
 	// Force makes the group although a device is a physical volume already. What it belonged to is destroyed.
 	Force bool
+
+	align int64 // tests only: makes small rings possible; default 1 MiB
 }
 
 // withDefaults fills in what is zero and refuses what cannot be.
@@ -44,6 +46,9 @@ func (o CreateOptions) withDefaults() (CreateOptions, error) {
 	}
 	if o.MetadataSize == 0 {
 		o.MetadataSize = DefaultMetadataSize
+	}
+	if o.align == 0 {
+		o.align = alignment
 	}
 	if o.Now.IsZero() {
 		o.Now = time.Now()
@@ -173,11 +178,11 @@ func (c *creation) checkFree(ctx context.Context, dev blockdev.Device) error {
 func (c *creation) layout(i int) error {
 	dev := c.o.Devices[i]
 	size := dev.Size() / sector * sector
-	start := (firstMDA + c.o.MetadataSize + alignment - 1) / alignment * alignment
-	second := (size - c.o.MetadataSize) / alignment * alignment
+	start := (firstMDA + c.o.MetadataSize + c.o.align - 1) / c.o.align * c.o.align
+	second := (size - c.o.MetadataSize) / c.o.align * c.o.align
 	count := (second - start) / c.o.ExtentSize
 	if second < start || count < 1 {
-		return fmt.Errorf("%s has %d bytes, %d are needed: %w", dev.Name(), dev.Size(), start+c.o.MetadataSize+c.o.ExtentSize+alignment, ErrTooSmall)
+		return fmt.Errorf("%s has %d bytes, %d are needed: %w", dev.Name(), dev.Size(), start+c.o.MetadataSize+c.o.ExtentSize+c.o.align, ErrTooSmall)
 	}
 	c.mdas = append(c.mdas, []byteRange{{firstMDA, start - firstMDA}, {second, size - second}})
 	c.pvs = append(c.pvs, PV{
