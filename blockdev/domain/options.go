@@ -78,21 +78,20 @@ type CreateOptions struct {
 
 // Info is what a domain says about itself.
 type Info struct {
-	UUID        string
-	Name        string
-	Version     int
-	Role        string // Regular, Master
-	Class       string // Data, Iso, Backup
-	Type        string // ISCSI, FCP
-	PoolUUID    string // first pool; empty: none
-	Size        int64  // bytes in extents, used or not
-	Free        int64  // bytes in free extents
-	ExtentSize  int64
-	SectorSize  int
-	Alignment   int64 // of lock areas
-	Seqno       uint32
-	Volumes     int // without those being removed or initialised
-	FreeSlots   int
-	LUNs        []string
-	MetadataPVs int
+	UUID       string
+	Name       string
+	Version    int
+	Role       string // Regular, Master
+	Class      string // Data, Iso, Backup
+	Type       string // ISCSI, FCP
+	PoolUUID   string // first pool; empty: none
+	Size       int64  // bytes in extents, used or not
+	Free       int64  // bytes in free extents
+	ExtentSize int64
+	SectorSize int
+	Alignment  int64 // of lock areas
+	Seqno      uint32
+	Volumes    int // without those being removed or initialised
+	FreeSlots  int
+	LUNs       []string
 }

@@ -104,7 +104,7 @@ func (r *recovery) slotless(ctx context.Context) error {
 
 // neverWritten tells whether tags and slot look like those of a creation that was interrupted in between.
 func (r *recovery) neverWritten(v *Volume) bool {
-	if v.Slot == 0 || r.sharesSlot(v) || r.hasChild(v.ID) || v.State != StateUnreadable {
+	if v.State != StateUnreadable || v.Slot == 0 || r.sharesSlot(v) || r.hasChild(v.ID) {
 		return false
 	}
 	var stale *foreignSlotError
