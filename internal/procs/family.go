@@ -68,3 +68,13 @@ func carries(dir, mark string) bool {
 	}
 	return false
 }
+
+// HasArg reports whether the first argument of a process, after its program, is arg: its verb.
+func HasArg(pid int, arg string) bool {
+	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+	if err != nil {
+		return false
+	}
+	args := bytes.Split(b, []byte{0})
+	return len(args) > 1 && string(args[1]) == arg
+}

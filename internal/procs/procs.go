@@ -58,7 +58,6 @@ func (h *Handle) Wait(ctx context.Context) error {
 			return err
 		}
 		if gone {
-			reap(h.pid)
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -80,13 +79,14 @@ func (h *Handle) exited(wait time.Duration) (bool, error) {
 // Close lets go of the process.
 func (h *Handle) Close() error { return unix.Close(h.fd) }
 
-// reap takes the exit status of an orphan that this process inherited, so that no zombie stays. A process that is not
-// a child, or that os/exec waits for, is left alone: the caller only passes pids it does not wait for elsewhere.
-func reap(pid int) {
-	_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
+// Reap takes the exit status of an orphan that was given to this process, after Wait, so that no zombie stays. It must
+// not be called for a process that os/exec waits for. For one that is no child it does nothing.
+func (h *Handle) Reap() {
+	_, _ = unix.Wait4(h.pid, nil, unix.WNOHANG, nil)
 }
 
-// Kill sends SIGKILL to a process and waits until it has exited. One that has exited before is success.
+// Kill sends SIGKILL to an orphan or a stranger, waits until it has exited and reaps it. One that has exited before is
+// success.
 func Kill(ctx context.Context, pid int) error {
 	h, err := Open(pid)
 	if errors.Is(err, ErrGone) {
@@ -99,10 +99,10 @@ func Kill(ctx context.Context, pid int) error {
 	if err := h.Signal(unix.SIGKILL); err != nil {
 		return err
 	}
-	return h.Wait(ctx)
+	return h.waitAndReap(ctx)
 }
 
-// WaitGone waits until a process has exited by itself.
+// WaitGone waits until an orphan or a stranger has exited by itself and reaps it.
 func WaitGone(ctx context.Context, pid int) error {
 	h, err := Open(pid)
 	if errors.Is(err, ErrGone) {
@@ -112,5 +112,13 @@ func WaitGone(ctx context.Context, pid int) error {
 		return err
 	}
 	defer h.Close()
-	return h.Wait(ctx)
+	return h.waitAndReap(ctx)
+}
+
+func (h *Handle) waitAndReap(ctx context.Context) error {
+	if err := h.Wait(ctx); err != nil {
+		return err
+	}
+	h.Reap()
+	return nil
 }
