@@ -114,8 +114,10 @@ func (ls *Lockspace) take(ctx context.Context, found Leader, otherN time.Duratio
 // Leave gives the host id up, so that others need not wait. Run must have ended or be about to. After a renewal that
 // failed nothing is written, and the others have to wait.
 func (ls *Lockspace) Leave(ctx context.Context) error {
-	ls.renewing.Lock()
-	defer ls.renewing.Unlock()
+	if err := ls.only(ctx); err != nil {
+		return err
+	}
+	defer func() { <-ls.renewing }()
 	if err := ls.markLeft(); err != nil {
 		return err
 	}

@@ -62,10 +62,10 @@ type Lockspace struct {
 	space Name
 	host  Name
 
-	renewing   sync.Mutex // one renewal, look or leave at a time; guards area, sector and own
-	area       []byte     // what a look read
-	sector     []byte     // our record as it goes out
-	own        Leader     // our record as last written
+	renewing   chan struct{} // one renewal, look or leave at a time; guards area, sector and own
+	area       []byte        // what a look read
+	sector     []byte        // our record as it goes out
+	own        Leader        // our record as last written
 	renewals   int
 	generation uint64 // set by take, then constant
 	lastOK     bool   // the last renewal succeeded
@@ -116,7 +116,7 @@ func newLockspace(ctx context.Context, cfg LockspaceConfig) (*Lockspace, error) 
 	if cfg.Clock == nil {
 		cfg.Clock = clock.System{}
 	}
-	ls := &Lockspace{cfg: cfg, leases: map[string]*resource{}}
+	ls := &Lockspace{cfg: cfg, leases: map[string]*resource{}, renewing: make(chan struct{}, 1)}
 	ls.space, _ = MakeName(cfg.Name)
 	ls.host, _ = MakeName(cfg.HostName)
 	if err := ls.findGeometry(ctx); err != nil {
@@ -234,12 +234,14 @@ func (ls *Lockspace) Check(need time.Duration) error {
 	return nil
 }
 
-// usable gives a context that ends before the lease does, for one I/O of at most N.
+// usable gives a context that ends before the lease does, for one I/O of at most N. A write is checked once more in
+// the moment before it is submitted.
 func (ls *Lockspace) usable(ctx context.Context) (context.Context, context.CancelFunc, error) {
 	if err := ls.Check(0); err != nil {
 		return nil, nil, err
 	}
 	limit := min(ls.cfg.Profile.IOTimeout, ls.Expiry()-ls.now())
+	ctx = blockdev.WithSubmitCheck(ctx, func() error { return ls.Check(0) })
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	return ctx, cancel, nil
 }

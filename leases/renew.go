@@ -34,9 +34,9 @@ func (ls *Lockspace) gone() bool {
 
 // untilRenewal is the time to wait before the next attempt.
 func (ls *Lockspace) untilRenewal() time.Duration {
-	ls.renewing.Lock()
+	ls.renewing <- struct{}{}
 	ok := ls.lastOK
-	ls.renewing.Unlock()
+	<-ls.renewing
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	due := ls.lastRenew + ls.cfg.Profile.RenewalPeriod() - ls.now()
@@ -84,8 +84,10 @@ func isFinal(err error) bool {
 
 // renew looks at all hosts, checks our own record and writes it with a new timestamp.
 func (ls *Lockspace) renew(ctx context.Context) error {
-	ls.renewing.Lock()
-	defer ls.renewing.Unlock()
+	if err := ls.only(ctx); err != nil {
+		return err
+	}
+	defer func() { <-ls.renewing }()
 	if ls.gone() {
 		return nil
 	}
@@ -121,7 +123,8 @@ func (ls *Lockspace) writeRenewal(ctx context.Context) error {
 	l.WriteID, l.WriteGeneration, l.WriteTimestamp = 0, 0, 0
 	clear(ls.sector)
 	l.Encode(ls.sector)
-	wctx, cancel := context.WithTimeout(ctx, left)
+	end := start + left
+	wctx, cancel := context.WithTimeout(blockdev.WithSubmitCheck(ctx, func() error { return ls.notAfter(end) }), left)
 	defer cancel()
 	if err := writeSync(wctx, ls.cfg.Device, ls.sector, ls.recordOffset(ls.cfg.HostID)); err != nil {
 		ls.unsettled = maybeDone(err)
@@ -136,6 +139,14 @@ func (ls *Lockspace) writeRenewal(ctx context.Context) error {
 	return nil
 }
 
+// notAfter refuses a renewal that is submitted when the lease is over already, after a long sleep of this goroutine.
+func (ls *Lockspace) notAfter(end time.Duration) error {
+	if ls.now() >= end {
+		return fmt.Errorf("%w: too late", ErrLost)
+	}
+	return nil
+}
+
 // renewed publishes a renewal.
 func (ls *Lockspace) renewed(start time.Duration) {
 	ls.mu.Lock()
@@ -143,6 +154,16 @@ func (ls *Lockspace) renewed(start time.Duration) {
 	ls.mu.Unlock()
 	if ls.cfg.OnRenew != nil {
 		ls.cfg.OnRenew(start)
+	}
+}
+
+// only waits until no renewal, look or leave is under way.
+func (ls *Lockspace) only(ctx context.Context) error {
+	select {
+	case ls.renewing <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -211,8 +232,10 @@ func (ls *Lockspace) checkOwn(b []byte) error {
 
 // Look reads all records now instead of at the next renewal.
 func (ls *Lockspace) Look(ctx context.Context) error {
-	ls.renewing.Lock()
-	defer ls.renewing.Unlock()
+	if err := ls.only(ctx); err != nil {
+		return err
+	}
+	defer func() { <-ls.renewing }()
 	return ls.look(ctx, true)
 }
 
