@@ -1,0 +1,72 @@
+package domain
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/holdfast-io/holdfast/blockdev"
+	"github.com/holdfast-io/holdfast/internal/testutil"
+)
+
+// fileDomain makes a domain on a sparse file with direct I/O and fills it with volumes.
+func fileDomain(b *testing.B, volumes int) (*Domain, blockdev.Device) {
+	b.Helper()
+	name := testutil.SparseFile(b, "lun", 512*gib)
+	lun, err := blockdev.Open(deadline(b), name, blockdev.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = lun.Close() })
+	d := newDomain(b, lun)
+	w := writer(b, d)
+	var wg sync.WaitGroup
+	for n := range volumes {
+		wg.Go(func() {
+			if _, err := w.Create(deadline(b), qcow(100000+n)); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	_ = w.Close()
+	return d, lun
+}
+
+func benchCreate(b *testing.B, volumes, callers int) {
+	d, _ := fileDomain(b, volumes)
+	w := writer(b, d)
+	var next atomic.Int64
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for {
+				n := int(next.Add(1))
+				if n > b.N {
+					return
+				}
+				if _, err := w.Create(deadline(b), qcow(n%1000+1000*(n/1000))); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "volumes/s")
+}
+
+// Run these with -benchtime=400x: a domain has room for 1947 volumes.
+func BenchmarkCreate_alone500(b *testing.B)  { benchCreate(b, 500, 1) }
+func BenchmarkCreate_alone1500(b *testing.B) { benchCreate(b, 1500, 1) }
+func BenchmarkCreate_64callers(b *testing.B) { benchCreate(b, 500, 64) }
+
+func BenchmarkOpen_1900(b *testing.B) {
+	_, lun := fileDomain(b, 1900)
+	b.ResetTimer()
+	for range b.N {
+		d := openDomain(b, lun)
+		_ = writer(b, d).Close()
+	}
+}
