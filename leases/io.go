@@ -37,8 +37,11 @@ func pause(ctx context.Context, d time.Duration) error {
 // maybeDone says whether a failed write may have happened or may still happen. Only errors that the device gives
 // before it submits anything prove that it did not.
 func maybeDone(err error) bool {
+	if errors.Is(err, blockdev.ErrOutcomeUnknown) {
+		return true
+	}
 	for _, sure := range []error{blockdev.ErrNoDeadline, blockdev.ErrMisaligned, blockdev.ErrOutOfRange,
-		blockdev.ErrReadOnly, blockdev.ErrPending, blockdev.ErrLeaseLost} {
+		blockdev.ErrReadOnly, blockdev.ErrPending, blockdev.ErrLeaseLost, ErrLost} {
 		if errors.Is(err, sure) {
 			return false
 		}

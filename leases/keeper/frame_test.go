@@ -1,0 +1,99 @@
+package keeper
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"reflect"
+	"testing"
+
+	"github.com/holdfast-io/holdfast/blockdev"
+	"github.com/holdfast-io/holdfast/leases"
+)
+
+func TestFrame_roundTrip(t *testing.T) {
+	t.Parallel()
+	ls, res := specs("/lun", 3)
+	want := request{ID: 7, Method: methodJoin, Timeout: 5, Lockspace: &ls, Resource: &res, Name: "n", HostID: 2, Generation: 9}
+	var buf bytes.Buffer
+	if err := writeFrame(&buf, &want); err != nil {
+		t.Fatal(err)
+	}
+	var got request
+	if err := readFrame(&buf, &got); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestWireError_keepsMeaning(t *testing.T) {
+	t.Parallel()
+	held := &leases.HeldError{Resource: "r", HostID: 4, Generation: 2}
+	err := toWire(fmt.Errorf("acquiring: %w: %w", held, blockdev.ErrOutcomeUnknown)).fromWire()
+	var h *leases.HeldError
+	if !errors.As(err, &h) || h.HostID != 4 || !errors.Is(err, leases.ErrHeld) || !errors.Is(err, blockdev.ErrOutcomeUnknown) || errors.Is(err, leases.ErrLost) {
+		t.Errorf("%v", err)
+	}
+}
+
+// FuzzFrame: no panic, and no more memory than what arrives.
+func FuzzFrame(f *testing.F) {
+	for _, m := range []string{methodHello, methodAcquire, methodJoin} {
+		var buf bytes.Buffer
+		ls, res := specs("/lun", 1)
+		if err := writeFrame(&buf, &request{ID: 1, Method: m, Lockspace: &ls, Resource: &res}); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(buf.Bytes())
+	}
+	f.Add([]byte{0, 0, 0, 0})
+	f.Add([]byte{255, 255, 15, 0, '{'})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := bytes.NewReader(b)
+		for range 4 {
+			var req request
+			if readFrame(r, &req) != nil {
+				break
+			}
+		}
+		var resp response
+		if readFrame(bytes.NewReader(b), &resp) == nil {
+			_ = resp.Error.fromWire()
+		}
+	})
+}
+
+func TestPage_guardSeesTornAndForeign(t *testing.T) {
+	t.Parallel()
+	f, err := newPageFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	w, err := mapPage(f, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := mapPage(f, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &grant{resource: 3, lockspace: 2, version: 9, generation: 4}
+	w.holdLockspace(2, 77, 4)
+	w.holdResource(3, 9, 4, 2)
+	if e, err := r.expiryOf(g); err != nil || e != 77 {
+		t.Fatalf("%v, %v", e, err)
+	}
+	w.setExpiry(2, 99)
+	if e, err := r.expiryOf(g); err != nil || e != 99 {
+		t.Errorf("%v, %v", e, err)
+	}
+	w.slot(resourceBase, 3)[wordSeq]++ // the writer died in the middle
+	if _, err := r.expiryOf(g); !errors.Is(err, errTorn) {
+		t.Errorf("torn slot: %v", err)
+	}
+	w.slot(resourceBase, 3)[wordSeq]++
+	w.holdResource(3, 10, 4, 2)
+	if _, err := r.expiryOf(g); err == nil {
+		t.Error("another version's slot was taken for ours")
+	}
+}
