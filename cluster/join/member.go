@@ -22,7 +22,7 @@ type Cluster interface {
 	// Admit commits the new host and the use of the token.
 	Admit(ctx context.Context, c *fsm.HostJoin) (fsm.Outcome, error)
 	// Welcome fills in what every new host gets: cluster, gossip key, peers.
-	Welcome() Grant
+	Welcome() (Grant, error)
 }
 
 // Member answers join requests on a host that is in the cluster.
@@ -112,7 +112,10 @@ func (m *Member) grant(cert []byte, hostID int) (Grant, error) {
 	if err != nil {
 		return Grant{}, err
 	}
-	g := m.Cluster.Welcome()
+	g, err := m.Cluster.Welcome()
+	if err != nil {
+		return Grant{}, err
+	}
 	g.HostID, g.Cert, g.CACert, g.CAKey = hostID, cert, m.CA.CertPEM(), key
 	return g, nil
 }

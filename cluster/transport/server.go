@@ -16,7 +16,9 @@ import (
 type ServerConfig struct {
 	Network Network // nil: TCP
 	Listen  string  // address to listen on
-	Certs   *Certs
+	// Advertise is the address that the others dial; empty: the one listened on.
+	Advertise string
+	Certs     *Certs
 	// Allow may refuse a host whose certificate is good, because it is no member any more. nil: all are allowed.
 	Allow func(host string) error
 	Log   *slog.Logger
@@ -50,13 +52,26 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listening on the cluster address %s: %w", cfg.Listen, err)
 	}
+	advertise := ln.Addr()
+	if cfg.Advertise != "" {
+		advertise = address(cfg.Advertise)
+	}
 	return &Server{
 		cfg: cfg, ln: ln,
-		raft: newRaftStream(ln.Addr(), cfg.Network, cfg.Certs),
+		raft: newRaftStream(advertise, cfg.Network, cfg.Certs),
 		rpc:  newQueue(ln.Addr()), join: newQueue(ln.Addr()),
 		mux: http.NewServeMux(), joinMux: http.NewServeMux(),
 	}, nil
 }
+
+// address is a host:port that is advertised, not listened on.
+type address string
+
+// Network names the kind of the address.
+func (address) Network() string { return "tcp" }
+
+// String is the address.
+func (a address) String() string { return string(a) }
 
 // Addr is the address that the server listens on.
 func (s *Server) Addr() net.Addr { return s.ln.Addr() }
