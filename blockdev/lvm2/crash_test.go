@@ -176,10 +176,12 @@ func (l *lazy) WriteAt(ctx context.Context, p []byte, off int64) error {
 func TestCrash_plantedBugs(t *testing.T) {
 	t.Parallel()
 	bugs := map[string]func(rec *faulty.Recorder, g *Group) blockdev.Device{
-		"no flush":  func(rec *faulty.Recorder, _ *Group) blockdev.Device { return &lazy{Device: rec, noFlush: true} },
-		"text last": func(rec *faulty.Recorder, _ *Group) blockdev.Device { return &lazy{Device: rec, late: func(n int64) bool { return n > 512 }} },
-		"in place":  func(rec *faulty.Recorder, _ *Group) blockdev.Device { return &inPlace{Device: rec} },
-		"none":      func(rec *faulty.Recorder, _ *Group) blockdev.Device { return rec },
+		"no flush": func(rec *faulty.Recorder, _ *Group) blockdev.Device { return &lazy{Device: rec, noFlush: true} },
+		"text last": func(rec *faulty.Recorder, _ *Group) blockdev.Device {
+			return &lazy{Device: rec, late: func(n int64) bool { return n > 512 }}
+		},
+		"in place": func(rec *faulty.Recorder, _ *Group) blockdev.Device { return &inPlace{Device: rec} },
+		"none":     func(rec *faulty.Recorder, _ *Group) blockdev.Device { return rec },
 	}
 	for name, plant := range bugs {
 		t.Run(name, func(t *testing.T) {

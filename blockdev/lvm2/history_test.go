@@ -120,3 +120,6 @@ func TestHistory(t *testing.T) {
 		})
 	}
 }
+
+// newMem is a small device in memory.
+func newMem() *blockdev.Mem { return blockdev.NewMem(8<<20, 512) }
