@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -62,10 +63,11 @@ func testGeometry(t *testing.T, d blockdev.Device) {
 func testRandom(t *testing.T, d blockdev.Device) {
 	ctx := testutil.Deadline(t)
 	model := make([]byte, d.Size())
-	rnd := rand.New(rand.NewPCG(1, uint64(d.SectorSize())))
+	source := rand.NewChaCha8([32]byte{byte(d.SectorSize() >> 8)})
+	rnd := rand.New(source)
 	for range 60 {
 		off, n := randomRange(rnd, d)
-		if err := mutate(ctx, rnd, d, model, off, n); err != nil {
+		if err := mutate(ctx, rnd, source, d, model, off, n); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -82,7 +84,7 @@ func testRandom(t *testing.T, d blockdev.Device) {
 }
 
 // mutate does one random mutation on both.
-func mutate(ctx context.Context, rnd *rand.Rand, d blockdev.Device, model []byte, off, n int64) error {
+func mutate(ctx context.Context, rnd *rand.Rand, bytes io.Reader, d blockdev.Device, model []byte, off, n int64) error {
 	part := model[off : off+n]
 	switch rnd.IntN(4) {
 	case 0:
@@ -95,9 +97,7 @@ func mutate(ctx context.Context, rnd *rand.Rand, d blockdev.Device, model []byte
 		}
 		return d.ReadAt(ctx, part, off) // whatever is there now
 	default:
-		for i := range part {
-			part[i] = byte(rnd.Uint32())
-		}
+		io.ReadFull(bytes, part) // never fails
 		return d.WriteAt(ctx, part, off)
 	}
 }
