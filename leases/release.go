@@ -41,12 +41,16 @@ func (l *Lease) Release(ctx context.Context) error {
 		return err
 	}
 	// Our own block first: should the leader be rewritten by a slower host that commits us, this flag tells.
+	// If the storage forgets it in a crash that is a failed first step, which the protocol bears: no flush of its own.
 	b := r.releasedBlock()
-	if err := r.writeBlock(ctx, b); err != nil && r.unsettled {
+	r.lazy = true
+	err := r.writeBlock(ctx, b)
+	r.lazy = false
+	if err != nil && r.unsettled {
 		r.end(stateDoubt)
 		return fmt.Errorf("releasing resource %s: %w", r.spec.Name, err)
 	}
-	err := r.freeLeader(ctx)
+	err = r.freeLeader(ctx)
 	if err != nil && !errors.Is(err, ErrChanged) {
 		r.end(stateDoubt)
 		return fmt.Errorf("releasing resource %s: %w", r.spec.Name, err)

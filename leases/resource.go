@@ -35,6 +35,7 @@ type resource struct {
 	leader    Leader        // as committed, while held or in doubt
 	block     DBlock        // our host block as last written
 	tried     uint64        // version of the last ballot
+	lazy      bool          // the next write need not be durable by itself: a flushed one follows
 	unsettled bool          // a write has an unknown outcome
 	settleAt  time.Duration // not before this boot time may another write be sent after it
 }
@@ -216,7 +217,11 @@ func (r *resource) writeSector(ctx context.Context, i int, buf []byte) error {
 		return err
 	}
 	defer cancel()
-	err = writeSync(wctx, r.spec.Device, buf, r.spec.Offset+r.geo.sector(i))
+	if r.lazy {
+		err = r.spec.Device.WriteAt(wctx, buf, r.spec.Offset+r.geo.sector(i))
+	} else {
+		err = writeSync(wctx, r.spec.Device, buf, r.spec.Offset+r.geo.sector(i))
+	}
 	if maybeDone(err) {
 		r.unsettled, r.settleAt = true, r.ls.now()+r.ls.cfg.Profile.IOTimeout
 	}
