@@ -115,9 +115,12 @@ func (j judges) volumes(d *Domain) {
 		j.t.Errorf("lvs shows %d LVs", len(seen))
 	}
 	for _, v := range vols {
-		want := fmt.Sprintf("%d|IU_%s,MD_%d,PU_%s", v.AllocatedBytes, v.Image, v.Slot, NilUUID)
+		want := fmt.Sprintf("%d|IU_%s,MD_%d,PU_%s", v.AllocatedBytes, v.Image, v.Slot, parentOnDisk(v.ParentTag))
 		if seen[v.ID] != want {
 			j.t.Errorf("lvs: %s is %q, want %q", v.ID, seen[v.ID], want)
+		}
+		if v.Format != FormatQcow2 {
+			continue
 		}
 		if out := j.qemu(d, v.ID, "check"); !strings.Contains(out, "No errors were found") {
 			j.t.Errorf("qemu-img check: %s", out)
