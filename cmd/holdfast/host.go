@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-io/holdfast/http/api"
+	"github.com/holdfast-io/holdfast/http/client"
+)
+
+func newHostCommand(g *global) *cobra.Command {
+	cmd := &cobra.Command{Use: "host", Short: "Hosts of the pool"}
+	cmd.AddCommand(newHostListCommand(g), newHostShowCommand(g))
+	return cmd
+}
+
+func newHostListCommand(g *global) *cobra.Command {
+	var consistent bool
+	cmd := &cobra.Command{
+		Use: "list", Short: "List the hosts", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := g.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			l, _, err := c.Hosts(cmd.Context(), client.Read{Consistent: consistent})
+			if err != nil {
+				return err
+			}
+			return g.show(cmd, l, func() *table { return hostTable(l, time.Now()) })
+		},
+	}
+	consistentFlag(cmd, &consistent)
+	return cmd
+}
+
+func hostTable(l []api.Host, now time.Time) *table {
+	t := &table{head: []string{"HOST", "ID", "STATE", "SINCE", "ROLES", "ADDRESS", "REASON"}}
+	for _, h := range l {
+		t.add(h.Name, fmt.Sprint(h.HostID), h.State, ago(h.Since, now), hostRoles(h), h.Address, h.Reason)
+	}
+	return t
+}
+
+func hostRoles(h api.Host) string {
+	var roles []string
+	if h.SPM {
+		roles = append(roles, "spm")
+	}
+	if h.Leader {
+		roles = append(roles, "leader")
+	}
+	return strings.Join(roles, ",")
+}
+
+func newHostShowCommand(g *global) *cobra.Command {
+	var consistent bool
+	cmd := &cobra.Command{
+		Use: "show NAME", Short: "Show a host and why it is in its state", Args: cobra.ExactArgs(1),
+		ValidArgsFunction: g.completeHosts,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := g.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			h, _, err := c.Host(cmd.Context(), args[0], client.Read{Consistent: consistent})
+			if err != nil {
+				return err
+			}
+			return g.show(cmd, h, func() *table { return hostFields(h) })
+		},
+	}
+	consistentFlag(cmd, &consistent)
+	return cmd
+}
+
+func hostFields(h api.Host) *table {
+	return fields(
+		"NAME", h.Name, "HOST ID", fmt.Sprint(h.HostID), "STATE", h.State, "REASON", h.Reason, "SINCE", stamp(h.Since),
+		"ROLES", hostRoles(h), "CLUSTER ADDRESS", h.Address, "GOSSIP ADDRESS", h.Gossip, "API", h.HTTP,
+		"GENERATION", fmt.Sprint(h.Generation), "SPM PRIORITY", fmt.Sprint(h.Priority), "GOSSIP SAYS ALIVE", yes(h.Alive),
+		"JOINED", stamp(h.Joined),
+	)
+}
+
+// completeHosts offers host names to the shell; silence when no agent answers.
+func (g *global) completeHosts(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	g.timeout = time.Second
+	c, err := g.client()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	defer c.Close()
+	l, _, err := c.Hosts(cmd.Context(), client.Read{})
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, h := range l {
+		names = append(names, h.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
