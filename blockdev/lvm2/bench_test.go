@@ -7,14 +7,18 @@ import (
 	"time"
 
 	"github.com/holdfast-io/holdfast/blockdev"
+	"github.com/holdfast-io/holdfast/internal/testutil"
 )
 
 // benchGroup is a VDSM-like group with n volumes of one extent and the tags VDSM gives, on a device in memory.
 func benchGroup(b testing.TB, n int) (*Group, context.Context) {
+	return benchGroupOn(b, n, blockdev.NewMem(8<<40, 512))
+}
+
+func benchGroupOn(b testing.TB, n int, dev blockdev.Device) (*Group, context.Context) {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	b.Cleanup(cancel)
-	dev := blockdev.NewMem(8<<40, 512)
 	g, err := Create(ctx, CreateOptions{Name: "5d9b7d2f-4b7e-4b0e-9d0a-1f6f0f1f3c11", Devices: []blockdev.Device{dev}, Host: "bench"}, nil)
 	if err != nil {
 		b.Fatal(err)
@@ -41,10 +45,28 @@ func benchTags(i int) []string {
 // BenchmarkCommit measures one volume created, or a group of them, and committed. The device is memory, so what
 // remains is the work of this package and two copies of the text.
 func BenchmarkCommit(b *testing.B) {
+	benchCommit(b, func(b *testing.B, n int) (*Group, context.Context) { return benchGroup(b, n) })
+}
+
+// BenchmarkCommitFile is BenchmarkCommit on a sparse file with direct I/O and real flushes.
+func BenchmarkCommitFile(b *testing.B) {
+	benchCommit(b, func(b *testing.B, n int) (*Group, context.Context) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		dev, err := blockdev.Open(ctx, testutil.SparseFile(b, "lun", 8<<40), blockdev.Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { dev.Close() })
+		return benchGroupOn(b, n, dev)
+	})
+}
+
+func benchCommit(b *testing.B, prepare func(*testing.B, int) (*Group, context.Context)) {
 	for _, n := range []int{10, 500, 2000, 5000} {
 		for _, group := range []int{1, 64} {
 			b.Run(fmt.Sprintf("lvs=%d/group=%d", n, group), func(b *testing.B) {
-				g, ctx := benchGroup(b, n)
+				g, ctx := prepare(b, n)
 				b.ReportAllocs()
 				for b.Loop() {
 					tx := g.Begin()

@@ -123,7 +123,11 @@ func (tx *Tx) RenameLV(name, to string) (*LV, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rename: %w", err)
 	}
-	next, err := tx.vg.parseLV(to + lv.text[len(name):])
+	_, sec, err := parseOne(lv.text)
+	if err != nil {
+		return nil, fmt.Errorf("rename volume %s: %w", name, err)
+	}
+	next, err := tx.vg.parseLV(sec.print(to))
 	if err != nil {
 		return nil, fmt.Errorf("rename volume %s: %w", name, err)
 	}

@@ -1,6 +1,7 @@
 package lvm2
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -58,7 +59,12 @@ func (vg *VG) appendGroup(b []byte) []byte {
 		}
 		b = append(b, "}\n"...)
 	}
-	b = appendItems(b, vg.tail)
+	tail := vg.tail
+	if len(vg.LVs) == 0 && len(tail) > 0 && tail[0].blank { // the empty line is there already
+		tail = slices.Clone(tail)
+		tail[0].blank = false
+	}
+	b = appendItems(b, tail)
 	return append(b, "\n}\n"...)
 }
 
@@ -70,7 +76,7 @@ func appendItems(b []byte, items []item) []byte {
 		if it.sub != nil {
 			b = append(b, it.sub.print(it.key)...)
 		} else {
-			b = append(b, it.key...)
+			b = append(b, printKey(it.key)...)
 			b = append(b, " = "...)
 			b = append(b, it.raw...)
 		}

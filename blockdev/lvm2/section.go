@@ -94,7 +94,7 @@ func (s *section) print(name string) string {
 }
 
 func (s *section) write(b *strings.Builder, name string) {
-	b.WriteString(name)
+	b.WriteString(printKey(name))
 	b.WriteString(" {\n")
 	for _, it := range s.items {
 		if it.blank {
@@ -103,11 +103,24 @@ func (s *section) write(b *strings.Builder, name string) {
 		if it.sub != nil {
 			it.sub.write(b, it.key)
 		} else {
-			b.WriteString(it.key)
+			b.WriteString(printKey(it.key))
 			b.WriteString(" = ")
 			b.WriteString(it.raw)
 		}
 		b.WriteByte('\n')
 	}
 	b.WriteByte('}')
+}
+
+// printKey writes a key, in quotes where it could not be read back without.
+func printKey(key string) string {
+	for i := range len(key) {
+		if !keyChar[key[i]] {
+			return quote(key)
+		}
+	}
+	if key == "" {
+		return `""`
+	}
+	return key
 }

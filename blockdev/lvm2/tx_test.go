@@ -55,6 +55,28 @@ func TestTx_refusesBadInput(t *testing.T) {
 	}
 }
 
+func TestTx_rename(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	g := smallGroup(t, ctx, newMem())
+	tx := g.Begin()
+	old, err := tx.CreateLV("old", smallExtent, LVOptions{Tags: []string{"T"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lv, err := tx.RenameLV("old", "new")
+	if err != nil || lv.ID != old.ID || !lv.HasTag("T") || tx.VG().LV("old") != nil {
+		t.Fatalf("renamed: %+v %v", lv, err)
+	}
+	if _, err := tx.RenameLV("new", "new"); !errors.Is(err, ErrExists) {
+		t.Errorf("rename to itself: %v", err)
+	}
+	if err := g.Commit(ctx, tx, nil, "rename"); err != nil {
+		t.Fatal(err)
+	}
+	checkDisk(t, ctx, g)
+}
+
 func TestTx_allocation(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
