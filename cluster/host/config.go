@@ -1,0 +1,47 @@
+package host
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/holdfast-io/holdfast/cluster"
+	"github.com/holdfast-io/holdfast/fencing"
+	"github.com/holdfast-io/holdfast/leases/keeper"
+)
+
+// Config is what a Host is made of.
+type Config struct {
+	// Cluster is the host's name, addresses, data directory and the times of Raft.
+	Cluster cluster.Config
+	// HostName is the name in the lockspaces: unique to this installation and the same after a restart.
+	HostName string
+	// Keeper says how to start the lease keeper.
+	Keeper keeper.Config
+	// Profile is the default profile of a pool that is made here: compatible, fast or dev.
+	Profile string
+	// Devices is the allow-list of LUNs that may be made into domains; empty allows all.
+	Devices []string
+	// Fencing powers hosts off and on; nil where there is none.
+	Fencing fencing.Agent
+	// Grace is how long a host may be silent before anything follows from it; 0 takes the profile's.
+	Grace time.Duration
+	Log   *slog.Logger
+
+	started time.Time // of this agent; a new value tells the manager of a restart
+}
+
+// keeperPidFile names the keeper's process, for supervisors.
+const keeperPidFile = "keeper.pid"
+
+// recordKeeper writes the keeper's pid to the data directory.
+func (c Config) recordKeeper(pid int) error {
+	path := filepath.Join(c.Cluster.DataDir, keeperPidFile)
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, fmt.Appendf(nil, "%d\n", pid), 0o644); err != nil {
+		return fmt.Errorf("recording the keeper's pid: %w", err)
+	}
+	return os.Rename(tmp, path)
+}

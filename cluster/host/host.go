@@ -1,0 +1,223 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfast-io/holdfast/cluster"
+	"github.com/holdfast-io/holdfast/cluster/manager"
+	"github.com/holdfast-io/holdfast/cluster/spm"
+	"github.com/holdfast-io/holdfast/fsm"
+)
+
+// Host is one host of the pool. Make it with New, run it with Run; the other methods may be called while it runs.
+type Host struct {
+	cfg     Config
+	started time.Time
+	adopted chan *membership // from Init and Join to Run
+
+	setup sync.Mutex // one Init, Join or Leave at a time
+
+	mu      sync.Mutex // guards what follows
+	runCtx  context.Context
+	peers   http.Handler // the API for other members
+	current *membership
+	rt      *runtime
+	mgr     *manager.Manager
+}
+
+// membership is one stay in a cluster.
+type membership struct {
+	node   *cluster.Node
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	// storageStop asks the runtime to end for good, storageDown is closed when it has.
+	storageStop context.CancelFunc
+	storageCtx  context.Context
+	storageDown chan struct{}
+	ended       chan struct{} // closed when node and runtime are down
+}
+
+// errLeft ends a membership after an orderly leave.
+var errLeft = errors.New("the host left the cluster")
+
+// New makes a Host. Nothing runs before Run.
+func New(cfg Config) *Host {
+	cfg.started = time.Now()
+	return &Host{cfg: cfg, started: cfg.started, adopted: make(chan *membership)}
+}
+
+// Run runs the host until ctx ends: as a member, or waiting to become one.
+func (h *Host) Run(ctx context.Context) error {
+	h.set(func() { h.runCtx = ctx })
+	if cluster.IsMember(h.cfg.Cluster.DataDir) {
+		node, err := cluster.Open(ctx, h.cfg.Cluster)
+		if err != nil {
+			return fmt.Errorf("opening the cluster's state: %w", err)
+		}
+		if err := h.stay(ctx, newMembership(ctx, node)); err != nil {
+			return err
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case m := <-h.adopted:
+			if err := h.stay(ctx, m); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func newMembership(ctx context.Context, node *cluster.Node) *membership {
+	m := &membership{node: node, storageDown: make(chan struct{}), ended: make(chan struct{})}
+	m.ctx, m.cancel = context.WithCancelCause(ctx)
+	m.storageCtx, m.storageStop = context.WithCancel(m.ctx)
+	return m
+}
+
+// stay runs one membership to its end. Storage goes down before the cluster does, so that a leaving SPM can still
+// mirror and others hear of it.
+func (h *Host) stay(ctx context.Context, m *membership) error {
+	defer close(m.ended)
+	h.set(func() { h.current = m })
+	defer h.set(func() { h.current = nil })
+	nodeCtx, stopNode := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopNode()
+	h.register(m.node)
+	if h.peers != nil {
+		m.node.HandleHTTP("/v1/", h.peers)
+	}
+	m.node.OnLeadership(func(ctx context.Context) error { return h.lead(ctx, m.node) })
+	g, gctx := errgroup.WithContext(nodeCtx)
+	g.Go(func() error { return m.node.Run(nodeCtx) })
+	g.Go(func() error {
+		defer stopNode()
+		defer close(m.storageDown)
+		h.storage(m, gctx.Done())
+		<-m.ctx.Done()
+		return nil
+	})
+	err := g.Wait()
+	if cause := context.Cause(m.ctx); errors.Is(cause, errLeft) || ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (h *Host) set(change func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change()
+}
+
+// storage keeps a runtime going until the membership or its storage is to end, or the node is down.
+func (h *Host) storage(m *membership, nodeDown <-chan struct{}) {
+	ctx, cancel := context.WithCancel(m.storageCtx)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {})
+	defer stop()
+	go func() { // ends with the membership, which storage does not outlive
+		select {
+		case <-nodeDown:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for wait := time.Duration(0); ; wait = storageRetry {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		if err := h.storageOnce(ctx, m); err != nil && ctx.Err() == nil {
+			h.cfg.Log.Error("this host's storage is down; starting it again", "err", err)
+		}
+	}
+}
+
+const storageRetry = time.Second
+
+// storageOnce waits until the cluster knows this host and a master domain, and runs on them until something ends.
+func (h *Host) storageOnce(ctx context.Context, m *membership) error {
+	self, pool, err := awaitPool(ctx, m.node, h.cfg.Cluster.Name)
+	if err != nil {
+		return err
+	}
+	rt, err := startRuntime(ctx, h.cfg, m.node, self, pool)
+	if err != nil {
+		return err
+	}
+	h.set(func() { h.rt = rt })
+	runErr := rt.run(ctx, m.node.Changed)
+	h.set(func() { h.rt = nil })
+	// The role must be able to stop in order although ctx may have ended.
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	return errors.Join(runErr, rt.close(stop))
+}
+
+// awaitPool waits for the host's own record and a master domain.
+func awaitPool(ctx context.Context, node *cluster.Node, name string) (fsm.Host, fsm.Pool, error) {
+	for {
+		ch := node.Changed()
+		st := node.View()
+		self, known := st.Hosts.Get(name)
+		pool, ok := st.Pool()
+		if known && ok && pool.Master != "" {
+			if _, open := st.Domains.Get(pool.Master); open {
+				return self, pool, nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fsm.Host{}, fsm.Pool{}, ctx.Err()
+		case <-ch:
+		}
+	}
+}
+
+// Name is the host's name.
+func (h *Host) Name() string { return h.cfg.Cluster.Name }
+
+// ServePeers sets the handler for API requests that other members pass on. Call it before Run.
+func (h *Host) ServePeers(handler http.Handler) { h.peers = handler }
+
+// Node is the host's place in the cluster; nil when it is no member.
+func (h *Host) Node() *cluster.Node {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.current == nil {
+		return nil
+	}
+	return h.current.node
+}
+
+// Role is the host's part in the SPM role; nil while its storage is not up.
+func (h *Host) Role() *spm.Role {
+	if rt := h.runtime(); rt != nil {
+		return rt.role
+	}
+	return nil
+}
+
+// Manager is the manager while this host leads; nil otherwise.
+func (h *Host) Manager() *manager.Manager {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mgr
+}
+
+func (h *Host) runtime() *runtime {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.rt
+}

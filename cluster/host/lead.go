@@ -1,0 +1,53 @@
+package host
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/holdfast-io/holdfast/cluster"
+	"github.com/holdfast-io/holdfast/cluster/manager"
+	"github.com/holdfast-io/holdfast/fsm"
+)
+
+// lead is the manager's work for one term of leadership.
+func (h *Host) lead(ctx context.Context, node *cluster.Node) error {
+	pool, err := awaitAnyPool(ctx, node)
+	if err != nil {
+		return nil // the term ended first
+	}
+	mgr, err := manager.New(h.managerConfig(node, pool))
+	if err != nil {
+		return fmt.Errorf("starting the manager: %w", err)
+	}
+	h.set(func() { h.mgr = mgr })
+	defer h.set(func() { h.mgr = nil })
+	return mgr.Lead(ctx)
+}
+
+func (h *Host) managerConfig(node *cluster.Node, pool fsm.Pool) manager.Config {
+	policy := manager.DefaultPolicy(pool.Profile)
+	if h.cfg.Grace > 0 {
+		policy.Grace = h.cfg.Grace
+	}
+	cfg := manager.Config{Host: h.cfg.Cluster.Name, Cluster: node, Policy: policy, Log: h.cfg.Log}
+	if h.cfg.Fencing != nil {
+		cfg.Agent = h.cfg.Fencing
+		cfg.Fenceable = func(string) bool { return true }
+	}
+	return cfg
+}
+
+// awaitAnyPool waits for the pool; before that there is nothing to manage.
+func awaitAnyPool(ctx context.Context, node *cluster.Node) (fsm.Pool, error) {
+	for {
+		ch := node.Changed()
+		if pool, ok := node.View().Pool(); ok {
+			return pool, nil
+		}
+		select {
+		case <-ctx.Done():
+			return fsm.Pool{}, ctx.Err()
+		case <-ch:
+		}
+	}
+}

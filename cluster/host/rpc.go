@@ -1,0 +1,59 @@
+package host
+
+import (
+	"context"
+	"errors"
+
+	"github.com/holdfast-io/holdfast/cluster"
+	"github.com/holdfast-io/holdfast/cluster/manager"
+	"github.com/holdfast-io/holdfast/cluster/spm"
+	"github.com/holdfast-io/holdfast/fsm"
+)
+
+// errNoStorage refuses RPC that needs the host's storage while that is not up.
+var errNoStorage = errors.New("this host's storage is not up")
+
+// methods are the RPC methods that other hosts, and the manager here, call.
+var methods = []string{
+	manager.MethodPing, manager.MethodInspect, manager.MethodFree, spm.MethodStart, spm.MethodStop, spm.MethodWatch,
+}
+
+// register answers RPC with whatever runtime there is at the time.
+func (h *Host) register(node *cluster.Node) {
+	for _, m := range methods {
+		node.Handle(m, func(ctx context.Context, from string, body []byte) (any, error) {
+			if rt := h.runtime(); rt != nil {
+				return rt.handlers[m](ctx, from, body)
+			}
+			if m == manager.MethodPing {
+				return h.pingWithoutStorage(node), nil
+			}
+			return nil, errNoStorage
+		})
+	}
+}
+
+// pingWithoutStorage tells the manager that the host lives but can do nothing.
+func (h *Host) pingWithoutStorage(node *cluster.Node) manager.PingReply {
+	name := h.cfg.Cluster.Name
+	self, _ := node.View().Hosts.Get(name)
+	return manager.PingReply{
+		Host: name, HostID: self.HostID, Started: h.started,
+		Role: spm.Status{Host: name, HostID: self.HostID, State: spm.StateNone, Reason: errNoStorage.Error()},
+	}
+}
+
+// witness answers the manager from this runtime.
+func (rt *runtime) witness() *manager.Witness {
+	return &manager.Witness{
+		Host: rt.self.Name, HostID: rt.self.HostID, Role: rt.role.Status, Self: rt, Space: rt,
+		Lease: spm.KeeperLease{Keeper: rt.keeper, Spec: rt.master}, Proven: rt.proven, Started: rt.cfg.started,
+	}
+}
+
+// proven reports whether this host's mirror has the proof that a generation of a host can write no more.
+func (rt *runtime) proven(hostID int, generation uint64) bool {
+	st := rt.node.View()
+	h, ok := st.HostByID(hostID)
+	return ok && st.Proofs.Has(fsm.ProofKey(h.Name, generation))
+}

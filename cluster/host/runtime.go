@@ -1,0 +1,269 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast-io/holdfast/cluster/spm"
+	"github.com/holdfast-io/holdfast/fsm"
+	"github.com/holdfast-io/holdfast/leases"
+	"github.com/holdfast-io/holdfast/leases/keeper"
+)
+
+// runtime is everything that stands on one keeper. It is made anew when the keeper dies.
+type runtime struct {
+	cfg     Config
+	node    spm.Cluster
+	self    fsm.Host
+	pool    fsm.Pool
+	profile leases.Profile
+	log     *slog.Logger
+
+	keeper     *keeper.Client
+	role       *spm.Role
+	master     keeper.ResourceSpec // the SPM lease
+	generation uint64              // of our host id in the master's lockspace
+
+	handlers map[string]spm.Handler
+	health   atomic.Pointer[health]
+
+	mu      sync.Mutex // guards domains
+	domains map[string]*luns
+}
+
+// Times of the runtime.
+const (
+	keeperStart = 90 * time.Second // an old keeper may still have to release its leases
+	stopTimeout = 20 * time.Second
+	domainRetry = 5 * time.Second
+)
+
+// startRuntime brings the host's storage up: keeper, master domain, SPM role. Other domains follow in run.
+func startRuntime(ctx context.Context, cfg Config, node spm.Cluster, self fsm.Host, pool fsm.Pool) (*runtime, error) {
+	profile, err := leases.ProfileByName(pool.Profile)
+	if err != nil {
+		return nil, err
+	}
+	rt := &runtime{cfg: cfg, node: node, self: self, pool: pool, profile: profile, log: cfg.Log,
+		handlers: map[string]spm.Handler{}, domains: map[string]*luns{}}
+	rt.health.Store(&health{})
+	if err := rt.start(ctx); err != nil {
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		return nil, errors.Join(err, rt.close(stop))
+	}
+	return rt, nil
+}
+
+func (rt *runtime) start(ctx context.Context) error {
+	master, ok := rt.node.View().Domains.Get(rt.pool.Master)
+	if !ok {
+		return fmt.Errorf("the mirror has no master domain %q", rt.pool.Master)
+	}
+	if err := rt.startKeeper(ctx); err != nil {
+		return err
+	}
+	if err := rt.addDomain(ctx, master); err != nil {
+		return err
+	}
+	role, err := spm.New(rt.roleConfig())
+	if err != nil {
+		return err
+	}
+	rt.role = role
+	maps.Copy(rt.handlers, role.Handlers())
+	maps.Copy(rt.handlers, rt.witness().Handlers())
+	rt.probeOnce(ctx)
+	return nil
+}
+
+func (rt *runtime) startKeeper(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, keeperStart)
+	defer cancel()
+	k, err := keeper.Start(ctx, rt.cfg.Keeper)
+	if err != nil {
+		return err
+	}
+	rt.keeper = k
+	return rt.cfg.recordKeeper(k.PID())
+}
+
+// addDomain opens a domain's LUNs and joins its lockspace with our host id.
+func (rt *runtime) addDomain(ctx context.Context, d fsm.Domain) error {
+	l, err := openDomain(ctx, d, rt.profile, rt.log)
+	if err != nil {
+		return err
+	}
+	if err := rt.join(ctx, l, d.ID == rt.pool.Master); err != nil {
+		return errors.Join(fmt.Errorf("domain %s: %w", d.Name, err), closeAll(l.devs))
+	}
+	rt.mu.Lock()
+	rt.domains[d.ID] = l
+	rt.mu.Unlock()
+	return nil
+}
+
+// join takes our host id in the domain's lockspace. Taking over from a host of another name lasts until that one is
+// surely dead.
+func (rt *runtime) join(ctx context.Context, l *luns, master bool) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*rt.profile.HostDead()+10*rt.profile.IOTimeout)
+	defer cancel()
+	disk, err := l.read(ctx)
+	if err != nil {
+		return err
+	}
+	spec, err := l.lockspace(disk)
+	if err != nil {
+		return err
+	}
+	spec.HostID, spec.HostName, spec.Profile = rt.self.HostID, rt.cfg.HostName, rt.profile
+	generation, err := rt.keeper.Join(ctx, spec)
+	if err != nil {
+		return err
+	}
+	rt.log.Info("joined lockspace", "domain", l.id, "host_id", spec.HostID, "generation", generation)
+	if master {
+		rt.generation = generation
+		rt.master, err = l.spmResource(disk)
+	}
+	return err
+}
+
+// roleConfig wires the SPM role to lease, disk and mirror.
+func (rt *runtime) roleConfig() spm.Config {
+	return spm.Config{
+		Host: rt.self.Name, HostID: rt.self.HostID, Pool: rt.pool.ID, Log: rt.log,
+		Lease:   spm.KeeperLease{Keeper: rt.keeper, Spec: rt.master},
+		Open:    rt.openMaster,
+		Mirror:  &spm.RaftMirror{Cluster: rt.node, Host: rt.self.Name, HostID: rt.self.HostID, Now: time.Now, Log: rt.log},
+		Pending: rt.pending,
+		Holder: func() (string, uint64) {
+			p, _ := rt.node.View().Pool()
+			return p.SPM.Host, p.SPM.Epoch
+		},
+	}
+}
+
+// openMaster reads the master domain anew for a new SPM.
+func (rt *runtime) openMaster(ctx context.Context) (spm.Domain, error) {
+	l, ok := rt.domain(rt.pool.Master)
+	if !ok {
+		return nil, errors.New("the master domain is not open on this host")
+	}
+	disk, err := l.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return spm.Disk{Domain: disk}, nil
+}
+
+func (rt *runtime) domain(id string) (*luns, bool) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	l, ok := rt.domains[id]
+	return l, ok
+}
+
+// pending counts device calls of this host that have not come back.
+func (rt *runtime) pending() int {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	n := 0
+	for _, l := range rt.domains {
+		n += l.pending()
+	}
+	return n
+}
+
+// run follows the mirror's domains until ctx ends or the keeper is gone.
+func (rt *runtime) run(ctx context.Context, changed func() <-chan struct{}) error {
+	probeCtx, stop := context.WithCancel(ctx)
+	var probing sync.WaitGroup
+	defer probing.Wait()
+	defer stop()
+	probing.Go(func() { rt.probe(probeCtx) })
+	for {
+		ch := changed()
+		missing := rt.addMissing(ctx)
+		var retry <-chan time.Time
+		if missing {
+			t := time.NewTimer(domainRetry)
+			defer t.Stop()
+			retry = t.C
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-rt.keeper.Done():
+			return errors.New("the lease keeper ended")
+		case <-ch:
+		case <-retry:
+		}
+	}
+}
+
+// addMissing opens domains that came to the mirror later; true when one could not be opened.
+func (rt *runtime) addMissing(ctx context.Context) bool {
+	failed := false
+	for id, d := range rt.node.View().Domains.All() {
+		if _, open := rt.domain(id); open || ctx.Err() != nil {
+			continue
+		}
+		if err := rt.addDomain(ctx, d); err != nil {
+			rt.log.Error("domain cannot be used on this host; trying again", "domain", id, "err", err)
+			failed = true
+		}
+	}
+	return failed
+}
+
+// close stops in order: role, keeper, devices.
+func (rt *runtime) close(ctx context.Context) error {
+	var err error
+	if rt.role != nil {
+		err = errors.Join(err, rt.role.Close(ctx))
+	}
+	rt.awaitPending(ctx)
+	err = errors.Join(err, rt.closeKeeper(ctx))
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	for _, l := range rt.domains {
+		err = errors.Join(err, closeAll(l.devs))
+	}
+	return err
+}
+
+// closeKeeper lets the keeper release everything. While writes of ours may still land nothing may be released: then the
+// keeper is ended without that, and others wait until this host counts as dead.
+func (rt *runtime) closeKeeper(ctx context.Context) error {
+	if rt.keeper == nil {
+		return nil
+	}
+	if n := rt.pending(); n > 0 {
+		rt.log.Error("leases are kept: device calls have not come back", "pending", n)
+		past, cancel := context.WithDeadline(ctx, time.Unix(0, 0))
+		defer cancel()
+		return rt.keeper.Close(past)
+	}
+	return rt.keeper.Close(ctx)
+}
+
+// awaitPending waits until no write of ours can land any more, or ctx ends. A new keeper takes our host id again on our
+// word that this is so.
+func (rt *runtime) awaitPending(ctx context.Context) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for rt.pending() > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-io/holdfast/cluster"
+	"github.com/holdfast-io/holdfast/cluster/host"
+	"github.com/holdfast-io/holdfast/cluster/spm"
+	"github.com/holdfast-io/holdfast/fsm"
+	"github.com/holdfast-io/holdfast/http"
+	"github.com/holdfast-io/holdfast/http/api"
+)
+
+// backend answers the API from one host's parts. It holds no state of its own; what it cannot answer yet because the
+// host is no member, or its storage is not up, it refuses with a reason.
+type backend struct {
+	host *host.Host
+	log  *slog.Logger
+}
+
+// roles are the roles of the API that a backend plays.
+func (b *backend) roles() httpapi.Backend {
+	return httpapi.Backend{
+		Mirror: b, Status: b, Hosts: b, Domains: b, Volumes: b, SPM: b, Events: b, Operator: b, Tokens: b, Setup: b,
+		Forwarder: forwarder{b},
+	}
+}
+
+// node is this host's membership.
+func (b *backend) node() (*cluster.Node, error) {
+	n := b.host.Node()
+	if n == nil {
+		return nil, api.Errorf(api.CodeNotMember, "holdfast init on the first host, holdfast join on every other",
+			"this host belongs to no cluster yet")
+	}
+	return n, nil
+}
+
+// state is the mirror of this host.
+func (b *backend) state() (*fsm.State, error) {
+	n, err := b.node()
+	if err != nil {
+		return nil, err
+	}
+	return n.View(), nil
+}
+
+// pool is the cluster's pool.
+func (b *backend) pool() (*fsm.State, fsm.Pool, error) {
+	st, err := b.state()
+	if err != nil {
+		return nil, fsm.Pool{}, err
+	}
+	p, ok := st.Pool()
+	if !ok {
+		return nil, fsm.Pool{}, api.Errorf(api.CodeNoPool, "holdfast init makes the pool", "the cluster has no pool yet")
+	}
+	return st, p, nil
+}
+
+// role is this host's part in the SPM role.
+func (b *backend) role() (*spm.Role, error) {
+	r := b.host.Role()
+	if r == nil {
+		return nil, api.Errorf(api.CodeNotSPM, "send the request to the SPM", "this host's storage is not up")
+	}
+	return r, nil
+}
+
+// CreateVolume makes a volume; it runs on the SPM.
+func (b *backend) CreateVolume(ctx context.Context, req api.VolumeCreate, key string) (api.VolumeCreated, error) {
+	st, _, err := b.pool()
+	if err != nil {
+		return api.VolumeCreated{}, err
+	}
+	r, err := b.role()
+	if err != nil {
+		return api.VolumeCreated{}, err
+	}
+	if req.Parent != "" {
+		p, err := findVolume(st, req.Parent)
+		if err != nil {
+			return api.VolumeCreated{}, err
+		}
+		req.Parent = p.ID
+	}
+	rep, err := r.CreateVolume(ctx, spm.CreateRequest{
+		Key: key, Domain: req.Domain, Name: req.Name, Description: req.Description, Size: req.Size, Format: req.Format,
+		Allocation: req.Allocation, Image: req.Image, Parent: req.Parent, InitialSize: req.InitialSize,
+	})
+	if err != nil {
+		return api.VolumeCreated{}, apiError(err)
+	}
+	out := api.VolumeCreated{Volume: apiVolume(spm.MirrorVolume(rep.Domain, rep.Volume)), Mirrored: rep.Mirrored, Index: rep.Index}
+	out.Epoch = rep.Epoch
+	return out, nil
+}
+
+// DeleteVolume removes a volume; it runs on the SPM.
+func (b *backend) DeleteVolume(ctx context.Context, idOrName string) (api.VolumeDeleted, error) {
+	r, err := b.role()
+	if err != nil {
+		return api.VolumeDeleted{}, err
+	}
+	id, dom, err := b.volumeToDelete(idOrName)
+	if err != nil {
+		return api.VolumeDeleted{}, err
+	}
+	rep, err := r.DeleteVolume(ctx, dom, id)
+	if err != nil {
+		return api.VolumeDeleted{}, apiError(err)
+	}
+	return api.VolumeDeleted{ID: rep.Volume.ID, Domain: rep.Domain, Name: rep.Volume.Name, Epoch: rep.Epoch,
+		Mirrored: rep.Mirrored, Index: rep.Index}, nil
+}
+
+// volumeToDelete finds the volume in the mirror. A UUID that the mirror does not know may still be on the disk, so it
+// is handed on as it is.
+func (b *backend) volumeToDelete(idOrName string) (id, dom string, err error) {
+	st, err := b.state()
+	if err != nil {
+		return "", "", err
+	}
+	v, err := findVolume(st, idOrName)
+	if err == nil {
+		return v.ID, v.Domain, nil
+	}
+	if u, uerr := uuid.Parse(idOrName); uerr == nil {
+		return strings.ToLower(u.String()), "", nil
+	}
+	return "", "", err
+}
+
+// CreateDomain makes a domain on fresh LUNs; it runs on the SPM, or on a host without a pool's master.
+func (b *backend) CreateDomain(ctx context.Context, req api.DomainCreate) (api.DomainCreated, error) {
+	d, index, err := b.host.CreateDomain(ctx, host.DomainRequest{Name: req.Name, Devices: req.Devices, Force: req.Force})
+	if err != nil {
+		return api.DomainCreated{}, apiError(err)
+	}
+	return api.DomainCreated{Domain: apiDomain(d, 0), Mirrored: index != 0, Index: index}, nil
+}
+
+// CheckDomain reads a domain's disks from this host.
+func (b *backend) CheckDomain(ctx context.Context, idOrName string) (api.Check, error) {
+	st, err := b.state()
+	if err != nil {
+		return api.Check{}, err
+	}
+	d, err := findDomain(st, idOrName)
+	if err != nil {
+		return api.Check{}, err
+	}
+	found, err := b.host.CheckDomain(ctx, d)
+	if err != nil {
+		return api.Check{}, apiError(err)
+	}
+	out := api.Check{Domain: d.ID, Clean: true, Findings: []api.Finding{}}
+	for _, f := range found {
+		severity := string(f.Severity)
+		if severity == "note" {
+			severity = api.SeverityInfo
+		} else {
+			out.Clean = false
+		}
+		out.Findings = append(out.Findings, api.Finding{Severity: severity, What: f.What, Where: f.Where, Repair: f.Repair})
+	}
+	return out, nil
+}
+
+// Init makes this host the first of a cluster.
+func (b *backend) Init(ctx context.Context, req api.Init) (api.Member, error) {
+	m, err := b.host.Init(ctx, host.InitRequest{
+		Pool: req.Pool, Profile: req.Profile, Devices: req.Devices, Domain: req.Domain, Force: req.Force,
+	})
+	return apiMember(m), apiError(err)
+}
+
+// Join makes this host a member of an existing cluster.
+func (b *backend) Join(ctx context.Context, req api.Join) (api.Member, error) {
+	m, err := b.host.Join(ctx, req.Address, req.Token)
+	return apiMember(m), apiError(err)
+}
+
+// Leave takes this host out of its cluster.
+func (b *backend) Leave(ctx context.Context, _ api.Leave) (api.Member, error) {
+	m, err := b.host.Leave(ctx)
+	out := apiMember(m)
+	out.Left = err == nil
+	return out, apiError(err)
+}
+
+func apiMember(m host.Member) api.Member {
+	return api.Member{Host: m.Host, HostID: m.HostID, Pool: m.Pool, Domain: m.Domain, Token: m.Token}
+}

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/holdfast-io/holdfast/cluster"
+	"github.com/holdfast-io/holdfast/cluster/manager"
+	"github.com/holdfast-io/holdfast/fsm"
+	"github.com/holdfast-io/holdfast/http"
+	"github.com/holdfast-io/holdfast/http/api"
+)
+
+// Sync brings this host's mirror up to what a reader asked for.
+func (b *backend) Sync(ctx context.Context, consistent bool, after uint64) (httpapi.Mark, error) {
+	n, err := b.node()
+	if err != nil {
+		return httpapi.Mark{}, err
+	}
+	if consistent {
+		if err := n.Barrier(ctx); err != nil {
+			return httpapi.Mark{}, apiError(err)
+		}
+	}
+	if after > 0 {
+		if _, err := n.WaitIndex(ctx, after+1); err != nil && !errors.Is(err, ctx.Err()) {
+			return httpapi.Mark{}, apiError(err)
+		}
+	}
+	return httpapi.Mark{Index: n.View().Index, Age: n.LastContact()}, nil
+}
+
+// Status is the whole pool on one screen. It answers before the host is a member, too.
+func (b *backend) Status(context.Context) (api.Status, error) {
+	out := api.Status{Host: b.host.Name(), Version: version, Time: time.Now().UTC(), Hosts: []api.Host{},
+		Domains: []api.Domain{}, Warnings: []api.Warning{}, SPM: api.SPM{State: api.SPMNone, Desired: fsm.DesireAny}}
+	n := b.host.Node()
+	if n == nil {
+		out.Warnings = append(out.Warnings, api.Warning{Severity: api.SeverityError, Subject: "host/" + out.Host,
+			Message: "this host belongs to no cluster", NextStep: "holdfast init on the first host, holdfast join on every other"})
+		return out, nil
+	}
+	st := n.View()
+	pool, _ := st.Pool()
+	leader, _ := n.Leader()
+	raft, _ := n.Status() // zero while raft starts
+	peers, _ := n.RaftPeers()
+	out.Member, out.Pool, out.Volumes = true, apiPool(pool), st.Volumes().Len()
+	out.Raft = api.Raft{Leader: leader, State: strings.ToLower(raft.State), Term: raft.Term, Index: st.Index,
+		Voters: voters(peers), Quorum: leader != ""}
+	out.Domains, out.Hosts, out.SPM = domainsOf(st), b.hosts(), b.spmOf(pool)
+	out.Warnings = append(out.Warnings, warnings(st, out.Hosts, leader)...)
+	return out, nil
+}
+
+func voters(peers []cluster.RaftPeer) int {
+	n := 0
+	for _, p := range peers {
+		if p.Voter {
+			n++
+		}
+	}
+	return n
+}
+
+// Health says whether this process does what it should.
+func (b *backend) Health(context.Context) api.Health {
+	h := api.Health{OK: true, Host: b.host.Name()}
+	n := b.host.Node()
+	if n == nil {
+		return h
+	}
+	h.Member = true
+	pool, ok := n.View().Pool()
+	switch leader, _ := n.Leader(); {
+	case leader == "":
+		h.OK, h.Reason = false, "no leader is known"
+	case ok && pool.Master != "" && b.host.Role() == nil:
+		h.OK, h.Reason = false, "this host's storage is not up"
+	}
+	return h
+}
+
+// Hosts lists the members.
+func (b *backend) Hosts(context.Context) ([]api.Host, error) {
+	if _, err := b.node(); err != nil {
+		return nil, err
+	}
+	return b.hosts(), nil
+}
+
+func (b *backend) hosts() []api.Host {
+	n := b.host.Node()
+	st := n.View()
+	pool, _ := st.Pool()
+	leader, _ := n.Leader()
+	out := make([]api.Host, 0, st.Hosts.Len())
+	for _, h := range st.Hosts.All() {
+		out = append(out, apiHost(h, pool, leader, n.Alive(h.Name)))
+	}
+	return out
+}
+
+// SPM says who has the role, and on the leader what is awaited.
+func (b *backend) SPM(context.Context) (api.SPM, error) {
+	_, pool, err := b.pool()
+	if err != nil {
+		return api.SPM{}, err
+	}
+	return b.spmOf(pool), nil
+}
+
+func (b *backend) spmOf(pool fsm.Pool) api.SPM {
+	out := apiSPM(pool.SPM)
+	if out.State == "" {
+		out.State, out.Desired = api.SPMNone, fsm.DesireAny
+	}
+	mgr := b.host.Manager()
+	if mgr == nil || pool.SPM.State == fsm.SPMServing {
+		return out
+	}
+	if st, ok := mgr.Status(); ok && st.Why != "" {
+		out.Reason = st.Why
+		if st.Awaits != "" {
+			out.Reason += "; awaits " + st.Awaits
+		}
+		if st.In > 0 {
+			out.Reason += fmt.Sprintf(" (%s left)", st.In.Round(100*time.Millisecond))
+		}
+	}
+	return out
+}
+
+// operator carries out wishes about the role.
+func (b *backend) operator() (manager.Operator, error) {
+	n, err := b.node()
+	return manager.Operator{Cluster: n, Now: time.Now}, err
+}
+
+// wish runs one wish and shows what came of it.
+func (b *backend) wish(fn func(manager.Operator) (fsm.SPM, error)) (api.SPM, error) {
+	op, err := b.operator()
+	if err != nil {
+		return api.SPM{}, err
+	}
+	s, err := fn(op)
+	return apiSPM(s), apiError(err)
+}
+
+// MoveSPM moves the role.
+func (b *backend) MoveSPM(ctx context.Context, req api.SPMMove) (api.SPM, error) {
+	return b.wish(func(op manager.Operator) (fsm.SPM, error) { return op.Move(ctx, req.To) })
+}
+
+// StopSPM takes the role from everybody.
+func (b *backend) StopSPM(ctx context.Context, _ api.SPMStop) (api.SPM, error) {
+	return b.wish(func(op manager.Operator) (fsm.SPM, error) { return op.Stop(ctx) })
+}
+
+// StartSPM takes a stop back.
+func (b *backend) StartSPM(ctx context.Context, req api.SPMStart) (api.SPM, error) {
+	return b.wish(func(op manager.Operator) (fsm.SPM, error) { return op.Start(ctx, req.To) })
+}
+
+// Forwarding: where the roles are.
+
+// spmTarget is the SPM as far as this host knows.
+func (b *backend) forwardSPM() httpapi.Target {
+	n := b.host.Node()
+	if n == nil {
+		return httpapi.Target{Self: true}
+	}
+	pool, ok := n.View().Pool()
+	if !ok || pool.Master == "" {
+		return httpapi.Target{Self: true} // nothing to be SPM of yet: the request's own check answers
+	}
+	if r := b.host.Role(); r != nil {
+		if st := r.Status(); st.State == fsm.SPMServing {
+			return httpapi.Target{Host: b.host.Name(), Epoch: st.Epoch, Self: true}
+		}
+	}
+	if pool.SPM.State != fsm.SPMServing || pool.SPM.Host == b.host.Name() {
+		return httpapi.Target{Epoch: pool.SPM.Epoch}
+	}
+	return httpapi.Target{Host: pool.SPM.Host, Epoch: pool.SPM.Epoch}
+}
+
+// forwarder implements httpapi.Forwarder on a backend, whose own SPM method is another one.
+type forwarder struct{ b *backend }
+
+// SPM is the host that serves as SPM.
+func (f forwarder) SPM() httpapi.Target { return f.b.forwardSPM() }
+
+// Leader is the host that leads the cluster.
+func (f forwarder) Leader() httpapi.Target {
+	n := f.b.host.Node()
+	if n == nil {
+		return httpapi.Target{Self: true}
+	}
+	leader, _ := n.Leader()
+	raft, _ := n.Status() // without it the term is 0, which only costs a retry
+	return httpapi.Target{Host: leader, Epoch: raft.Term, Self: n.IsLeader()}
+}
+
+// leaderPoll is how soon a change of leader is noticed that changes nothing in the replicated state.
+const leaderPoll = 50 * time.Millisecond
+
+// Changed is closed when either may have changed.
+func (f forwarder) Changed() <-chan struct{} {
+	var state <-chan struct{}
+	if n := f.b.host.Node(); n != nil {
+		state = n.Changed()
+	}
+	ch := make(chan struct{})
+	go func() { // ends by itself within leaderPoll
+		defer close(ch)
+		t := time.NewTimer(leaderPoll)
+		defer t.Stop()
+		select {
+		case <-state:
+		case <-t.C:
+		}
+	}()
+	return ch
+}
+
+// RoundTripper reaches the API of another member.
+func (f forwarder) RoundTripper(host string) http.RoundTripper {
+	n := f.b.host.Node()
+	if n == nil {
+		return noMember{}
+	}
+	return n.RoundTripper(host)
+}
+
+// noMember refuses to forward from a host that belongs to no cluster.
+type noMember struct{}
+
+// RoundTrip sends nothing.
+func (noMember) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, fmt.Errorf("this host belongs to no cluster: %w", httpapi.ErrNotSent)
+}

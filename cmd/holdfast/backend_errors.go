@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/holdfast-io/holdfast/blockdev"
+	"github.com/holdfast-io/holdfast/blockdev/domain"
+	"github.com/holdfast-io/holdfast/blockdev/lvm2"
+	"github.com/holdfast-io/holdfast/cluster/spm"
+	"github.com/holdfast-io/holdfast/fsm"
+	"github.com/holdfast-io/holdfast/http/api"
+)
+
+// errorRule says which code an error of the packages below gets, and what to do next.
+type errorRule struct {
+	target error
+	code   string
+	next   string
+}
+
+// errorRules is looked through in order: what may have happened comes before what surely did not.
+var errorRules = []errorRule{
+	{blockdev.ErrOutcomeUnknown, api.CodeOutcomeUnknown, "look whether it happened, or send the same request with the same Idempotency-Key again"},
+	{spm.ErrNotSPM, api.CodeNotSPM, "send the request to the holder, or wait for the election"},
+	{blockdev.ErrLeaseLost, api.CodeLeaseLost, "wait for the election and try again"},
+	{spm.ErrInvalid, api.CodeInvalid, ""},
+	{domain.ErrInvalid, api.CodeInvalid, ""},
+	{domain.ErrNameTaken, api.CodeNameTaken, "choose another name"},
+	{domain.ErrHasChildren, api.CodeConflict, "delete the volumes that are based on it first"},
+	{domain.ErrConflict, api.CodeConflict, "use a new Idempotency-Key for another request"},
+	{domain.ErrBusy, api.CodeBusy, "wait for the deletion to end"},
+	{domain.ErrNotFound, api.CodeNotFound, "holdfast volume list shows what there is"},
+	{domain.ErrFull, api.CodeNoSpace, "delete volumes or add space"},
+	{domain.ErrStalled, api.CodeUnavailable, "check the path to the LUN and try again"},
+	{domain.ErrTooSmall, api.CodeDevice, "use larger LUNs"},
+	{domain.ErrInUse, api.CodeForeignSignature, "use another device, or force with the name that was given"},
+	{domain.ErrUnready, api.CodeForeignSignature, "force with the name that was given to create it again"},
+	{domain.ErrSealBroken, api.CodeCorrupt, "holdfast domain check lists what is readable and the repair"},
+	{domain.ErrBadKeys, api.CodeCorrupt, "holdfast domain check lists what is readable and the repair"},
+	{lvm2.ErrCorrupt, api.CodeCorrupt, "holdfast domain check lists what is readable and the repair"},
+	{lvm2.ErrSplitBrain, api.CodeCorrupt, "stop all hosts and compare the metadata areas before anything is written"},
+	{blockdev.ErrReadOnly, api.CodeDevice, "make the LUN writable for this host"},
+	{blockdev.ErrGone, api.CodeDevice, "bring the LUN back and try again"},
+	{blockdev.ErrTimeout, api.CodeTimeout, "check the path to the LUN and try again"},
+	{spm.ErrBusy, api.CodeBusy, "try again in a moment"},
+	{spm.ErrNotCommitted, api.CodeUnavailable, "send the request again"},
+	{fsm.ErrNotFound, api.CodeNotFound, ""},
+	{fsm.ErrInvalid, api.CodeInvalid, ""},
+	{fsm.ErrExists, api.CodeConflict, ""},
+	{fsm.ErrTokenUnknown, api.CodeTokenInvalid, "ask for a new token: holdfast operator token create"},
+	{fsm.ErrTokenUsed, api.CodeTokenInvalid, "ask for a new token: holdfast operator token create"},
+	{fsm.ErrTokenExpired, api.CodeTokenInvalid, "ask for a new token: holdfast operator token create"},
+	{fsm.ErrProofRequired, api.CodeConflict, ""},
+	{context.DeadlineExceeded, api.CodeTimeout, "try again"},
+}
+
+// apiError gives an error of the packages below its code. An error that has one already keeps it.
+func apiError(err error) error {
+	var done *api.Error
+	if err == nil || errors.As(err, &done) {
+		return err
+	}
+	for _, r := range errorRules {
+		if errors.Is(err, r.target) {
+			return dressed(err, r)
+		}
+	}
+	return err
+}
+
+// dressed fills in what particular errors know.
+func dressed(err error, r errorRule) *api.Error {
+	e := &api.Error{Code: r.code, Message: err.Error(), NextStep: r.next}
+	var notSPM *spm.NotSPMError
+	if errors.As(err, &notSPM) {
+		e.Holder, e.Epoch, e.RetryAfter = notSPM.Holder, notSPM.Epoch, time.Second
+	}
+	return e
+}

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/holdfast-io/holdfast/fsm"
+	"github.com/holdfast-io/holdfast/http"
+	"github.com/holdfast-io/holdfast/http/api"
+)
+
+// unixTime is a replicated time (unix nanoseconds); 0 is no time at all.
+func unixTime(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns).UTC()
+}
+
+// apiHost is a member as the API shows it.
+func apiHost(h fsm.Host, pool fsm.Pool, leader string, alive bool) api.Host {
+	return api.Host{
+		Name: h.Name, HostID: h.HostID, State: h.State, Reason: h.Reason, Since: unixTime(h.Since), Address: h.Address,
+		Gossip: h.Gossip, HTTP: h.HTTP, Generation: h.Generation, Priority: h.Priority, Alive: alive,
+		SPM: pool.SPM.Host == h.Name && pool.SPM.State == fsm.SPMServing, Leader: leader == h.Name,
+		Joined: unixTime(h.Joined),
+	}
+}
+
+// apiDomain is a domain as the API shows it.
+func apiDomain(d fsm.Domain, volumes int) api.Domain {
+	return api.Domain{
+		ID: d.ID, Name: d.Name, Type: d.Type, Role: d.Role, Status: d.Status, Version: d.Version, Size: d.Size,
+		Free: d.Free, ExtentSize: d.ExtentSize, SectorSize: d.SectorSize, LUNs: d.LUNs, Volumes: volumes, Epoch: d.Epoch,
+	}
+}
+
+// apiVolume is a volume as the API shows it.
+func apiVolume(v fsm.Volume) api.Volume {
+	return api.Volume{
+		ID: v.ID, Image: v.Image, Domain: v.Domain, Name: v.Name, Description: v.Description, Size: v.Size,
+		Allocated: v.Allocated, Format: v.Format, Allocation: v.Allocation, Parent: v.Parent, Legality: v.Legality,
+		Type: v.VolType, Slot: v.Slot, Epoch: v.Epoch,
+		Created: unixTime(v.Created),
+	}
+}
+
+// apiSPM is the role as the API shows it.
+func apiSPM(s fsm.SPM) api.SPM {
+	return api.SPM{Host: s.Host, HostID: s.HostID, Epoch: s.Epoch, State: s.State, Since: unixTime(s.Since),
+		Reason: s.Reason, Desired: s.Desired}
+}
+
+// apiPool names the pool.
+func apiPool(p fsm.Pool) api.Pool {
+	return api.Pool{ID: p.ID, Name: p.Name, Master: p.Master, Profile: p.Profile, Created: unixTime(p.Created)}
+}
+
+// apiEvent is one line of history.
+func apiEvent(e fsm.Event) api.Event {
+	return api.Event{Index: e.Index, Time: unixTime(e.Time), Kind: e.Kind, Severity: e.Severity, Host: e.Host,
+		Subject: e.Subject, Message: e.Message, Epoch: e.Epoch}
+}
+
+// domainsOf lists the domains of a state with their number of volumes, the master first.
+func domainsOf(st *fsm.State) []api.Domain {
+	count := map[string]int{}
+	for _, v := range st.Volumes().All() {
+		count[v.Domain]++
+	}
+	out := make([]api.Domain, 0, st.Domains.Len())
+	for id, d := range st.Domains.All() {
+		out = append(out, apiDomain(d, count[id]))
+	}
+	slices.SortStableFunc(out, func(a, b api.Domain) int { return strings.Compare(a.Role, b.Role) })
+	return out
+}
+
+// findDomain finds a domain by UUID or name.
+func findDomain(st *fsm.State, idOrName string) (fsm.Domain, error) {
+	if d, ok := st.Domains.Get(strings.ToLower(idOrName)); ok {
+		return d, nil
+	}
+	var found []fsm.Domain
+	for _, d := range st.Domains.All() {
+		if d.Name == idOrName {
+			found = append(found, d)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return fsm.Domain{}, api.Errorf(api.CodeNotFound, "holdfast domain list shows what there is", "no domain %q", idOrName)
+	case 1:
+		return found[0], nil
+	}
+	return fsm.Domain{}, api.Errorf(api.CodeConflict, "use the domain's UUID", "%d domains are named %q", len(found), idOrName)
+}
+
+// findVolume finds a volume by UUID or name.
+func findVolume(st *fsm.State, idOrName string) (fsm.Volume, error) {
+	found := st.VolumesByID(strings.ToLower(idOrName))
+	if len(found) == 0 {
+		found = st.VolumesByName(idOrName)
+	}
+	switch len(found) {
+	case 0:
+		return fsm.Volume{}, api.Errorf(api.CodeNotFound, "holdfast volume list shows what there is", "no volume %q", idOrName)
+	case 1:
+		return found[0], nil
+	}
+	return fsm.Volume{}, api.Errorf(api.CodeConflict, "use the volume's UUID", "%d volumes are named %q", len(found), idOrName)
+}
+
+// volumesOf lists the volumes that fit a filter.
+func volumesOf(st *fsm.State, f httpapi.VolumeFilter) ([]api.Volume, error) {
+	if f.Domain != "" {
+		d, err := findDomain(st, f.Domain)
+		if err != nil {
+			return nil, err
+		}
+		f.Domain = d.ID
+	}
+	out := make([]api.Volume, 0, st.Volumes().Len())
+	for _, v := range st.Volumes().All() {
+		if (f.Domain == "" || v.Domain == f.Domain) && (f.Image == "" || v.Image == f.Image) && (f.Name == "" || v.Name == f.Name) {
+			out = append(out, apiVolume(v))
+		}
+	}
+	return out, nil
+}
+
+// Domains lists the domains of the mirror.
+func (b *backend) Domains(context.Context) ([]api.Domain, error) {
+	st, err := b.state()
+	if err != nil {
+		return nil, err
+	}
+	return domainsOf(st), nil
+}
+
+// Volumes lists volumes of the mirror.
+func (b *backend) Volumes(_ context.Context, f httpapi.VolumeFilter) ([]api.Volume, error) {
+	st, err := b.state()
+	if err != nil {
+		return nil, err
+	}
+	return volumesOf(st, f)
+}
+
+// Volume finds one volume of the mirror.
+func (b *backend) Volume(_ context.Context, idOrName string) (api.Volume, error) {
+	st, err := b.state()
+	if err != nil {
+		return api.Volume{}, err
+	}
+	v, err := findVolume(st, idOrName)
+	return apiVolume(v), err
+}
+
+// Events lists the newest events, or those after an index.
+func (b *backend) Events(_ context.Context, after uint64, limit int) ([]api.Event, error) {
+	st, err := b.state()
+	if err != nil {
+		return nil, err
+	}
+	out := []api.Event{}
+	if after == 0 {
+		all := st.Events()
+		for _, e := range all[max(0, len(all)-limit):] {
+			out = append(out, apiEvent(e))
+		}
+		return out, nil
+	}
+	for e := range st.EventsAfter(after) {
+		if out = append(out, apiEvent(e)); len(out) >= limit {
+			break
+		}
+	}
+	return out, nil
+}
+
+// warnings says what is not well, the worst first.
+func warnings(st *fsm.State, hosts []api.Host, leader string) []api.Warning {
+	var out []api.Warning
+	add := func(severity, subject, next, format string, args ...any) {
+		out = append(out, api.Warning{Severity: severity, Subject: subject, Message: fmt.Sprintf(format, args...), NextStep: next})
+	}
+	if st.TooOld != "" {
+		add(api.SeverityError, "raft", "upgrade this host", "%s", st.TooOld)
+	}
+	if leader == "" {
+		add(api.SeverityError, "raft", "see that more than half of the hosts run and reach each other", "no leader is known: the mirror stands still; volumes can still be used")
+	}
+	if p, ok := st.Pool(); ok && p.SPM.State != fsm.SPMServing {
+		next := "holdfast events shows what the manager does"
+		if p.SPM.Desired == fsm.DesireStopped {
+			next = "holdfast spm start"
+		}
+		add(api.SeverityError, "spm", next, "nobody serves as SPM (%s): %s", p.SPM.State, p.SPM.Reason)
+	}
+	for _, h := range hosts {
+		if h.State != fsm.HostUp && h.State != fsm.HostMaintenance {
+			add(api.SeverityWarning, "host/"+h.Name, "", "%s: %s", h.State, h.Reason)
+		}
+	}
+	for _, d := range st.Domains.All() {
+		if d.Size > 0 && d.Free*10 < d.Size {
+			add(api.SeverityWarning, "domain/"+d.Name, "delete volumes or add space", "%d%% of the space is free", d.Free*100/d.Size)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b api.Warning) int { return strings.Compare(a.Severity, b.Severity) })
+	return out
+}
