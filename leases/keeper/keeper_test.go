@@ -434,3 +434,33 @@ func BenchmarkGuard(b *testing.B) {
 		}
 	}
 }
+
+// TestKeeper_agentKilled_nbd: what the agent sent to a server may still be carried out, so the lease stays for N.
+func TestKeeper_agentKilled_nbd(t *testing.T) {
+	t.Parallel()
+	testutil.NeedTool(t, "nbdkit")
+	lun := newLUN(t)
+	sock := filepath.Join(t.TempDir(), "nbd.sock")
+	server := exec.Command("nbdkit", "--foreground", "--unix", sock, "file", lun)
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
+	testutil.Retry(t, 10*time.Second, func() error { _, err := os.Stat(sock); return err })
+	a := startAgent(t, t.TempDir(), "nbd+unix:///?socket="+sock)
+	d := openLUN(t, lun)
+	begin := time.Now()
+	if err := a.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	testutil.Retry(t, 20*time.Second, func() error {
+		info, err := leases.ReadLeader(testutil.Deadline(t), d, mib, "space", "res")
+		if err == nil && info.Timestamp != 0 {
+			return errors.New("still held")
+		}
+		return err
+	})
+	if took := time.Since(begin); took < leases.Dev.IOTimeout {
+		t.Errorf("free after %v, before the I/O deadline", took)
+	}
+}
