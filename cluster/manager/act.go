@@ -59,9 +59,7 @@ func (t *term) startSPM(ctx context.Context, d Decision, expect uint64) {
 		return
 	}
 	message := fmt.Sprintf("%s is SPM (%s), %d volumes, %d ms from lease to serving", d.Host, d.Reason, rep.Volumes, rep.Took.Milliseconds())
-	t.once("event", func(ctx context.Context) {
-		t.report(t.event(ctx, fsm.Info, "spm.started", d.Host, message, rep.Epoch), "recording an event")
-	})
+	t.note(fsm.Info, "spm.started", d.Host, message, rep.Epoch)
 }
 
 // started keeps the back-off of a host: doubling from half a second to 30 s, spread by name.
@@ -96,9 +94,7 @@ func (t *term) handOver(ctx context.Context, d Decision, next []Host) {
 		return
 	}
 	message := fmt.Sprintf("%s gave the SPM role up: %s", d.Host, d.Reason)
-	t.once("event", func(ctx context.Context) {
-		t.report(t.event(ctx, fsm.Info, "spm.stopped", d.Host, message, d.Epoch), "recording an event")
-	})
+	t.note(fsm.Info, "spm.stopped", d.Host, message, d.Epoch)
 	moving := d.Row == RowMove || d.Row == RowHandOver
 	if moving && rep.WasServing && rep.Epoch == d.Epoch && len(next) > 0 {
 		n := Decision{Host: next[0].Name, HostID: next[0].HostID, Reason: d.Reason}

@@ -97,9 +97,7 @@ func (t *term) freeID(ctx context.Context, h fsm.Host, generation uint64) error 
 		var rep FreeReply
 		err := t.call(ctx, t.m.cfg.Policy.StopTimeout, name, MethodFree, FreeRequest{HostID: h.HostID, Generation: generation}, &rep)
 		if err == nil {
-			t.once("event", func(ctx context.Context) {
-				t.report(t.event(ctx, fsm.Info, "fence.done", h.Name, fmt.Sprintf("%s is proven dead; its host id %d is free", h.Name, h.HostID), 0), "recording an event")
-			})
+			t.note(fsm.Info, "fence.done", h.Name, fmt.Sprintf("%s is proven dead; its host id %d is free", h.Name, h.HostID), 0)
 			return nil
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", name, err))
@@ -120,22 +118,27 @@ func (t *term) powerOn(view *fsm.State, in Inputs) {
 		if settledFor := t.m.cfg.Now().Sub(time.Unix(0, h.Since)); !calm && settledFor < t.m.cfg.Policy.StartTimeout {
 			continue
 		}
-		t.once("on "+f.Name, func(ctx context.Context) { t.on(ctx, f.Name) })
+		if t.onDue(f.Name) {
+			t.once("on "+f.Name, func(ctx context.Context) { t.on(ctx, f.Name) })
+		}
 	}
 }
 
-// on switches one host on, at most once in a quiet time.
+// onDue reports whether a host may be switched on: once in a quiet time.
+func (t *term) onDue(host string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.hosts[host]
+	return s != nil && !t.busy["on "+host] && (s.onAt.IsZero() || t.m.cfg.Now().Sub(s.onAt) >= t.m.cfg.Policy.FenceQuiet)
+}
+
+// on switches one host on.
 func (t *term) on(ctx context.Context, host string) {
 	t.mu.Lock()
-	s := t.hosts[host]
-	due := s != nil && (s.onAt.IsZero() || t.m.cfg.Now().Sub(s.onAt) >= t.m.cfg.Policy.FenceQuiet)
-	if due {
+	if s := t.hosts[host]; s != nil {
 		s.onAt = t.m.cfg.Now()
 	}
 	t.mu.Unlock()
-	if !due {
-		return
-	}
 	ctx, cancel := context.WithTimeout(ctx, t.m.cfg.FenceTimeout)
 	defer cancel()
 	if err := t.m.cfg.Agent.On(ctx, host); err != nil {

@@ -27,6 +27,7 @@ type term struct {
 	calm  bool            // the last decision asks for nothing
 	watch watchKey        // which SPM the long call is open to
 	alarm time.Time       // of the last alarm event
+	notes sync.Mutex      // held while an event is committed in the background, so that they stay in order
 }
 
 func newTerm(m *Manager, ctx context.Context) *term {
@@ -49,8 +50,12 @@ func (t *term) run() {
 		case <-t.kick:
 		case <-changed:
 		}
+		pause(t.ctx, breath) // however fast answers and commits come, the loop never spins
 	}
 }
+
+// breath is the least time between two steps.
+const breath = 2 * time.Millisecond
 
 // poke makes the loop look again at once.
 func (t *term) poke() {
@@ -97,6 +102,15 @@ func (t *term) once(key string, fn func(ctx context.Context)) {
 		delete(t.busy, key)
 		t.mu.Unlock()
 		t.poke()
+	})
+}
+
+// note records one line of history in the background.
+func (t *term) note(severity, kind, host, message string, epoch uint64) {
+	t.wg.Go(func() {
+		t.notes.Lock()
+		defer t.notes.Unlock()
+		t.report(t.event(t.ctx, severity, kind, host, message, epoch), "recording an event")
 	})
 }
 

@@ -2,6 +2,7 @@ package spm
 
 import (
 	"context"
+	"errors"
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/leases"
@@ -41,8 +42,14 @@ func (k KeeperLease) Acquire(ctx context.Context) (uint64, error) {
 	return k.Keeper.Acquire(ctx, spec)
 }
 
-// Release frees the lease.
-func (k KeeperLease) Release(ctx context.Context) error { return k.Keeper.Release(ctx, k.Spec) }
+// Release frees the lease. What is not held, or went with its keeper or lockspace, needs no release.
+func (k KeeperLease) Release(ctx context.Context) error {
+	err := k.Keeper.Release(ctx, k.Spec)
+	if errors.Is(err, leases.ErrNotHeld) || errors.Is(err, leases.ErrLost) || errors.Is(err, keeper.ErrGone) {
+		return nil
+	}
+	return err
+}
 
 // Guard is the right to write.
 func (k KeeperLease) Guard() blockdev.Guard { return k.Keeper.Guard(k.Spec.Lockspace, k.Spec.Name) }

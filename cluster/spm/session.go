@@ -92,9 +92,9 @@ func (s *session) watch() {
 func (s *session) reconcile() {
 	s.disk.Lock()
 	info := s.dom.Info()
-	s.box.serving(s.epoch, info)
 	s.box.describe(s.epoch, s.w.Seq(), info)
 	res := s.box.replace()
+	s.box.serving(s.epoch, info)
 	s.disk.Unlock()
 	t := time.NewTimer(s.r.cfg.ReconcileWait)
 	defer t.Stop()

@@ -1,0 +1,399 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/holdfast-io/holdfast/fsm"
+)
+
+func hasEvent(s *sim, kind string) bool {
+	for _, e := range s.View().Events() {
+		if e.Kind == kind {
+			return true
+		}
+	}
+	return false
+}
+
+func another(names ...string) func(s *sim) bool {
+	return func(s *sim) bool {
+		now := s.serving()
+		for _, n := range names {
+			if now == n {
+				return false
+			}
+		}
+		return now != ""
+	}
+}
+
+func TestManager_agentKilled(t *testing.T) {
+	simulate(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
+		s.killAgent(spm)
+		took := s.until(t, "failover", 3*time.Second, func() bool { return another(spm)(s) })
+		if took > 500*time.Millisecond {
+			t.Errorf("took %s", took)
+		}
+		if s.offs != 0 {
+			t.Error("a host that left cleanly was fenced")
+		}
+		s.until(t, "host down", 5*time.Second, func() bool { h, _ := s.View().Hosts.Get(spm); return h.State == fsm.HostDown })
+	})
+}
+
+func TestManager_hostKilled(t *testing.T) {
+	simulate(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
+		s.kill(spm)
+		took := s.until(t, "failover", 5*time.Second, func() bool { return another(spm)(s) })
+		if took > time.Second {
+			t.Errorf("took %s", took)
+		}
+		s.until(t, "on again", 10*time.Second, func() bool { h, _ := s.View().Hosts.Get(spm); return s.on == 1 && h.State == fsm.HostUp })
+		for _, kind := range []string{"fence.intent", "fence.done", "fence.on", "spm.started"} {
+			if !hasEvent(s, kind) {
+				t.Errorf("no event %s", kind)
+			}
+		}
+		if s.View().Proofs.Len() == 0 {
+			t.Error("no proof recorded")
+		}
+		s.until(t, "role stays", time.Second, func() bool { return another(spm)(s) })
+	})
+}
+
+func TestManager_otherHostKilled(t *testing.T) {
+	simulate(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
+		other := "a"
+		if spm == "a" {
+			other = "b"
+		}
+		s.kill(other)
+		s.until(t, "on again", 20*time.Second, func() bool { return s.on == 1 })
+		if s.serving() != spm {
+			t.Error("the role moved")
+		}
+	})
+}
+
+// A host cut off from the network keeps the role as long as the policy says, and is then fenced.
+func TestManager_cutOff(t *testing.T) {
+	simulate(t, func(t *testing.T, s *sim, m *Manager, spm string) {
+		s.mu.Lock()
+		s.hosts[spm].cut = true
+		s.mu.Unlock()
+		time.Sleep(9 * time.Second)
+		if s.serving() != spm {
+			t.Fatal("the role was taken from a host that is alive on storage")
+		}
+		if st, _ := m.Status(); st.Row != RowLostAlive || st.In == 0 || st.Awaits == "" {
+			t.Fatalf("%+v", st)
+		}
+		s.until(t, "failover", 20*time.Second, func() bool { return another(spm)(s) })
+	})
+}
+
+// Without a power switch the lease alone decides: DEAD after 8N + W.
+func TestManager_noSwitch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSim(t, "a", "b", "c")
+		_, stop := s.lead(t, "c", func(c *Config) { c.Fenceable = nil })
+		defer s.check(t)
+		defer stop()
+		s.until(t, "election", 2*time.Second, func() bool { return s.serving() != "" })
+		spm := s.serving()
+		s.kill(spm)
+		took := s.until(t, "failover", 15*time.Second, func() bool { return another(spm)(s) })
+		if took < 9*time.Second {
+			t.Errorf("took only %s", took)
+		}
+	})
+}
+
+func TestManager_switchFails(t *testing.T) {
+	simulate(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
+		s.mu.Lock()
+		s.switchUp = false
+		s.mu.Unlock()
+		s.kill(spm)
+		s.until(t, "failover by lease death", 20*time.Second, func() bool { return another(spm)(s) })
+		if !hasEvent(s, "fence.failed") {
+			t.Error("no event")
+		}
+	})
+}
+
+func TestManager_move(t *testing.T) {
+	simulate(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
+		o := Operator{Cluster: s, Now: time.Now}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		to := "a"
+		if spm == "a" {
+			to = "b"
+		}
+		begun := time.Now()
+		got, err := o.Move(ctx, to)
+		if err != nil || got.Host != to || s.serving() != to {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		t.Logf("the move took %s", time.Since(begun))
+		s.until(t, "wish taken back", time.Second, func() bool { p, _ := s.View().Pool(); return p.SPM.Desired == fsm.DesireAny })
+		if got, err = o.Move(ctx, ""); err != nil || got.Host == to {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		if _, err := o.Move(ctx, "nobody"); !errors.Is(err, ErrHostNotUp) {
+			t.Fatalf("err = %v", err)
+		}
+		time.Sleep(2 * time.Second)
+		if s.serving() != got.Host {
+			t.Error("the role moved again by itself")
+		}
+	})
+}
+
+func TestManager_moveToAHostThatFails(t *testing.T) {
+	simulate(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
+		to := "a"
+		if spm == "a" {
+			to = "b"
+		}
+		s.mu.Lock()
+		s.hosts[to].failStart = true
+		s.mu.Unlock()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if _, err := (Operator{Cluster: s, Now: time.Now}).Move(ctx, to); !errors.Is(err, ErrNotReached) {
+			t.Fatalf("err = %v", err)
+		}
+		s.until(t, "somebody serves", 3*time.Second, func() bool { return s.serving() != "" })
+		p, _ := s.View().Pool()
+		if p.SPM.Desired != fsm.DesireAny || !hasEvent(s, "spm.start_failed") {
+			t.Fatalf("%+v", p.SPM)
+		}
+	})
+}
+
+func TestManager_stopStart(t *testing.T) {
+	simulate(t, func(t *testing.T, s *sim, m *Manager, _ string) {
+		o := Operator{Cluster: s, Now: time.Now}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if got, err := o.Stop(ctx); err != nil || got.State != fsm.SPMNone {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		time.Sleep(5 * time.Second)
+		if s.serving() != "" {
+			t.Fatal("it did not stay stopped")
+		}
+		if st, _ := m.Status(); st.Row != RowFreeStopped {
+			t.Fatalf("%+v", st)
+		}
+		if got, err := o.Start(ctx, ""); err != nil || s.serving() != got.Host {
+			t.Fatalf("%+v, %v", got, err)
+		}
+	})
+}
+
+// Without a quorum nothing is fenced and nothing is started.
+func TestManager_lostQuorum(t *testing.T) {
+	simulate(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
+		s.mu.Lock()
+		s.quorum = false
+		s.mu.Unlock()
+		s.kill(spm)
+		time.Sleep(30 * time.Second)
+		if s.offs != 0 || s.serving() != "" {
+			t.Fatalf("offs %d, serving %q", s.offs, s.serving())
+		}
+		s.mu.Lock()
+		s.quorum = true
+		s.mu.Unlock()
+		s.until(t, "failover", 5*time.Second, func() bool { return another(spm)(s) })
+	})
+}
+
+// A new leader adopts who holds the lease.
+func TestManager_newLeaderAdopts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSim(t, "a", "b", "c")
+		defer s.check(t)
+		_, stop := s.lead(t, "c")
+		s.until(t, "election", 2*time.Second, func() bool { return s.serving() != "" })
+		spm, version := s.serving(), s.version
+		stop()
+		m, stop := s.lead(t, "b")
+		defer stop()
+		time.Sleep(5 * time.Second)
+		if s.serving() != spm || s.version != version {
+			t.Fatalf("%s epoch %d became %s epoch %d", spm, version, s.serving(), s.version)
+		}
+		if st, ok := m.Status(); !ok || st.Row != RowAdopt || st.Host != spm {
+			t.Fatalf("%+v", st)
+		}
+	})
+}
+
+// A leader whose term ends in the middle of a fence operation leaves it to the next one.
+func TestManager_termEndsWhileFencing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSim(t, "a", "b", "c")
+		defer s.check(t)
+		_, stop := s.lead(t, "c")
+		s.until(t, "election", 2*time.Second, func() bool { return s.serving() != "" })
+		spm := s.serving()
+		s.kill(spm)
+		s.until(t, "intent", 3*time.Second, func() bool { return hasEvent(s, "fence.intent") })
+		stop()
+		_, stop = s.lead(t, "b")
+		defer stop()
+		s.until(t, "failover", 15*time.Second, func() bool { return another(spm)(s) })
+	})
+}
+
+// Two leaders at once, as after a partition that healed badly: the lease and the state machine keep it safe.
+func TestManager_doubleLeader(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSim(t, "a", "b", "c")
+		_, stop1 := s.lead(t, "b")
+		_, stop2 := s.lead(t, "c")
+		defer stop1()
+		defer stop2()
+		s.until(t, "election", 3*time.Second, func() bool { return s.serving() != "" })
+		spm := s.serving()
+		s.kill(spm)
+		s.until(t, "failover", 15*time.Second, func() bool { return another(spm)(s) })
+		time.Sleep(5 * time.Second)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, b := range s.breaches {
+			if !strings.HasPrefix(b, "asked ") && !strings.HasPrefix(b, "switched off") { // refused by the lease; fenced by a stale picture
+				t.Fatal(b)
+			}
+		}
+	})
+}
+
+// Hosts that come and go must not make the role or the host states dance without bound.
+func TestManager_flapping(t *testing.T) {
+	simulate(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
+		flap := "a"
+		if spm == "a" {
+			flap = "b"
+		}
+		before := s.View().Index
+		for range 40 {
+			s.mu.Lock()
+			s.hosts[flap].cut = !s.hosts[flap].cut
+			s.mu.Unlock()
+			time.Sleep(400 * time.Millisecond)
+		}
+		if s.serving() != spm || s.offs != 0 {
+			t.Fatalf("serving %s, offs %d", s.serving(), s.offs)
+		}
+		if n := s.View().Index - before; n > 10 {
+			t.Errorf("%d commands in the log for a host within the grace time", n)
+		}
+	})
+}
+
+func TestManager_hungHostDelaysNobody(t *testing.T) {
+	simulate(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
+		other := "a"
+		if spm == "a" {
+			other = "b"
+		}
+		s.mu.Lock()
+		s.hosts[other].hung = true
+		s.mu.Unlock()
+		time.Sleep(100 * time.Millisecond)
+		s.killAgent(spm)
+		took := s.until(t, "failover", 10*time.Second, func() bool { return another(spm, other)(s) })
+		if took > 2*time.Second {
+			t.Errorf("took %s", took)
+		}
+	})
+}
+
+func TestManager_masterInvalidHandsOver(t *testing.T) {
+	simulate(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
+		s.mu.Lock()
+		s.hosts[spm].master = false
+		s.mu.Unlock()
+		s.until(t, "hand over", 2*time.Second, func() bool { return another(spm)(s) })
+	})
+}
+
+// Random faults under virtual time: whatever happens, no breach, and the role comes back.
+func TestManager_randomFaults(t *testing.T) {
+	for seed := range uint64(6) {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r := rand.New(rand.NewPCG(seed, 2))
+				s := newSim(t, "a", "b", "c", "d", "e")
+				_, stop := s.lead(t, "e")
+				for range 60 {
+					s.fault(r)
+					time.Sleep(time.Duration(r.IntN(3000)) * time.Millisecond)
+				}
+				s.heal()
+				s.until(t, "the role comes back", 40*time.Second, func() bool { return s.serving() != "" })
+				stop()
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				for _, b := range s.breaches {
+					if !strings.HasPrefix(b, "asked ") && !strings.HasPrefix(b, "switched off") {
+						t.Errorf("seed %d: %s", seed, b)
+					}
+				}
+			})
+		})
+	}
+}
+
+// fault does something to a host that does not lead.
+func (s *sim) fault(r *rand.Rand) {
+	name := string(rune('a' + r.IntN(4)))
+	switch r.IntN(7) {
+	case 0:
+		s.kill(name)
+	case 1:
+		s.killAgent(name)
+	case 2:
+		s.boot(name)
+	case 3, 4:
+		s.mu.Lock()
+		s.hosts[name].cut = !s.hosts[name].cut
+		s.mu.Unlock()
+	case 5:
+		s.mu.Lock()
+		s.hosts[name].failStart = !s.hosts[name].failStart
+		s.mu.Unlock()
+	case 6:
+		s.mu.Lock()
+		s.switchUp = !s.switchUp
+		s.mu.Unlock()
+	}
+}
+
+// heal ends all faults.
+func (s *sim) heal() {
+	for name := range s.hosts {
+		s.mu.Lock()
+		h := s.hosts[name]
+		h.cut, h.hung, h.failStart, h.master = false, false, false, true
+		s.switchUp, s.quorum = true, true
+		s.mu.Unlock()
+		s.boot(name)
+	}
+}

@@ -1,0 +1,387 @@
+package manager
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/holdfast-io/holdfast/cluster/spm"
+	"github.com/holdfast-io/holdfast/fencing"
+	"github.com/holdfast-io/holdfast/fsm"
+	"github.com/holdfast-io/holdfast/leases"
+)
+
+// sim is a pool under virtual time: a lease on a disk with sanlock's rules, hosts that can be killed, cut off or hung,
+// a real state machine, and a power switch. It notes every breach of safety.
+type sim struct {
+	mu       sync.Mutex
+	fsm      *fsm.FSM
+	index    uint64
+	quorum   bool
+	hosts    map[string]*simHost
+	version  uint64
+	holder   int
+	gen      uint64
+	breaches []string
+	offs, on int
+	switchUp bool // the power switch answers
+	rpcTook  time.Duration
+}
+
+type simHost struct {
+	s             *sim
+	name          string
+	id            int
+	agent, keeper bool
+	cut, hung     bool
+	gen           uint64
+	role          string
+	epoch         uint64
+	renewed       time.Time // when the keeper died, or zero
+	free          bool
+	failStart     bool
+	master        bool
+	started       time.Time
+	changed       chan struct{}
+}
+
+const simPool, simMaster = "pool-1", "dom-1"
+
+func newSim(t *testing.T, names ...string) *sim {
+	t.Helper()
+	s := &sim{fsm: fsm.New(), quorum: true, hosts: map[string]*simHost{}, version: 10, switchUp: true, rpcTook: 2 * time.Millisecond}
+	now := time.Now().UnixNano()
+	for i, n := range names {
+		s.hosts[n] = &simHost{s: s, name: n, id: i + 1, agent: true, keeper: true, gen: 1, role: RoleNone, master: true,
+			started: time.Now(), changed: make(chan struct{})}
+		h := fsm.Host{Name: n, Priority: 5, State: fsm.HostUp, KeyHash: n}
+		if i == 0 {
+			s.must(t, &fsm.ClusterInit{ClusterID: "c", ClusterName: "c", Version: 1, Host: h, Time: now})
+			continue
+		}
+		s.must(t, &fsm.TokenCreate{Token: fsm.Token{ID: n, Role: fsm.TokenJoin, SecretHash: n}})
+		s.must(t, &fsm.HostJoin{Host: h, TokenID: n, Time: now})
+	}
+	s.must(t, &fsm.PoolCreate{Pool: fsm.Pool{ID: simPool, Name: "p", Master: simMaster, Profile: "dev"}, Time: now})
+	return s
+}
+
+func (s *sim) must(t *testing.T, cmd fsm.Command) {
+	t.Helper()
+	out, err := s.Apply(t.Context(), cmd)
+	if err = errors.Join(err, out.Err()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Apply, View, Changed and Call make the sim a Cluster.
+func (s *sim) Apply(ctx context.Context, cmd fsm.Command) (fsm.Outcome, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.quorum {
+		return fsm.Outcome{}, errors.New("no quorum")
+	}
+	if err := ctx.Err(); err != nil {
+		return fsm.Outcome{}, err
+	}
+	b, err := fsm.Encode(cmd, "")
+	if err != nil {
+		return fsm.Outcome{}, err
+	}
+	s.index++
+	return s.fsm.Apply(s.index, b).(fsm.Outcome), nil
+}
+
+func (s *sim) View() *fsm.State         { return s.fsm.View() }
+func (s *sim) Changed() <-chan struct{} { return s.fsm.Changed() }
+
+func (s *sim) Call(ctx context.Context, host, method string, in, out any) error {
+	pause(ctx, s.rpcTook)
+	s.mu.Lock()
+	h := s.hosts[host]
+	if h == nil || !h.agent {
+		s.mu.Unlock()
+		return errors.New("connection refused")
+	}
+	if h.cut || h.hung {
+		s.mu.Unlock()
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	rep, wait, err := h.handle(method, in)
+	s.mu.Unlock()
+	if wait != nil {
+		return h.watch(ctx, wait)
+	}
+	if err != nil {
+		return err
+	}
+	b, _ := json.Marshal(rep)
+	return json.Unmarshal(b, out)
+}
+
+// watch is the long call: it ends when the host's role or life changes.
+func (h *simHost) watch(ctx context.Context, ch chan struct{}) error {
+	select {
+	case <-ch:
+		return errors.New("connection reset")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// handle answers one method. Caller holds mu.
+func (h *simHost) handle(method string, in any) (any, chan struct{}, error) {
+	switch method {
+	case MethodPing:
+		return PingReply{Host: h.name, HostID: h.id, Generation: h.gen, KeeperOK: h.keeper, MasterValid: h.master, Started: h.started,
+			Role: spm.Status{State: h.role, Epoch: h.epoch}}, nil, nil
+	case MethodInspect:
+		return h.s.inspect(), nil, nil
+	case MethodFree:
+		return FreeReply{}, nil, h.s.freeHost(in.(FreeRequest))
+	case spm.MethodStart:
+		rep, err := h.start(in.(spm.StartRequest))
+		return rep, nil, err
+	case spm.MethodStop:
+		return h.stop(), nil, nil
+	case spm.MethodWatch:
+		return nil, h.changed, nil
+	}
+	return nil, nil, fmt.Errorf("no method %s", method)
+}
+
+// state is the lockspace's word about a host. Caller holds mu.
+func (h *simHost) state() leases.HostStatus {
+	st := leases.HostStatus{HostID: h.id, Generation: h.gen, Name: h.name, State: leases.HostLive}
+	if h.keeper {
+		st.Silent = time.Since(h.started) % (2500 * time.Millisecond)
+		return st
+	}
+	st.Silent = time.Since(h.renewed)
+	switch {
+	case h.free:
+		st.State = leases.HostFree
+	case st.Silent > 10*time.Second:
+		st.State = leases.HostDead
+	case st.Silent > 8*time.Second:
+		st.State, st.DeadIn = leases.HostFail, 10*time.Second-st.Silent
+	default:
+		st.DeadIn = 10*time.Second - st.Silent
+	}
+	return st
+}
+
+func (s *sim) byID(id int) *simHost {
+	for _, h := range s.hosts {
+		if h.id == id {
+			return h
+		}
+	}
+	return nil
+}
+
+func (s *sim) inspect() InspectReply {
+	rep := InspectReply{Lease: spm.LeaseInfo{Held: s.holder != 0, Owner: s.holder, Generation: s.gen, Version: s.version}}
+	for _, h := range s.hosts {
+		rep.Hosts = append(rep.Hosts, h.state())
+	}
+	return rep
+}
+
+func (s *sim) freeHost(req FreeRequest) error {
+	h := s.byID(req.HostID)
+	if h.gen != req.Generation {
+		return errors.New("generation moved on")
+	}
+	if h.keeper || h.agent {
+		s.breaches = append(s.breaches, "freed the record of a running host "+h.name)
+	}
+	h.free = true
+	return nil
+}
+
+// start takes the lease by sanlock's rules. Caller holds mu.
+func (h *simHost) start(req spm.StartRequest) (spm.StartReply, error) {
+	s := h.s
+	switch {
+	case h.failStart:
+		return spm.StartReply{}, errors.New("cannot open the domain")
+	case s.version != req.ExpectVersion:
+		return spm.StartReply{}, spm.ErrChanged
+	case s.holder != 0:
+		o := s.byID(s.holder)
+		st := o.state().State
+		if o.gen == s.gen && st != leases.HostFree && st != leases.HostDead {
+			s.breaches = append(s.breaches, "asked "+h.name+" to start while "+o.name+" is "+string(st))
+			return spm.StartReply{}, leases.ErrHeld
+		}
+	}
+	for _, o := range s.hosts {
+		if o.agent && o.role == RoleServing && o != h {
+			s.breaches = append(s.breaches, "two serve: "+o.name+" and "+h.name)
+		}
+	}
+	s.version++
+	s.holder, s.gen = h.id, h.gen
+	h.setRole(RoleServing, s.version)
+	return spm.StartReply{Epoch: s.version}, nil
+}
+
+func (h *simHost) stop() spm.StopReply {
+	rep := spm.StopReply{WasServing: h.role == RoleServing, Epoch: h.epoch}
+	if h.s.holder == h.id {
+		h.s.holder = 0
+	}
+	h.setRole(RoleNone, 0)
+	return rep
+}
+
+func (h *simHost) setRole(state string, epoch uint64) {
+	h.role, h.epoch = state, epoch
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// killAgent lets the keeper see it and free everything.
+func (s *sim) killAgent(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.hosts[name]
+	h.stop()
+	h.agent, h.keeper, h.free, h.renewed = false, false, true, time.Now()
+}
+
+// kill leaves everything as it is on disk.
+func (s *sim) kill(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.killLocked(s.hosts[name])
+}
+
+func (s *sim) killLocked(h *simHost) {
+	if !h.keeper && !h.agent {
+		return
+	}
+	h.setRole(RoleNone, 0)
+	h.agent, h.keeper, h.free, h.renewed = false, false, false, time.Now()
+}
+
+func (s *sim) boot(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.hosts[name]
+	if h.agent {
+		return
+	}
+	h.agent, h.keeper, h.cut, h.hung, h.role, h.epoch, h.started = true, true, false, false, RoleNone, 0, time.Now()
+	h.gen++
+}
+
+// Status, Off and On make the sim a fencing.Agent.
+func (s *sim) Status(_ context.Context, host string) (fencing.State, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.hosts[host]
+	switch {
+	case !s.switchUp:
+		return fencing.Unknown, errors.New("no answer")
+	case h.agent || h.keeper:
+		return fencing.On, nil
+	}
+	return fencing.Off, nil
+}
+
+func (s *sim) Off(_ context.Context, host string) (fencing.Evidence, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.switchUp {
+		return fencing.Evidence{}, errors.New("no answer")
+	}
+	h := s.hosts[host]
+	if h.agent && !h.cut && !h.hung {
+		s.breaches = append(s.breaches, "switched off a host that answers: "+host)
+	}
+	s.offs++
+	s.killLocked(h)
+	return fencing.Evidence{Kind: fencing.KindProcessExit, Detail: "exited"}, nil
+}
+
+func (s *sim) On(_ context.Context, host string) error {
+	s.boot(host)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.on++
+	return nil
+}
+
+// serving returns who serves with a good lease.
+func (s *sim) serving() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := ""
+	for _, h := range s.hosts {
+		if h.agent && h.role == RoleServing && s.holder == h.id && s.version == h.epoch {
+			name = h.name
+		}
+	}
+	return name
+}
+
+// lead runs a term of a leader on host until the returned func is called.
+func (s *sim) lead(t *testing.T, host string, change ...func(*Config)) (*Manager, func()) {
+	t.Helper()
+	cfg := Config{Host: host, Cluster: s, Agent: s, Fenceable: func(string) bool { return true }, Policy: DefaultPolicy("dev")}
+	for _, fn := range change {
+		fn(&cfg)
+	}
+	m, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = m.Lead(ctx) }()
+	return m, func() { cancel(); <-done }
+}
+
+// until waits for a condition, and fails with the manager's own explanation.
+func (s *sim) until(t *testing.T, what string, bound time.Duration, ok func() bool) time.Duration {
+	t.Helper()
+	begun := time.Now()
+	for !ok() {
+		if time.Since(begun) > bound {
+			t.Fatalf("%s: not within %s; events: %v", what, bound, s.View().Events())
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return time.Since(begun)
+}
+
+func (s *sim) check(t *testing.T) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.breaches) > 0 {
+		t.Fatalf("safety: %q", s.breaches)
+	}
+}
+
+// simulate runs fn with a pool of three and a leader on c, the SPM elected.
+func simulate(t *testing.T, fn func(t *testing.T, s *sim, m *Manager, spm string)) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSim(t, "a", "b", "c")
+		m, stop := s.lead(t, "c")
+		defer s.check(t)
+		defer stop()
+		s.until(t, "first election", 2*time.Second, func() bool { return s.serving() != "" })
+		s.until(t, "the role in the mirror", time.Second, func() bool { p, _ := s.View().Pool(); return p.SPM.State == fsm.SPMServing })
+		fn(t, s, m, s.serving())
+	})
+}

@@ -1,0 +1,311 @@
+package spm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/holdfast-io/holdfast/blockdev"
+	"github.com/holdfast-io/holdfast/blockdev/domain"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// lun is the shared disk: one lease, one domain, and a log of who wrote what under which epoch.
+type lun struct {
+	mu      sync.Mutex
+	version uint64
+	holder  int
+	vols    map[string]domain.Volume
+	writes  []uint64 // epoch of each commit
+	hang    chan struct{}
+	pending int
+	next    error // of the next commit
+	landed  bool  // whether the commit that fails with next lands all the same
+	free    int64
+	readErr error
+}
+
+func newLUN() *lun { return &lun{version: 3, vols: map[string]domain.Volume{}, free: 1 << 40} }
+
+// hostLease is the lease as one host's keeper holds it.
+type hostLease struct {
+	l    *lun
+	id   int
+	done chan struct{}
+
+	mu   sync.Mutex
+	held uint64
+	lost bool
+}
+
+func (h *hostLease) Inspect(context.Context) (LeaseInfo, error) {
+	h.l.mu.Lock()
+	defer h.l.mu.Unlock()
+	return LeaseInfo{Held: h.l.holder != 0, Owner: h.l.holder, Generation: 1, Version: h.l.version}, nil
+}
+
+func (h *hostLease) Acquire(context.Context) (uint64, error) {
+	h.l.mu.Lock()
+	defer h.l.mu.Unlock()
+	if h.l.holder != 0 {
+		return 0, fmt.Errorf("held by %d", h.l.holder)
+	}
+	h.l.holder = h.id
+	h.l.version++
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.held, h.lost = h.l.version, false
+	return h.l.version, nil
+}
+
+func (h *hostLease) Release(context.Context) error {
+	h.l.mu.Lock()
+	defer h.l.mu.Unlock()
+	if h.l.holder == h.id {
+		h.l.holder = 0
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.held = 0
+	return nil
+}
+
+func (h *hostLease) Guard() blockdev.Guard {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return &hostGuard{h, h.held}
+}
+func (h *hostLease) Done() <-chan struct{} { return h.done }
+
+func (h *hostLease) lose() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lost = true
+}
+
+type hostGuard struct {
+	h     *hostLease
+	epoch uint64
+}
+
+func (g *hostGuard) Epoch() uint64 { return g.epoch }
+func (g *hostGuard) Check(time.Duration) error {
+	g.h.mu.Lock()
+	defer g.h.mu.Unlock()
+	if g.h.lost || g.h.held != g.epoch {
+		return blockdev.ErrLeaseLost
+	}
+	return nil
+}
+
+// fakeDomain is the domain on a lun as one host opened it.
+type fakeDomain struct {
+	l *lun
+	g blockdev.Guard
+
+	mu     sync.Mutex
+	seq    uint64
+	closed bool
+}
+
+func (d *fakeDomain) Info() domain.Info {
+	d.l.mu.Lock()
+	defer d.l.mu.Unlock()
+	return domain.Info{UUID: "dom", Name: "data", Volumes: len(d.l.vols), Seqno: uint32(len(d.l.writes))}
+}
+
+func (d *fakeDomain) Volumes() []domain.Volume {
+	d.l.mu.Lock()
+	defer d.l.mu.Unlock()
+	return slices.Collect(maps.Values(d.l.vols))
+}
+
+func (d *fakeDomain) Volume(id string) (domain.Volume, bool) {
+	d.l.mu.Lock()
+	defer d.l.mu.Unlock()
+	v, ok := d.l.vols[id]
+	return v, ok
+}
+
+func (d *fakeDomain) BecomeWriter(_ context.Context, g blockdev.Guard) (Writer, domain.RecoveryReport, error) {
+	d.g = g
+	d.l.mu.Lock()
+	defer d.l.mu.Unlock()
+	return d, domain.RecoveryReport{}, d.l.readErr
+}
+
+func (d *fakeDomain) Seq() uint64 { d.mu.Lock(); defer d.mu.Unlock(); return d.seq }
+
+// commit is the one place that changes the lun.
+func (d *fakeDomain) commit(ctx context.Context, fn func(seq uint64)) error {
+	if err := d.g.Check(0); err != nil {
+		return err
+	}
+	d.l.mu.Lock()
+	hang := d.l.hang
+	d.l.mu.Unlock()
+	if hang != nil {
+		select {
+		case <-hang:
+		case <-ctx.Done():
+			return domain.ErrOutcomeUnknown
+		}
+	}
+	if err := d.g.Check(0); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	d.seq++
+	seq := d.seq
+	d.mu.Unlock()
+	d.l.mu.Lock()
+	defer d.l.mu.Unlock()
+	err := d.l.next
+	d.l.next = nil
+	if err == nil || d.l.landed {
+		fn(seq)
+		d.l.writes = append(d.l.writes, d.g.Epoch())
+	}
+	return err
+}
+
+func (d *fakeDomain) Create(ctx context.Context, s domain.VolumeSpec) (domain.Volume, error) {
+	d.l.mu.Lock()
+	old, ok := d.l.vols[s.ID]
+	free := d.l.free
+	d.l.mu.Unlock()
+	switch {
+	case ok && old.Capacity == s.Capacity:
+		return old, nil
+	case ok:
+		return old, domain.ErrConflict
+	case s.Capacity > free:
+		return old, domain.ErrFull
+	}
+	v := domain.Volume{ID: s.ID, Image: s.Image, Name: s.Name, Format: s.Format, Capacity: s.Capacity, State: domain.StateOK}
+	err := d.commit(ctx, func(seq uint64) {
+		v.Epoch, v.Seq = d.g.Epoch(), seq
+		d.l.vols[v.ID] = v
+	})
+	return v, err
+}
+
+func (d *fakeDomain) Remove(ctx context.Context, id string) (domain.VolumeRemoved, error) {
+	r := domain.VolumeRemoved{ID: id, Epoch: d.g.Epoch()}
+	err := d.commit(ctx, func(seq uint64) { r.Seq = seq; delete(d.l.vols, id) })
+	return r, err
+}
+
+func (d *fakeDomain) Refresh(context.Context) (domain.RecoveryReport, error) {
+	d.l.mu.Lock()
+	defer d.l.mu.Unlock()
+	return domain.RecoveryReport{}, d.l.readErr
+}
+
+func (d *fakeDomain) Close() error { d.mu.Lock(); defer d.mu.Unlock(); d.closed = true; return nil }
+
+// fakeMirror is Raft: with or without a quorum.
+type fakeMirror struct {
+	mu     sync.Mutex
+	down   bool
+	index  uint64
+	vols   map[string]domain.Volume
+	order  []string
+	epochs []uint64
+}
+
+var errNoQuorum = errors.New("no quorum")
+
+func (m *fakeMirror) do(fn func()) (uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down {
+		return 0, errNoQuorum
+	}
+	m.index++
+	if m.vols == nil {
+		m.vols = map[string]domain.Volume{}
+	}
+	fn()
+	return m.index, nil
+}
+
+func (m *fakeMirror) setDown(down bool) { m.mu.Lock(); defer m.mu.Unlock(); m.down = down }
+
+func (m *fakeMirror) Serving(_ context.Context, epoch uint64, _ domain.Info) (uint64, error) {
+	return m.do(func() { m.epochs = append(m.epochs, epoch) })
+}
+func (m *fakeMirror) Describe(context.Context, uint64, uint64, domain.Info) (uint64, error) {
+	return m.do(func() {})
+}
+func (m *fakeMirror) Put(_ context.Context, _ string, vols []domain.Volume) (uint64, error) {
+	return m.do(func() {
+		for _, v := range vols {
+			m.vols[v.ID] = v
+			m.order = append(m.order, v.Name)
+		}
+	})
+}
+func (m *fakeMirror) Remove(_ context.Context, _ string, gone []domain.VolumeRemoved) (uint64, error) {
+	return m.do(func() {
+		for _, g := range gone {
+			delete(m.vols, g.ID)
+		}
+	})
+}
+func (m *fakeMirror) Replace(_ context.Context, _ string, _, _ uint64, vols []domain.Volume) (Difference, error) {
+	var d Difference
+	i, err := m.do(func() {
+		clear(m.vols)
+		for _, v := range vols {
+			m.vols[v.ID] = v
+		}
+	})
+	d.Index = i
+	return d, err
+}
+
+// same reports whether mirror and lun hold the same volumes.
+func (m *fakeMirror) same(l *lun) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(m.vols) != len(l.vols) {
+		return false
+	}
+	for id := range l.vols {
+		if _, ok := m.vols[id]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// newRole makes host id on l.
+func newRole(t *testing.T, l *lun, m *fakeMirror, id int) (*Role, *hostLease) {
+	t.Helper()
+	h := &hostLease{l: l, id: id, done: make(chan struct{})}
+	r, err := New(Config{
+		Host: fmt.Sprintf("h%d", id), HostID: id, Pool: "11111111-2222-4333-8444-555555555555", Lease: h, Mirror: m,
+		Open:    func(context.Context) (Domain, error) { return &fakeDomain{l: l}, nil },
+		Pending: func() int { l.mu.Lock(); defer l.mu.Unlock(); return l.pending },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		_ = r.Close(ctx)
+	})
+	return r, h
+}
