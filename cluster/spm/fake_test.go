@@ -296,8 +296,15 @@ func newRole(t *testing.T, l *lun, m *fakeMirror, id int) (*Role, *hostLease) {
 	h := &hostLease{l: l, id: id, done: make(chan struct{})}
 	r, err := New(Config{
 		Host: fmt.Sprintf("h%d", id), HostID: id, Pool: "11111111-2222-4333-8444-555555555555", Lease: h, Mirror: m,
-		Open:    func(context.Context) (Domain, error) { return &fakeDomain{l: l}, nil },
-		Pending: func() int { l.mu.Lock(); defer l.mu.Unlock(); return l.pending },
+		Open: func(context.Context) (Domain, error) { return &fakeDomain{l: l}, nil },
+		Pending: func() int {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if id != 1 {
+				return 0
+			}
+			return l.pending
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -435,7 +435,7 @@ func TestRole_twoHostsNeverOverlap(t *testing.T) {
 		for i := range roles {
 			roles[i], _ = newRole(t, l, m, i+1)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		var wg sync.WaitGroup
 		for i, r := range roles {
