@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 )
 
@@ -193,91 +192,6 @@ func (p *vgParser) interpret(key, raw string) (err error) {
 	return err
 }
 
-// physical reads the list of physical volumes.
-func (p *vgParser) physical() error {
-	p.seen.pvs = true
-	for {
-		name, k, err := p.next()
-		if err != nil {
-			return err
-		}
-		switch k {
-		case kindEnd:
-			return nil
-		case kindValue:
-			return p.fail("key %q among the physical volumes", name)
-		}
-		if err := p.physicalOne(name); err != nil {
-			return err
-		}
-	}
-}
-
-// physicalOne reads one physical volume. Its section is kept as a tree and printed in lvm2's form.
-func (p *vgParser) physicalOne(name string) error {
-	at := p.pos
-	sub, err := parseSection(&p.cursor)
-	if err != nil {
-		return err
-	}
-	pv, err := newPV(name, sub)
-	if err == nil {
-		if _, dup := p.pvIndex[name]; dup {
-			err = errors.New("listed twice")
-		}
-	}
-	if err != nil {
-		p.pos = at
-		return p.fail("physical volume %s: %v", name, err)
-	}
-	p.pvIndex[name] = len(p.vg.PVs)
-	p.vg.PVs = append(p.vg.PVs, *pv)
-	return nil
-}
-
-// newPV interprets the section of a physical volume.
-func newPV(name string, s *section) (*PV, error) {
-	pv := &PV{name: name, text: s.print(name)}
-	need := map[string]bool{"id": false, "status": false, "pe_start": false, "pe_count": false}
-	for _, it := range s.items {
-		if err := pv.interpret(it); err != nil {
-			return nil, fmt.Errorf("key %s: %w", it.key, err)
-		}
-		if _, ok := need[it.key]; ok {
-			need[it.key] = true
-		}
-	}
-	for k, ok := range need {
-		if !ok {
-			return nil, fmt.Errorf("no %s", k)
-		}
-	}
-	pv.usable = pv.PECount
-	return pv, nil
-}
-
-func (pv *PV) interpret(it item) (err error) {
-	switch it.key {
-	case "id":
-		pv.ID, err = parseID(it.raw)
-	case "device":
-		pv.Device, err = parseString(it.raw)
-	case "dev_size":
-		pv.DevSize, err = parseSectors(it.raw)
-	case "pe_start":
-		pv.PEStart, err = parseSectors(it.raw)
-	case "pe_count":
-		pv.PECount, err = parseRange(it.raw, 0, math.MaxUint32)
-	case "status":
-		pv.Status, err = parseStrings(it.raw)
-	case "flags":
-		pv.Flags, err = parseStrings(it.raw)
-	case "tags":
-		pv.Tags, err = parseStrings(it.raw)
-	}
-	return err
-}
-
 // logical reads the list of logical volumes. When it stands before the physical volumes it is read later.
 func (p *vgParser) logical() error {
 	if !p.seen.pvs {
@@ -345,83 +259,4 @@ func (s *vgSeen) complete() error {
 		}
 	}
 	return nil
-}
-
-// Words that lvm2 knows in the status lists. An unknown one makes lvm2 reject the text; a later version may have
-// given it a meaning that we would violate.
-var (
-	vgStatus = []string{"RESIZEABLE", "READ", "WRITE", "EXPORTED", "CLUSTERED", "PVMOVE", "SHARED", "PARTIAL", "WRITE_LOCKED"}
-	pvStatus = []string{"ALLOCATABLE", "EXPORTED", "MISSING"}
-	lvStatus = []string{"READ", "WRITE", "VISIBLE", "FIXED_MINOR", "PVMOVE", "LOCKED", "NOTSYNCED", "REBUILD", "WRITEMOSTLY"}
-)
-
-// notOurs lists why the volume group must not be written.
-func (vg *VG) notOurs() []string {
-	var out []string
-	for _, s := range vg.Status {
-		if !slices.Contains(vgStatus, s) || s == "EXPORTED" || s == "CLUSTERED" || s == "SHARED" || s == "PARTIAL" {
-			out = append(out, "status "+s)
-		}
-	}
-	if !slices.Contains(vg.Status, "WRITE") && !slices.Contains(vg.Flags, "WRITE_LOCKED") {
-		out = append(out, "status without WRITE")
-	}
-	for i := range vg.PVs {
-		for _, s := range vg.PVs[i].Status {
-			if !slices.Contains(pvStatus, s) || s == "EXPORTED" {
-				out = append(out, "status "+s+" of "+vg.PVs[i].name)
-			}
-		}
-	}
-	return append(out, vg.oddVolumes()...)
-}
-
-// oddVolumes lists volumes whose status has words that nobody knows.
-func (vg *VG) oddVolumes() []string {
-	var out []string
-	for _, lv := range vg.LVs {
-		for _, s := range lv.Status {
-			if !slices.Contains(lvStatus, s) {
-				out = append(out, "status "+s+" of "+lv.Name)
-			}
-		}
-	}
-	return out
-}
-
-// parseID reads an id, with or without hyphens.
-func parseID(raw string) (string, error) {
-	s, err := parseString(raw)
-	if err != nil {
-		return "", err
-	}
-	if len(s) == idLen+len(idGroups)-1 && s[6] == '-' && strings.Count(s, "-") == len(idGroups)-1 {
-		if _, err := rawID(s); err == nil && formatted(s) {
-			return s, nil
-		}
-	}
-	return canonicalID(s)
-}
-
-// formatted is true when the hyphens are where lvm2 puts them.
-func formatted(s string) bool {
-	return s[11] == '-' && s[16] == '-' && s[21] == '-' && s[26] == '-' && s[31] == '-'
-}
-
-// parseRange reads an integer between low and high.
-func parseRange(raw string, low, high int64) (int64, error) {
-	n, err := parseInt(raw)
-	if err != nil {
-		return 0, err
-	}
-	if n < low || n > high {
-		return 0, fmt.Errorf("%d is not between %d and %d", n, low, high)
-	}
-	return n, nil
-}
-
-// parseSectors reads a number of sectors and returns bytes.
-func parseSectors(raw string) (int64, error) {
-	n, err := parseRange(raw, 0, math.MaxInt64/sector/2)
-	return n * sector, err
 }
