@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -89,9 +90,33 @@ func (n *Node) proposeAt(ctx context.Context, leader string, data []byte) (fsm.O
 	if leader == n.cfg.Name {
 		return n.applyRaw(ctx, data)
 	}
+	ctx, stop := n.whileLeads(ctx, leader)
+	defer stop()
 	var out fsm.Outcome
 	err := n.client.Call(ctx, leader, methodApply, applyRequest{data}, &out)
 	return out, err
+}
+
+// whileLeads is a context that ends when this host hears of another leader: the old one may never answer, and the
+// request id makes it safe to ask the new one.
+func (n *Node) whileLeads(ctx context.Context, leader string) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			changed := n.leader.changes()
+			if now, ok := n.Leader(); ok && now != leader {
+				cancel()
+				return
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return ctx, func() { cancel(); wg.Wait() }
 }
 
 // applyHere commits a command on this host, which must lead.
@@ -142,13 +167,21 @@ func decided(response any) (fsm.Outcome, error) {
 	return out, nil
 }
 
-// leaderPatience is how long a retry waits for another leader than the one that failed.
-const leaderPatience = time.Second
+const (
+	// leaderPatience is how long a retry waits for another leader than the one that failed.
+	leaderPatience = time.Second
+	// askPatience is how long a host waits to hear from a leader before it asks the others who that is. A host whose
+	// address is new hears from nobody.
+	askPatience = 500 * time.Millisecond
+	askTimeout  = 500 * time.Millisecond
+)
 
 // waitLeader waits for a leader. After a failure it gives the cluster a moment to find another one than the failed.
 func (n *Node) waitLeader(ctx context.Context, failed string) (string, error) {
 	patience := time.NewTimer(leaderPatience)
 	defer patience.Stop()
+	ask := time.NewTicker(askPatience)
+	defer ask.Stop()
 	for {
 		changed := n.leader.changes()
 		if name, ok := n.Leader(); ok && name != failed {
@@ -158,12 +191,44 @@ func (n *Node) waitLeader(ctx context.Context, failed string) (string, error) {
 		case <-changed:
 		case <-patience.C:
 			failed = ""
+		case <-ask.C:
+			if name := n.askForLeader(ctx); name != "" && name != failed {
+				return name, nil
+			}
 		case <-ctx.Done():
 			return "", fmt.Errorf("%w (%w)", ErrNoLeader, ctx.Err())
 		case <-n.stopped:
 			return "", ErrClosed
 		}
 	}
+}
+
+// askForLeader asks the other members who leads.
+func (n *Node) askForLeader(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	peers := n.peers.all()
+	answers := make(chan string, len(peers))
+	var wg sync.WaitGroup
+	for _, p := range peers {
+		wg.Go(func() {
+			var st Status
+			if p.Name != n.cfg.Name && n.client.Call(ctx, p.Name, methodStatus, struct{}{}, &st) == nil && st.Leader != n.cfg.Name {
+				answers <- st.Leader
+				if st.Leader != "" {
+					cancel() // one answer is enough
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(answers)
+	for name := range answers {
+		if name != "" {
+			return name
+		}
+	}
+	return ""
 }
 
 // Barrier returns when this host has applied everything that was committed before the call.

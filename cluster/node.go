@@ -41,6 +41,7 @@ type Node struct {
 	duties   []func(context.Context) error
 	handlers map[string]transport.Handler
 
+	opened  time.Time
 	ready   chan struct{} // closed when raft runs
 	stopped chan struct{} // closed when Run is over
 	running sync.Once
@@ -70,7 +71,7 @@ func openLocked(cfg Config, dir *dataDir) (*Node, error) {
 	n := &Node{
 		cfg: cfg, dir: dir, log: cfg.Log.With("host", cfg.Name), fsm: fsm.New(),
 		leader: newLeaderTracker(), handlers: map[string]transport.Handler{},
-		ready: make(chan struct{}), stopped: make(chan struct{}),
+		opened: time.Now(), ready: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	if err := n.load(); err != nil {
 		return nil, err

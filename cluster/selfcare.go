@@ -21,10 +21,13 @@ func (n *Node) self() fsm.Host {
 // selfLoop keeps the replicated record of this host equal to its configuration: addresses may change over a restart, and
 // so may the program.
 func (n *Node) selfLoop(ctx context.Context) {
+	wait(ctx, time.Second) // a leader that finds this host by itself is the normal case
 	for ctx.Err() == nil {
 		changed := n.Changed()
-		recorded, ok := n.View().Hosts.Get(n.cfg.Name)
-		if update := n.selfUpdate(recorded); ok && update != nil {
+		recorded, known := n.View().Hosts.Get(n.cfg.Name)
+		_, led := n.Leader()
+		// Without a record and without a leader, the others may not find this host at its new address: tell them all.
+		if update := n.selfUpdate(recorded); update != nil && (known || !led) {
 			if _, err := n.Apply(ctx, update); err != nil && ctx.Err() == nil {
 				n.log.Warn("cannot record this host's addresses yet", "error", err)
 			}
@@ -33,10 +36,13 @@ func (n *Node) selfLoop(ctx context.Context) {
 		}
 		select {
 		case <-changed:
+		case <-time.After(selfCheck):
 		case <-ctx.Done():
 		}
 	}
 }
+
+const selfCheck = 5 * time.Second
 
 // selfUpdate is what must change in the record, nil for nothing.
 func (n *Node) selfUpdate(recorded fsm.Host) *fsm.HostUpdate {

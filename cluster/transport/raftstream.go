@@ -68,6 +68,12 @@ func (r *RaftStream) Isolate(cut bool) {
 	clear(r.open)
 }
 
+// Close ends Accept and every connection. Raft's own transport would leave the ones that it accepted to their peers.
+func (r *RaftStream) Close() error {
+	r.Isolate(true)
+	return r.queue.Close()
+}
+
 // Isolated says whether raft is cut off.
 func (r *RaftStream) Isolated() bool {
 	r.mu.Lock()
