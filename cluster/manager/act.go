@@ -54,8 +54,7 @@ func (t *term) startSPM(ctx context.Context, d Decision, expect uint64) {
 	err := t.call(ctx, t.m.cfg.Policy.StartTimeout, d.Host, spm.MethodStart, spm.StartRequest{ExpectVersion: expect, Reason: d.Reason}, &rep)
 	t.started(d.Host, err)
 	if err != nil {
-		t.report(t.event(ctx, fsm.Warning, "spm.start_failed", d.Host,
-			fmt.Sprintf("%s could not take the SPM role: %v", d.Host, err), 0), "recording an event")
+		t.complain(ctx, fsm.Warning, "spm.start_failed", d.Host, fmt.Sprintf("%s could not take the SPM role: %v", d.Host, err))
 		return
 	}
 	message := fmt.Sprintf("%s is SPM (%s), %d volumes, %d ms from lease to serving", d.Host, d.Reason, rep.Volumes, rep.Took.Milliseconds())
@@ -88,8 +87,7 @@ func (t *term) handOver(ctx context.Context, d Decision, next []Host) {
 	var rep spm.StopReply
 	err := t.call(ctx, t.m.cfg.Policy.StopTimeout, d.Host, spm.MethodStop, spm.StopRequest{Epoch: d.Epoch, Reason: d.Reason}, &rep)
 	if err != nil {
-		t.report(t.event(ctx, fsm.Warning, "spm.stop_failed", d.Host,
-			fmt.Sprintf("%s did not give the SPM role up: %v", d.Host, err), d.Epoch), "recording an event")
+		t.complain(ctx, fsm.Warning, "spm.stop_failed", d.Host, fmt.Sprintf("%s did not give the SPM role up: %v", d.Host, err))
 		pause(ctx, t.m.cfg.Policy.ReleaseAfter)
 		return
 	}
@@ -102,7 +100,7 @@ func (t *term) handOver(ctx context.Context, d Decision, next []Host) {
 	}
 }
 
-// sound stops a writer and calls a person, once a minute.
+// sound stops a writer and calls a person.
 func (t *term) sound(ctx context.Context, d Decision) {
 	defer t.stale()
 	if d.Host != "" {
@@ -110,15 +108,7 @@ func (t *term) sound(ctx context.Context, d Decision) {
 		err := t.call(ctx, t.m.cfg.Policy.StopTimeout, d.Host, spm.MethodStop, spm.StopRequest{Reason: d.Reason}, &rep)
 		t.report(err, "stopping a writer")
 	}
-	t.mu.Lock()
-	due := t.alarm.IsZero() || t.m.cfg.Now().Sub(t.alarm) >= time.Minute
-	if due {
-		t.alarm = t.m.cfg.Now()
-	}
-	t.mu.Unlock()
-	if due {
-		t.report(t.event(ctx, fsm.Error, "spm.conflict", d.Host, d.Reason, d.Epoch), "recording an alarm")
-	}
+	t.complain(ctx, fsm.Error, "spm.conflict", d.Host, d.Reason)
 	pause(ctx, t.m.cfg.Tick)
 }
 

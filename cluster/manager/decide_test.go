@@ -130,6 +130,7 @@ func TestDecide_table(t *testing.T) {
 		{"stale owner, first look", world(role(RoleNone, 0, time.Millisecond)), RowStaleOwner, ActWait, ""},
 		{"stale owner", world(role(RoleNone, 0, time.Minute)), RowStaleOwner, ActStop, "a"},
 		{"failing", world(status(Fail, false)), RowFailing, ActWait, ""},
+		{"keeper gone", world(role(RoleNone, 0, time.Minute), func(in *Inputs) { in.Hosts[0].KeeperOK = false }), RowFailing, ActWait, ""},
 		{"unknown", world(status(Unknown, false), role(RoleNone, 0, time.Minute)), RowUnknown, ActWait, ""},
 		{"grace", world(lost(sec/10), status(Live, false)), RowGrace, ActWait, ""},
 		{"storage silent, not long enough", world(lost(2*sec), status(Live, false)), RowGrace, ActWait, ""},

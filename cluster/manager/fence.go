@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/holdfast-io/holdfast/fencing"
@@ -23,7 +24,7 @@ func (t *term) performFence(view *fsm.State, d Decision) {
 		defer t.stale()
 		err := t.fence(ctx, h, d)
 		if err != nil && !errors.Is(err, errAnswered) {
-			t.report(t.event(ctx, fsm.Error, "fence.failed", d.Host, fmt.Sprintf("fencing %s: %v", d.Host, err), 0), "recording an event")
+			t.complain(ctx, fsm.Error, "fence.failed", d.Host, fmt.Sprintf("fencing %s: %v", d.Host, err))
 			pause(ctx, t.m.cfg.Policy.ReleaseAfter)
 		}
 	})
@@ -92,6 +93,9 @@ func (t *term) freeID(ctx context.Context, h fsm.Host, generation uint64) error 
 	t.mu.Lock()
 	via := t.witnesses()
 	t.mu.Unlock()
+	if i := slices.Index(via, t.m.cfg.Host); i > 0 {
+		via[0], via[i] = via[i], via[0] // the leader's own mirror surely has the proof
+	}
 	errs := []error{fmt.Errorf("no host could free host id %d on disk", h.HostID)}
 	for _, name := range via {
 		var rep FreeReply
@@ -142,7 +146,7 @@ func (t *term) on(ctx context.Context, host string) {
 	ctx, cancel := context.WithTimeout(ctx, t.m.cfg.FenceTimeout)
 	defer cancel()
 	if err := t.m.cfg.Agent.On(ctx, host); err != nil {
-		t.report(t.event(ctx, fsm.Warning, "fence.on_failed", host, fmt.Sprintf("switching %s on again: %v", host, err), 0), "recording an event")
+		t.complain(ctx, fsm.Warning, "fence.on_failed", host, fmt.Sprintf("switching %s on again: %v", host, err))
 		return
 	}
 	t.report(t.event(ctx, fsm.Info, "fence.on", host, host+" was switched on again", 0), "recording an event")

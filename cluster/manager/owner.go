@@ -15,6 +15,8 @@ func reachable(in *Inputs, x *Host, s Storage) Decision {
 	switch {
 	case s.Status == Fail:
 		return wait(RowFailing, x.Name+" cannot renew its lease and stops by itself", "its lease to be dead", s.DeadIn)
+	case !x.KeeperOK && x.Role.State == RoleNone:
+		return wait(RowFailing, x.Name+" has lost its lease keeper", "its keeper to be back, or its lease to be dead", s.DeadIn)
 	case s.Status == Live || x.Role.State != RoleNone:
 		return live(in, x)
 	}

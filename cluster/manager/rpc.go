@@ -99,10 +99,25 @@ func (w *Witness) Free(ctx context.Context, req FreeRequest) (FreeReply, error) 
 	if req.HostID == w.HostID {
 		return FreeReply{}, fmt.Errorf("host id %d is this host, which is alive", req.HostID)
 	}
-	if w.Proven != nil && !w.Proven(req.HostID, req.Generation) {
+	if !w.awaitProof(ctx, req) {
 		return FreeReply{}, fmt.Errorf("no proof recorded for host id %d generation %d: try again when the mirror has it", req.HostID, req.Generation)
 	}
 	return FreeReply{}, w.Space.FreeHost(ctx, req.HostID, req.Generation)
+}
+
+// proofWait bounds how long a free waits for a proof that the leader has just committed.
+const proofWait = 500 * time.Millisecond
+
+// awaitProof waits until this host's mirror has the proof; it may be a commit behind the leader.
+func (w *Witness) awaitProof(ctx context.Context, req FreeRequest) bool {
+	ctx, cancel := context.WithTimeout(ctx, proofWait)
+	defer cancel()
+	for w.Proven != nil && !w.Proven(req.HostID, req.Generation) {
+		if pause(ctx, 5*time.Millisecond); ctx.Err() != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // Handlers returns what the agent registers on its cluster port.

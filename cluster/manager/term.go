@@ -22,17 +22,17 @@ type term struct {
 	mu    sync.Mutex
 	hosts map[string]*sighting
 	disk  diskFacts
-	fresh time.Time       // disk facts gathered before this are not believed: something was done since
-	busy  map[string]bool // actions under way, by key
-	calm  bool            // the last decision asks for nothing
-	watch watchKey        // which SPM the long call is open to
-	alarm time.Time       // of the last alarm event
-	notes sync.Mutex      // held while an event is committed in the background, so that they stay in order
+	fresh time.Time            // disk facts gathered before this are not believed: something was done since
+	busy  map[string]bool      // actions under way, by key
+	calm  bool                 // the last decision asks for nothing
+	watch watchKey             // which SPM the long call is open to
+	said  map[string]time.Time // when a failure was last recorded, by kind and host
+	notes sync.Mutex           // held while an event is committed in the background, so that they stay in order
 }
 
 func newTerm(m *Manager, ctx context.Context) *term {
 	return &term{m: m, ctx: ctx, start: m.cfg.Now(), kick: make(chan struct{}, 1),
-		hosts: map[string]*sighting{}, busy: map[string]bool{}}
+		hosts: map[string]*sighting{}, busy: map[string]bool{}, said: map[string]time.Time{}}
 }
 
 // run is the loop.
@@ -103,6 +103,26 @@ func (t *term) once(key string, fn func(ctx context.Context)) {
 		t.mu.Unlock()
 		t.poke()
 	})
+}
+
+// complainEvery is how often a failure that goes on is recorded again.
+const complainEvery = 10 * time.Second
+
+// complain records a failure; one that goes on does not fill the history.
+func (t *term) complain(ctx context.Context, severity, kind, host, message string) {
+	now, key := t.m.cfg.Now(), kind+" "+host
+	t.mu.Lock()
+	last, again := t.said[key]
+	due := !again || now.Sub(last) >= complainEvery
+	if due {
+		t.said[key] = now
+	}
+	t.mu.Unlock()
+	if !due {
+		t.m.cfg.Log.Warn(message, "kind", kind, "host", host)
+		return
+	}
+	t.report(t.event(ctx, severity, kind, host, message, 0), "recording an event")
 }
 
 // note records one line of history in the background.
