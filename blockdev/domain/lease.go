@@ -59,7 +59,7 @@ func (w *Writer) writeLease(ctx context.Context, leases blockdev.Device, m *birt
 	vg := w.d.uuid()
 	enc, ok := w.d.opt.Locks.(LeaseEncoder)
 	if !ok {
-		return w.d.io.steps(ctx, func(ctx context.Context) error {
+		return w.d.io.call(ctx, func(ctx context.Context) error {
 			return w.d.opt.Locks.InitResource(ctx, leases, off, vg, m.spec.ID)
 		})
 	}

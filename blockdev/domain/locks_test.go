@@ -14,6 +14,8 @@ import (
 // of a former holder would break with the real format breaks here too.
 type testLocks struct{ full bool }
 
+var zeroArea [mib]byte
+
 var errNoLease = errors.New("no lease")
 
 func (testLocks) InitLockspace(ctx context.Context, dev blockdev.Device, off int64, name string) error {
@@ -33,7 +35,7 @@ func (testLocks) ReadResource(ctx context.Context, dev blockdev.Device, off int6
 	if len(f) != 3 || f[0] != "LEASE" {
 		return "", "", errNoLease
 	}
-	if len(bytes.TrimRight(p[1024:], "\x00")) > 0 {
+	if !bytes.Equal(p[1024:], zeroArea[1024:]) {
 		return "", "", fmt.Errorf("stale bytes behind the lease of %s", f[2])
 	}
 	return f[1], f[2], nil
