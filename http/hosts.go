@@ -21,14 +21,14 @@ func getHost(b *Backend, r *http.Request) (reply, error) {
 	}
 	return mirrored(b, r, b.Hosts, func(ctx context.Context) (api.Host, error) {
 		l, err := b.Hosts.Hosts(ctx)
+		if err != nil {
+			return api.Host{}, err
+		}
 		for _, h := range l {
 			if h.Name == name {
 				return h, nil
 			}
 		}
-		if err == nil {
-			err = api.Errorf(api.CodeNotFound, "holdfast host list shows the hosts", "no host is called %q", name)
-		}
-		return api.Host{}, err
+		return api.Host{}, api.Errorf(api.CodeNotFound, "holdfast host list shows the hosts", "no host is called %q", name)
 	})
 }

@@ -1,0 +1,407 @@
+package httpapi_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	httpapi "github.com/holdfast-io/holdfast/http"
+	"github.com/holdfast-io/holdfast/http/api"
+	"github.com/holdfast-io/holdfast/http/apitest"
+)
+
+// pool is a few hosts whose handlers reach each other without a network.
+type pool struct {
+	mu       sync.Mutex
+	spm      httpapi.Target // as the cluster knows it; Self is filled in for each host
+	leader   string
+	changed  chan struct{}
+	handlers map[string]http.Handler
+	fakes    map[string]*apitest.Fake
+	serving  map[string]bool // hosts that really serve as SPM
+	breaks   map[string]func(http.Handler, *http.Request) (*http.Response, error)
+	seen     []string
+}
+
+func newPool(names ...string) *pool {
+	p := &pool{
+		changed: make(chan struct{}), handlers: map[string]http.Handler{}, fakes: map[string]*apitest.Fake{},
+		serving: map[string]bool{}, breaks: map[string]func(http.Handler, *http.Request) (*http.Response, error){},
+	}
+	for _, n := range names {
+		f := apitest.New()
+		b := f.Backend()
+		b.Forwarder = view{p, n}
+		h := httpapi.New(httpapi.Config{Host: n}, b)
+		p.fakes[n], p.handlers[n] = f, h.For(httpapi.Peers())
+		p.handlers["api:"+n] = h.For(httpapi.Local("test"))
+	}
+	return p
+}
+
+// set changes who is SPM; a host that the cluster names serves.
+func (p *pool) set(host string, epoch uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.spm = httpapi.Target{Host: host, Epoch: epoch}
+	p.serving = map[string]bool{host: true}
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// view is what one host knows.
+type view struct {
+	p    *pool
+	host string
+}
+
+func (v view) SPM() httpapi.Target {
+	v.p.mu.Lock()
+	defer v.p.mu.Unlock()
+	t := v.p.spm
+	t.Self = t.Host == v.host && v.p.serving[v.host]
+	if t.Host == v.host && !t.Self {
+		t = httpapi.Target{}
+	}
+	return t
+}
+
+func (v view) Leader() httpapi.Target {
+	v.p.mu.Lock()
+	defer v.p.mu.Unlock()
+	return httpapi.Target{Host: v.p.leader, Self: v.p.leader == v.host}
+}
+
+func (v view) Changed() <-chan struct{} {
+	v.p.mu.Lock()
+	defer v.p.mu.Unlock()
+	return v.p.changed
+}
+
+func (v view) RoundTripper(host string) http.RoundTripper {
+	return tripper(func(r *http.Request) (*http.Response, error) {
+		v.p.mu.Lock()
+		h, broken := v.p.handlers[host], v.p.breaks[host]
+		v.p.seen = append(v.p.seen, host)
+		v.p.mu.Unlock()
+		if broken != nil {
+			return broken(h, r)
+		}
+		return deliver(h, r)
+	})
+}
+
+type tripper func(*http.Request) (*http.Response, error)
+
+func (t tripper) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
+
+func deliver(h http.Handler, r *http.Request) (*http.Response, error) {
+	rec := httptest.NewRecorder()
+	r.RequestURI = r.URL.RequestURI()
+	h.ServeHTTP(rec, r)
+	return rec.Result(), nil
+}
+
+var (
+	errDial  = &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+	errReset = &net.OpError{Op: "read", Err: errors.New("connection reset by peer")}
+)
+
+func unreachable(http.Handler, *http.Request) (*http.Response, error) {
+	return nil, fmt.Errorf("reaching the host: %w", errDial)
+}
+
+// loseAnswer lets the host do the work and loses the answer.
+func loseAnswer(h http.Handler, r *http.Request) (*http.Response, error) {
+	if _, err := deliver(h, r); err != nil {
+		return nil, err
+	}
+	return nil, errReset
+}
+
+// once breaks only the first request.
+func (p *pool) once(host string, f func(http.Handler, *http.Request) (*http.Response, error)) {
+	p.breaks[host] = func(h http.Handler, r *http.Request) (*http.Response, error) {
+		p.mu.Lock()
+		delete(p.breaks, host)
+		p.mu.Unlock()
+		return f(h, r)
+	}
+}
+
+func (p *pool) judge(t *testing.T, host string) *judge { return newJudge(t, p.handlers["api:"+host]) }
+
+func (p *pool) creates() int {
+	n := 0
+	for _, f := range p.fakes {
+		n += f.Creates()
+	}
+	return n
+}
+
+func create(t *testing.T) *http.Request {
+	return request(t, "POST", "/v1/volumes", api.VolumeCreate{Name: "v", Size: 1 << 30})
+}
+
+func TestForward_toTheSPM(t *testing.T) {
+	t.Parallel()
+	p := newPool("h1", "h2")
+	p.set("h2", 3)
+	resp := p.judge(t, "h1").send(t, create(t))
+	want[api.VolumeCreated](t, resp, 201)
+	if got := resp.Header.Get(api.HeaderHost); got != "h2" || p.fakes["h2"].Creates() != 1 || p.fakes["h1"].Creates() != 0 {
+		t.Errorf("done by %s", got)
+	}
+}
+
+func TestForward_hereWhenThisHostServes(t *testing.T) {
+	t.Parallel()
+	p := newPool("h1", "h2")
+	p.set("h1", 3)
+	want[api.VolumeCreated](t, p.judge(t, "h1").send(t, create(t)), 201)
+	if len(p.seen) != 0 {
+		t.Errorf("asked %v", p.seen)
+	}
+}
+
+func TestForward_consistentReadsGoToTheLeader(t *testing.T) {
+	t.Parallel()
+	p := newPool("h1", "h2", "h3")
+	p.leader = "h3"
+	j := p.judge(t, "h1")
+	if got := j.send(t, request(t, "GET", "/v1/volumes?consistent", nil)).Header.Get(api.HeaderHost); got != "h3" {
+		t.Errorf("answered by %s", got)
+	}
+	if got := j.send(t, request(t, "GET", "/v1/volumes", nil)).Header.Get(api.HeaderHost); got != "h1" {
+		t.Errorf("answered by %s", got)
+	}
+}
+
+func TestForward_waitsForTheRole(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool("h1", "h2")
+		go func() {
+			time.Sleep(7 * time.Second)
+			p.set("h2", 4)
+		}()
+		start := time.Now()
+		want[api.VolumeCreated](t, p.judge(t, "h1").send(t, create(t)), 201)
+		if time.Since(start) != 7*time.Second {
+			t.Errorf("took %s", time.Since(start))
+		}
+	})
+}
+
+func TestForward_givesUpWaiting(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool("h1", "h2")
+		start := time.Now()
+		e := wantCode(t, p.judge(t, "h1").send(t, create(t)), api.CodeNoSPM)
+		if time.Since(start) != 30*time.Second || e.NextStep == "" || e.RetryAfter == 0 {
+			t.Errorf("after %s: %+v", time.Since(start), e)
+		}
+	})
+}
+
+// The role moves while the request is on its way to the old holder.
+func TestForward_retriesOnceOnTheNewSPM(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool("h1", "h2", "h3")
+		p.set("h2", 3)
+		p.fakes["h2"].Fail(&api.Error{Code: api.CodeNotSPM, Message: "the role is being handed over", Holder: "h3"})
+		go func() {
+			time.Sleep(40 * time.Millisecond)
+			p.set("h3", 4)
+		}()
+		resp := p.judge(t, "h1").send(t, create(t))
+		want[api.VolumeCreated](t, resp, 201)
+		if resp.Header.Get(api.HeaderHost) != "h3" || strings.Join(p.seen, " ") != "h2 h3" {
+			t.Errorf("asked %v", p.seen)
+		}
+	})
+}
+
+func TestForward_atMostTwice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool("h1", "h2")
+		p.set("h2", 3)
+		p.fakes["h2"].Fail(&api.Error{Code: api.CodeNotSPM, Message: "not me"})
+		wantCode(t, p.judge(t, "h1").send(t, create(t)), api.CodeNotSPM)
+		if len(p.seen) != 2 {
+			t.Errorf("asked %v", p.seen)
+		}
+	})
+}
+
+// A killed host refuses connections; the request waits for the next SPM instead of failing.
+func TestForward_deadHostIsDialledUntilTheRoleMoves(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool("h1", "h2", "h3")
+		p.set("h2", 3)
+		p.breaks["h2"] = unreachable
+		go func() {
+			time.Sleep(4 * time.Second)
+			p.set("h3", 4)
+		}()
+		want[api.VolumeCreated](t, p.judge(t, "h1").send(t, create(t)), 201)
+		if p.creates() != 1 {
+			t.Errorf("%d volumes", p.creates())
+		}
+	})
+}
+
+func TestForward_deadHostForGood(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool("h1", "h2")
+		p.set("h2", 3)
+		p.breaks["h2"] = unreachable
+		e := wantCode(t, p.judge(t, "h1").send(t, create(t)), api.CodeNoSPM)
+		if e.Holder != "h2" || e.Epoch != 3 {
+			t.Errorf("got %+v", e)
+		}
+	})
+}
+
+func TestForward_lostAnswerGivesTheSameVolume(t *testing.T) {
+	t.Parallel()
+	p := newPool("h1", "h2")
+	p.set("h2", 3)
+	p.once("h2", loseAnswer)
+	want[api.VolumeCreated](t, p.judge(t, "h1").send(t, create(t)), 201)
+	if p.creates() != 1 || len(p.seen) != 2 {
+		t.Errorf("%d volumes, asked %v", p.creates(), p.seen)
+	}
+}
+
+func TestForward_lostTwiceIsUnknown(t *testing.T) {
+	t.Parallel()
+	p := newPool("h1", "h2")
+	p.set("h2", 3)
+	p.breaks["h2"] = loseAnswer
+	wantCode(t, p.judge(t, "h1").send(t, create(t)), api.CodeOutcomeUnknown)
+}
+
+// After a lost answer a refusal elsewhere does not say what became of the first request.
+func TestForward_lostThenRefusedIsUnknown(t *testing.T) {
+	t.Parallel()
+	p := newPool("h1", "h2")
+	p.set("h2", 3)
+	p.fakes["h2"].Fail(&api.Error{Code: api.CodeNotSPM, Message: "not me"})
+	p.once("h2", loseAnswer)
+	wantCode(t, p.judge(t, "h1").send(t, create(t)), api.CodeOutcomeUnknown)
+}
+
+func TestForward_moveIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	p := newPool("h1", "h2")
+	p.leader = "h2"
+	p.breaks["h2"] = loseAnswer
+	wantCode(t, p.judge(t, "h1").send(t, request(t, "POST", "/v1/spm/move", api.SPMMove{})), api.CodeOutcomeUnknown)
+	if len(p.seen) != 1 {
+		t.Errorf("asked %v", p.seen)
+	}
+}
+
+// Two hosts that each believe the other has the role must not play ball.
+func TestForward_oneHopOnly(t *testing.T) {
+	t.Parallel()
+	p := newPool("h1", "h2", "h3")
+	p.set("h2", 3)
+	p.serving = map[string]bool{"h3": true}
+	r := create(t)
+	r.Header.Set(api.HeaderForwarded, "h3")
+	r.Header.Set(api.HeaderRole, api.RoleAdmin)
+	j := newJudge(t, p.handlers["h1"])
+	e := wantCode(t, j.send(t, r), api.CodeNotSPM)
+	if e.Holder != "h2" || len(p.seen) != 0 {
+		t.Errorf("got %+v, asked %v", e, p.seen)
+	}
+}
+
+// A caller cannot pretend to be a passing host.
+func TestForward_headersOfStrangersAreIgnored(t *testing.T) {
+	t.Parallel()
+	p := newPool("h1", "h2")
+	p.set("h2", 3)
+	r := create(t)
+	r.Header.Set(api.HeaderForwarded, "h3")
+	want[api.VolumeCreated](t, p.judge(t, "h1").send(t, r), 201)
+}
+
+func TestForward_roleTravels(t *testing.T) {
+	t.Parallel()
+	p := newPool("h1", "h2")
+	p.leader = "h2"
+	var role string
+	p.breaks["h2"] = func(h http.Handler, r *http.Request) (*http.Response, error) {
+		role = r.Header.Get(api.HeaderRole)
+		return deliver(h, r)
+	}
+	b := p.fakes["h1"].Backend()
+	b.Forwarder = view{p, "h1"}
+	h := httpapi.New(httpapi.Config{Host: "h1"}, b).For(asRole(api.RoleRead))
+	want[[]api.Volume](t, newJudge(t, h).send(t, request(t, "GET", "/v1/volumes?consistent", nil)), 200)
+	if role != api.RoleRead {
+		t.Errorf("role %q", role)
+	}
+}
+
+func TestForward_nonsenseDoesNotTravel(t *testing.T) {
+	t.Parallel()
+	p := newPool("h1", "h2")
+	p.set("h2", 3)
+	r := create(t)
+	r.Header.Set(api.HeaderIdempotency, "a b")
+	wantCode(t, p.judge(t, "h1").send(t, r), api.CodeInvalid)
+	wantCode(t, p.judge(t, "h1").send(t, request(t, "POST", "/v1/volumes", strings.Repeat("x", 70000))), api.CodeTooLarge)
+	if len(p.seen) != 0 {
+		t.Errorf("asked %v", p.seen)
+	}
+}
+
+func TestForward_brokenAnswer(t *testing.T) {
+	t.Parallel()
+	p := newPool("h1", "h2")
+	p.set("h2", 3)
+	p.once("h2", func(h http.Handler, r *http.Request) (*http.Response, error) {
+		resp, err := deliver(h, r)
+		resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(`{"id":`), broken{}))
+		return resp, err
+	})
+	want[api.VolumeCreated](t, p.judge(t, "h1").send(t, create(t)), 201)
+	if p.creates() != 1 {
+		t.Errorf("%d volumes", p.creates())
+	}
+}
+
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+func TestForward_deadlineIsUnknown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool("h1", "h2")
+		p.set("h2", 3)
+		p.breaks["h2"] = func(_ http.Handler, r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, context.Cause(r.Context())
+		}
+		wantCode(t, p.judge(t, "h1").send(t, create(t)), api.CodeOutcomeUnknown)
+	})
+}
