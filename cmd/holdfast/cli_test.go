@@ -1,0 +1,256 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	httpapi "github.com/holdfast-io/holdfast/http"
+	"github.com/holdfast-io/holdfast/http/api"
+	"github.com/holdfast-io/holdfast/http/apitest"
+)
+
+var updateGolden = flag.Bool("update", false, "rewrite the golden files")
+
+// fakePool serves a fake pool and returns its address.
+func fakePool(t *testing.T) (*apitest.Fake, string) {
+	t.Helper()
+	f := apitest.New()
+	srv := httptest.NewServer(httpapi.New(httpapi.Config{Host: "h1"}, f.Backend()).For(httpapi.Local("test")))
+	t.Cleanup(srv.Close)
+	return f, srv.URL
+}
+
+// runCLI runs one command line.
+func runCLI(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	status = run(t.Context(), args, &out, &errs)
+	return status, out.String(), errs.String()
+}
+
+func goldenOutput(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", "cli", name)
+	if *updateGolden {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("output changed; run with -update if it should\n--- got\n%s--- want\n%s", got, want)
+	}
+}
+
+func TestCLI_goldenOutput(t *testing.T) {
+	t.Parallel()
+	warn := api.Warning{Severity: api.SeverityError, Subject: "host/h3", Message: "no answer for 21s", NextStep: "holdfast host show h3"}
+	for name, args := range map[string]string{
+		"status":             "status",
+		"status.json":        "status -o json",
+		"host-show":          "host show h3",
+		"host-show.json":     "host show h1 -o json",
+		"domain-create":      "domain create --name san2 /dev/sdb",
+		"domain-list":        "domain list",
+		"domain-show":        "domain show san1",
+		"volume-create":      "volume create --name v1 --size 10GiB --format raw",
+		"volume-create.json": "volume create --name v1 --size 10GiB --format qcow2 -o json",
+		"volume-list":        "volume list",
+		"volume-list.json":   "volume list -o json",
+		"volume-show":        "volume show web1 --consistent",
+		"volume-delete":      "volume delete web1",
+		"spm-status":         "spm status",
+		"spm-status.json":    "spm status -o json",
+		"spm-move":           "spm move h2 --reason work",
+		"spm-stop":           "spm stop",
+		"spm-start":          "spm start",
+		"events":             "events",
+		"raft-list-peers":    "operator raft list-peers",
+		"raft-transfer":      "operator raft transfer h2",
+		"token-create":       "operator token create --role read --ttl 1h",
+		"token-list":         "operator token list",
+		"token-revoke":       "operator token revoke k7x2",
+		"init":               "init --pool prod /dev/sdb",
+		"join":               "join 10.0.0.1:7420 --token a.b.c",
+		"leave":              "leave",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, addr := fakePool(t)
+			f.Warn(warn)
+			status, out, errs := runCLI(t, append(strings.Fields(args), "--address", addr)...)
+			if status != exitOK || errs != "" {
+				t.Fatalf("status %d: %s", status, errs)
+			}
+			goldenOutput(t, name, out)
+		})
+	}
+}
+
+func TestCLI_checkFindsSomething(t *testing.T) {
+	t.Parallel()
+	_, addr := fakePool(t)
+	status, out, errs := runCLI(t, "domain", "check", "san1", "--address", addr)
+	if status != exitFailed || errs != "" {
+		t.Errorf("status %d, %s", status, errs)
+	}
+	goldenOutput(t, "domain-check", out)
+}
+
+func TestCLI_usageErrors(t *testing.T) {
+	t.Parallel()
+	_, addr := fakePool(t)
+	for _, args := range []string{
+		"", "volume", "nothing", "volume nothing", "volume list extra", "volume create --size 1GiB", "volume create --name v",
+		"volume create --name v --size huge", "volume create --name v --size -1GiB", "volume create --name v --size 1e3",
+		"volume create --name v --size 99999999TiB", "volume create --name v --size 0.3", "volume create --name v --size 10Gb2",
+		"volume show", "status -o yaml", "status --no-such-flag", "status --address ftp://x", "status --ca /does/not/exist",
+		"join a:1", "join a:1 --token x --join-token-file y", "operator token create --ttl 0s", "operator raft", "domain create --name x",
+	} {
+		full := strings.Fields(args)
+		if args != "" && !strings.Contains(args, "--address") {
+			full = append(full, "--address", addr)
+		}
+		if status, _, errs := runCLI(t, full...); status != exitUsage && args != "" {
+			t.Errorf("%q: status %d: %s", args, status, errs)
+		}
+	}
+}
+
+func TestCLI_errorsSayWhatToDo(t *testing.T) {
+	t.Parallel()
+	f, addr := fakePool(t)
+	f.Fail(&api.Error{
+		Code: api.CodeNoSPM, Message: "no host serves as SPM", Holder: "h3", Epoch: 3, RetryAfter: 2 * time.Second, NextStep: "look at holdfast status",
+	})
+	status, out, errs := runCLI(t, "volume", "list", "--address", addr)
+	if status != exitFailed || out != "" {
+		t.Errorf("status %d, output %q", status, out)
+	}
+	goldenOutput(t, "error", errs)
+}
+
+func TestCLI_outcomeUnknown(t *testing.T) {
+	t.Parallel()
+	f, addr := fakePool(t)
+	f.Fail(api.Errorf(api.CodeOutcomeUnknown, "list the volumes", "the write may land later"))
+	status, _, errs := runCLI(t, "volume", "create", "--name", "v", "--size", "1GiB", "--address", addr)
+	if status != exitUnknown {
+		t.Errorf("status %d", status)
+	}
+	goldenOutput(t, "unknown", errs)
+}
+
+// The agent makes the volume, and its answer is lost: the second request with the same key gets the same volume.
+func TestCLI_lostAnswerIsRepeatedWithTheSameKey(t *testing.T) {
+	t.Parallel()
+	f := apitest.New()
+	h := httpapi.New(httpapi.Config{Host: "h1"}, f.Backend()).For(httpapi.Local("test"))
+	first := true
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !first {
+			h.ServeHTTP(w, r)
+			return
+		}
+		first = false
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler)
+	}))
+	defer srv.Close()
+	status, out, errs := runCLI(t, "volume", "create", "--name", "v", "--size", "1GiB", "-o", "json", "--address", srv.URL)
+	var v api.VolumeCreated
+	if err := json.Unmarshal([]byte(out), &v); err != nil || status != exitOK {
+		t.Fatalf("status %d, %v: %s", status, err, errs)
+	}
+	if f.Creates() != 1 || v.Name != "v" {
+		t.Errorf("%d made, %+v", f.Creates(), v)
+	}
+}
+
+// A change that could happen twice is not repeated.
+func TestCLI_lostAnswerOfAMoveIsUnknown(t *testing.T) {
+	t.Parallel()
+	n := 0
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		n++
+		panic(http.ErrAbortHandler)
+	}))
+	defer srv.Close()
+	if status, _, errs := runCLI(t, "spm", "move", "--address", srv.URL); status != exitUnknown || n != 1 {
+		t.Errorf("status %d after %d requests: %s", status, n, errs)
+	}
+	if status, _, _ := runCLI(t, "spm", "status", "--address", srv.URL); status != exitFailed {
+		t.Errorf("a question: status %d", status)
+	}
+}
+
+func TestCLI_noAgent(t *testing.T) {
+	t.Parallel()
+	status, _, errs := runCLI(t, "volume", "create", "--name", "v", "--size", "1GiB", "--address", "unix:///does/not/exist.sock")
+	if status != exitFailed || !strings.Contains(errs, "next step") {
+		t.Errorf("status %d: %s", status, errs)
+	}
+}
+
+func TestCLI_completionAndVersion(t *testing.T) {
+	t.Parallel()
+	for _, args := range []string{"completion bash", "completion zsh", "version", "version -o json", "help", "volume create --help"} {
+		if status, out, errs := runCLI(t, strings.Fields(args)...); status != exitOK || out == "" {
+			t.Errorf("%s: status %d: %s", args, status, errs)
+		}
+	}
+	_, addr := fakePool(t)
+	if _, out, _ := runCLI(t, "__complete", "--address", addr, "host", "show", ""); !strings.Contains(out, "h2\n") {
+		t.Errorf("completion: %q", out)
+	}
+}
+
+func TestParseSize(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]int64{
+		"0": 0, "512": 512, "1k": 1024, "1KiB": 1024, "10GiB": 10 << 30, "10g": 10 << 30, "1.5T": 3 << 39, "8 TiB": 8 << 40, "100B": 100,
+	} {
+		if got, err := parseSize(in); err != nil || got != want {
+			t.Errorf("%q: %d, %v, want %d", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "GiB", "-1", "+1", "1e9", "1GB", "0x10", "1..2G", "0.3", "1,5G", "99999999P", "99999999999999999999", "١٢G", "NaN", "1 G iB"} {
+		if got, err := parseSize(in); err == nil {
+			t.Errorf("%q: %d", in, got)
+		}
+	}
+}
+
+func TestFormatSize_readsBack(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int64{0, 1, 512, 1024, 128 << 20, 3 << 29, 10 << 30, 8 << 40} {
+		if got, err := parseSize(formatSize(n)); err != nil || got != n {
+			t.Errorf("%d prints as %s, which is %d, %v", n, formatSize(n), got, err)
+		}
+	}
+}
+
+func FuzzParseSize(f *testing.F) {
+	for _, s := range []string{"10GiB", "1.5T", "0", "-1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if n, err := parseSize(s); err == nil && n < 0 {
+			t.Errorf("%q: %d", s, n)
+		}
+	})
+}
