@@ -1,0 +1,98 @@
+package fsm
+
+import (
+	"bytes"
+	"encoding/hex"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write golden files that are missing; never changes one that exists")
+
+// samples has one command of every kind with every field set. A golden file is never changed: a log entry that was
+// written once must be read for ever.
+func samples() []Command {
+	proto := ProtocolRange{1, 3}
+	host := Host{Name: "h1", HostID: 7, Address: "h1:1", Gossip: "h1:2", HTTP: "h1:3", State: HostUp, Reason: "r", Since: 5,
+		Generation: 6, Priority: 8, Protocol: proto, Joined: 9, KeyHash: "kh"}
+	proof := Proof{Kind: ProofPowerOff, Host: "h1", HostID: 7, Generation: 6, Evidence: "off", By: "h2", Time: 10}
+	vol := Volume{ID: "v", Image: "i", Domain: "d", Name: "n", Description: "x", Format: "qcow2", Allocation: "sparse",
+		Parent: "p", Legality: "LEGAL", VolType: "LEAF", Size: 1 << 40, Allocated: 1 << 27, Slot: 4, Created: 11, Epoch: 12, Seq: 13}
+	return []Command{
+		&ClusterInit{ClusterID: "c", ClusterName: "n", Version: 1, Host: host, Time: 1},
+		&HostJoin{Host: host, TokenID: "t", Time: 2},
+		&HostUpdate{Name: "h1", State: new("s"), Reason: new("r"), Generation: new(uint64(3)), Address: new("a"),
+			Gossip: new("g"), HTTP: new("h"), Priority: new(4), Protocol: &proto, Time: 5},
+		&HostRemove{Name: "h1", Proof: &proof, Time: 3},
+		&PoolCreate{Pool: Pool{ID: "p", Name: "n", Master: "m", Profile: "fast", Created: 1,
+			SPM: SPM{Host: "h1", HostID: 7, Epoch: 2, State: SPMServing, Since: 3, Reason: "r", Desired: DesireAny}}, Time: 4},
+		&SPMUpdate{Pool: "p", ExpectEpoch: 2, SPM: SPM{Host: "h1", HostID: 7, Epoch: 3, State: SPMStarting, Reason: "r"}, Time: 5},
+		&SPMDesire{Pool: "p", Desired: DesireStopped, Time: 6},
+		&DomainPut{Domain: Domain{ID: "d", Name: "n", Type: "block", Role: "master", Status: "active", Version: 5, Size: 1 << 36,
+			Free: 1 << 35, ExtentSize: 1 << 27, SectorSize: 512, LUNs: []string{"/dev/x"}, Epoch: 1, Seq: 2}},
+		&DomainRemove{ID: "d", Epoch: 3, Seq: 4},
+		&VolumesPut{Volumes: []Volume{vol}},
+		&VolumesRemove{Volumes: []VolumeRef{{Domain: "d", ID: "v", Epoch: 3, Seq: 4}}},
+		&MirrorReplace{Domain: "d", Epoch: 5, Seq: 6, Volumes: []Volume{vol}, Host: "h1", Time: 7, RecordEvents: true},
+		&EventAdd{Events: []Event{{Time: 1, Kind: "k", Severity: Warning, Host: "h1", Subject: "s", Message: "m", Epoch: 2}}},
+		&TokenCreate{Token: Token{ID: "t", Role: TokenJoin, SecretHash: "sh", Expires: 9, Created: 1}},
+		&TokenUse{ID: "t", Role: TokenJoin, By: "h1", Time: 2},
+		&TokenRevoke{ID: "t"},
+		&ProofAdd{Proof: proof},
+		&ConfigSet{Key: "k", Value: "v"},
+		&VersionSet{Version: 1},
+	}
+}
+
+func TestEncode_matchesGoldenBytes(t *testing.T) {
+	t.Parallel()
+	seen := map[kind]bool{}
+	for _, c := range samples() {
+		seen[c.kind()] = true
+		name := registry[c.kind()].name
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			data, err := Encode(c, "request-1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := golden(t, name, data)
+			if !bytes.Equal(data, want) {
+				t.Errorf("encoded\n%x\nwant\n%x", data, want)
+			}
+			got, id, err := Decode(want)
+			if err != nil || id != "request-1" || !reflect.DeepEqual(got, c) {
+				t.Errorf("decoded %+v, %q, %v\nwant %+v", got, id, err, c)
+			}
+		})
+	}
+	for k, spec := range registry {
+		if !seen[k] {
+			t.Errorf("no sample of command %s", spec.name)
+		}
+	}
+}
+
+func golden(t *testing.T, name string, data []byte) []byte {
+	t.Helper()
+	path := filepath.Join("testdata", "golden", name+".hex")
+	text, err := os.ReadFile(path)
+	if os.IsNotExist(err) && *update {
+		text = []byte(hex.EncodeToString(data) + "\n")
+		if err = os.MkdirAll(filepath.Dir(path), 0o755); err == nil {
+			err = os.WriteFile(path, text, 0o644)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return want
+}
