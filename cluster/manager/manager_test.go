@@ -40,7 +40,7 @@ func TestManager_agentKilled(t *testing.T) {
 		if took > 500*time.Millisecond {
 			t.Errorf("took %s", took)
 		}
-		if s.offs != 0 {
+		if s.switched().offs != 0 {
 			t.Error("a host that left cleanly was fenced")
 		}
 		s.until(t, "host down", 5*time.Second, func() bool { h, _ := s.View().Hosts.Get(spm); return h.State == fsm.HostDown })
@@ -54,7 +54,7 @@ func TestManager_hostKilled(t *testing.T) {
 		if took > time.Second {
 			t.Errorf("took %s", took)
 		}
-		s.until(t, "on again", 10*time.Second, func() bool { h, _ := s.View().Hosts.Get(spm); return s.on == 1 && h.State == fsm.HostUp })
+		s.until(t, "on again", 10*time.Second, func() bool { h, _ := s.View().Hosts.Get(spm); return s.switched().on == 1 && h.State == fsm.HostUp })
 		for _, kind := range []string{"fence.intent", "fence.done", "fence.on", "spm.started"} {
 			if !hasEvent(s, kind) {
 				t.Errorf("no event %s", kind)
@@ -74,7 +74,7 @@ func TestManager_otherHostKilled(t *testing.T) {
 			other = "b"
 		}
 		s.kill(other)
-		s.until(t, "on again", 20*time.Second, func() bool { return s.on == 1 })
+		s.until(t, "on again", 20*time.Second, func() bool { return s.switched().on == 1 })
 		if s.serving() != spm {
 			t.Error("the role moved")
 		}
@@ -209,8 +209,8 @@ func TestManager_lostQuorum(t *testing.T) {
 		s.mu.Unlock()
 		s.kill(spm)
 		time.Sleep(30 * time.Second)
-		if s.offs != 0 || s.serving() != "" {
-			t.Fatalf("offs %d, serving %q", s.offs, s.serving())
+		if s.switched().offs != 0 || s.serving() != "" {
+			t.Fatalf("offs %d, serving %q", s.switched().offs, s.serving())
 		}
 		s.mu.Lock()
 		s.quorum = true
@@ -227,13 +227,13 @@ func TestManager_newLeaderAdopts(t *testing.T) {
 		defer s.check(t)
 		_, stop := s.lead(t, "c")
 		s.until(t, "election", 2*time.Second, func() bool { return s.serving() != "" })
-		spm, version := s.serving(), s.version
+		spm, version := s.serving(), s.leaseVersion()
 		stop()
 		m, stop := s.lead(t, "b")
 		defer stop()
 		time.Sleep(5 * time.Second)
-		if s.serving() != spm || s.version != version {
-			t.Fatalf("%s epoch %d became %s epoch %d", spm, version, s.serving(), s.version)
+		if s.serving() != spm || s.leaseVersion() != version {
+			t.Fatalf("%s epoch %d became %s epoch %d", spm, version, s.serving(), s.leaseVersion())
 		}
 		if st, ok := m.Status(); !ok || st.Row != RowAdopt || st.Host != spm {
 			t.Fatalf("%+v", st)
@@ -297,8 +297,8 @@ func TestManager_flapping(t *testing.T) {
 			s.mu.Unlock()
 			time.Sleep(400 * time.Millisecond)
 		}
-		if s.serving() != spm || s.offs != 0 {
-			t.Fatalf("serving %s, offs %d", s.serving(), s.offs)
+		if s.serving() != spm || s.switched().offs != 0 {
+			t.Fatalf("serving %s, offs %d", s.serving(), s.switched().offs)
 		}
 		if n := s.View().Index - before; n > 10 {
 			t.Errorf("%d commands in the log for a host within the grace time", n)

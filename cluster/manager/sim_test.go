@@ -28,7 +28,7 @@ type sim struct {
 	holder   int
 	gen      uint64
 	breaches []string
-	offs, on int
+	power    counts
 	switchUp bool // the power switch answers
 	rpcTook  time.Duration
 }
@@ -307,7 +307,7 @@ func (s *sim) Off(_ context.Context, host string) (fencing.Evidence, error) {
 	if h.agent && !h.cut && !h.hung {
 		s.breaches = append(s.breaches, "switched off a host that answers: "+host)
 	}
-	s.offs++
+	s.power.offs++
 	s.killLocked(h)
 	return fencing.Evidence{Kind: fencing.KindProcessExit, Detail: "exited"}, nil
 }
@@ -316,9 +316,16 @@ func (s *sim) On(_ context.Context, host string) error {
 	s.boot(host)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.on++
+	s.power.on++
 	return nil
 }
+
+// counts is how often the power switch was used.
+type counts struct{ offs, on int }
+
+func (s *sim) switched() counts { s.mu.Lock(); defer s.mu.Unlock(); return s.power }
+
+func (s *sim) leaseVersion() uint64 { s.mu.Lock(); defer s.mu.Unlock(); return s.version }
 
 // serving returns who serves with a good lease.
 func (s *sim) serving() string {
