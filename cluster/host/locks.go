@@ -41,6 +41,9 @@ func (l Locks) EncodeResource(sectorSize int, lockspace, resource string) ([]byt
 	return leases.EncodeResource(geometryOf(sectorSize), lockspace, resource, maxHostID)
 }
 
+// resourceMagic begins every resource lease (sanlock's paxos leader).
+const resourceMagic = 0x06152010
+
 // ReadResource names the resource that lies at off.
 func (l Locks) ReadResource(ctx context.Context, dev blockdev.Device, off int64) (string, string, error) {
 	buf := make([]byte, 4096)
@@ -50,6 +53,9 @@ func (l Locks) ReadResource(ctx context.Context, dev blockdev.Device, off int64)
 	var leader leases.Leader
 	if err := leader.Decode(buf); err != nil {
 		return "", "", fmt.Errorf("resource at %d on %s: %w", off, dev.Name(), err)
+	}
+	if leader.Magic != resourceMagic {
+		return "", "", fmt.Errorf("no resource at %d on %s: magic 0x%08x: %w", off, dev.Name(), leader.Magic, leases.ErrNoLease)
 	}
 	return leader.Space.String(), leader.Resource.String(), nil
 }

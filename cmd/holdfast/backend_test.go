@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/holdfast-io/holdfast/blockdev"
+	"github.com/holdfast-io/holdfast/blockdev/domain"
+	"github.com/holdfast-io/holdfast/cluster/spm"
+	"github.com/holdfast-io/holdfast/fsm"
+	"github.com/holdfast-io/holdfast/http/api"
+)
+
+func TestApiError_codes(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		err  error
+		code string
+	}{
+		"outcome unknown wins over what caused it": {errors.Join(blockdev.ErrLeaseLost, blockdev.ErrOutcomeUnknown), api.CodeOutcomeUnknown},
+		"unknown outcome with a time-out":          {fmt.Errorf("%w: %w", context.DeadlineExceeded, blockdev.ErrOutcomeUnknown), api.CodeOutcomeUnknown},
+		"not the SPM":                              {&spm.NotSPMError{Holder: "h2", Epoch: 7}, api.CodeNotSPM},
+		"name taken":                               {fmt.Errorf("creating: %w", domain.ErrNameTaken), api.CodeNameTaken},
+		"full":                                     {domain.ErrFull, api.CodeNoSpace},
+		"being deleted":                            {domain.ErrBusy, api.CodeBusy},
+		"foreign data":                             {&domain.InUseError{Device: "/dev/x", Found: "ext4", Name: "ext4"}, api.CodeForeignSignature},
+		"used token":                               {&fsm.Refusal{Code: fsm.CodeTokenUsed, Message: "used"}, api.CodeTokenInvalid},
+		"time-out":                                 {context.DeadlineExceeded, api.CodeTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var e *api.Error
+			if !errors.As(apiError(c.err), &e) || e.Code != c.code {
+				t.Fatalf("%v became %v, want %s", c.err, e, c.code)
+			}
+		})
+	}
+}
+
+func TestApiError_notSPMNamesTheHolder(t *testing.T) {
+	t.Parallel()
+	var e *api.Error
+	if !errors.As(apiError(fmt.Errorf("x: %w", &spm.NotSPMError{Holder: "h2", Epoch: 7})), &e) || e.Holder != "h2" || e.Epoch != 7 {
+		t.Fatalf("%+v", e)
+	}
+	if e.RetryAfter <= 0 {
+		t.Error("says nothing about when to try again")
+	}
+}
+
+func TestApiError_keepsWhatIsDressed(t *testing.T) {
+	t.Parallel()
+	in := api.Errorf(api.CodeBusy, "wait", "busy")
+	if got := apiError(in); got != error(in) {
+		t.Fatalf("%v", got)
+	}
+	plain := errors.New("odd")
+	if got := apiError(plain); got != plain {
+		t.Fatalf("an unknown error must stay one, so that the API calls it internal: %v", got)
+	}
+}
+
+// state builds a replicated state from commands.
+func state(t *testing.T, cmds ...fsm.Command) *fsm.State {
+	t.Helper()
+	f := fsm.New()
+	for i, c := range cmds {
+		b, err := fsm.Encode(c, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, ok := f.Apply(uint64(i+1), b).(fsm.Outcome); !ok || out.Err() != nil {
+			t.Fatalf("command %d: %+v", i, out)
+		}
+	}
+	return f.View()
+}
+
+func poolState(t *testing.T) *fsm.State {
+	return state(t,
+		&fsm.ClusterInit{ClusterID: "c", ClusterName: "c", Version: 1, Host: fsm.Host{Name: "h1", State: fsm.HostUp}, Time: 1},
+		&fsm.PoolCreate{Pool: fsm.Pool{ID: "p", Name: "p", Master: "d1"}, Time: 1},
+		&fsm.DomainPut{Domain: fsm.Domain{ID: "d1", Name: "data", Role: "master", Size: 1000, Free: 50}},
+		&fsm.DomainPut{Domain: fsm.Domain{ID: "d2", Name: "more", Role: "regular", Size: 1000, Free: 900}},
+		&fsm.VolumesPut{Volumes: []fsm.Volume{
+			{ID: "v1", Domain: "d1", Name: "a", Created: time.Unix(5, 0).UnixNano()}, {ID: "v2", Domain: "d1", Name: "same"}, {ID: "v3", Domain: "d2", Name: "same"}}},
+	)
+}
+
+func TestFindVolume(t *testing.T) {
+	t.Parallel()
+	st := poolState(t)
+	if v, err := findVolume(st, "a"); err != nil || v.ID != "v1" {
+		t.Errorf("by name: %v %v", v.ID, err)
+	}
+	if v, err := findVolume(st, "v3"); err != nil || v.ID != "v3" {
+		t.Errorf("by id: %v %v", v.ID, err)
+	}
+	var e *api.Error
+	if _, err := findVolume(st, "same"); !errors.As(err, &e) || e.Code != api.CodeConflict {
+		t.Errorf("a name that fits two: %v", err)
+	}
+	if _, err := findVolume(st, "none"); !errors.As(err, &e) || e.Code != api.CodeNotFound {
+		t.Errorf("a name that fits none: %v", err)
+	}
+}
+
+func TestDomainsOf_masterFirstWithCounts(t *testing.T) {
+	t.Parallel()
+	d := domainsOf(poolState(t))
+	if len(d) != 2 || d[0].ID != "d1" || d[0].Volumes != 2 || d[1].Volumes != 1 {
+		t.Fatalf("%+v", d)
+	}
+}
+
+func TestWarnings_sayWhatIsNotWell(t *testing.T) {
+	t.Parallel()
+	st := poolState(t)
+	subjects := map[string]bool{}
+	for _, w := range warnings(st, []api.Host{{Name: "h1", State: fsm.HostUp}, {Name: "h2", State: "down"}}, "") {
+		subjects[w.Subject] = true
+	}
+	for _, want := range []string{"raft", "spm", "host/h2", "domain/data"} {
+		if !subjects[want] {
+			t.Errorf("no warning about %s: %v", want, subjects)
+		}
+	}
+	if subjects["host/h1"] || subjects["domain/more"] {
+		t.Errorf("warns about what is well: %v", subjects)
+	}
+}
+
+func TestApiVolume_times(t *testing.T) {
+	t.Parallel()
+	v, err := findVolume(poolState(t), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := apiVolume(v).Created; !got.Equal(time.Unix(5, 0)) {
+		t.Errorf("created %v", got)
+	}
+}
