@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/holdfast-io/holdfast/cluster"
 	"github.com/holdfast-io/holdfast/http/api"
 	"github.com/holdfast-io/holdfast/http/client"
 )
@@ -65,7 +66,7 @@ func (p *devPool) clients() ([]*client.Client, error) {
 // bringUp makes every host a member and waits until volumes can be created.
 func (p *devPool) bringUp(ctx context.Context, clients []*client.Client) error {
 	for i, c := range clients {
-		member, err := awaitAgent(ctx, c)
+		member, err := p.awaitAgent(ctx, c, p.st.Hosts[i])
 		if err != nil {
 			return fmt.Errorf("host %s: %w", p.st.Hosts[i].Name, err)
 		}
@@ -84,15 +85,21 @@ func (p *devPool) bringUp(ctx context.Context, clients []*client.Client) error {
 	if err := ensureMaster(ctx, clients[0], p.st.LUN); err != nil {
 		return err
 	}
-	return p.awaitServing(ctx, clients[0])
+	return p.awaitServing(ctx, clients)
 }
 
-// awaitAgent waits until an agent answers, and says whether it belongs to a cluster.
-func awaitAgent(ctx context.Context, c *client.Client) (member bool, err error) {
+// awaitAgent waits until an agent answers, and says whether it belongs to a cluster. Its files know that before it
+// has read them.
+func (p *devPool) awaitAgent(ctx context.Context, c *client.Client, m devMember) (member bool, err error) {
 	err = poll(ctx, "the agent answers", func() error {
 		h, err := c.Health(ctx)
-		member = h.Member
-		return err
+		if err != nil {
+			return err
+		}
+		if member = h.Member; !member && cluster.IsMember(p.hostDir(m)) {
+			return errors.New("it has not opened its membership yet")
+		}
+		return nil
 	})
 	return member, err
 }
@@ -164,30 +171,60 @@ func ensureMaster(ctx context.Context, c *client.Client, lun string) error {
 	return nil
 }
 
-// awaitServing waits until every host is up and the SPM serves, and takes what dev.json says from that answer.
-func (p *devPool) awaitServing(ctx context.Context, c *client.Client) error {
+// awaitServing waits until every host works and the SPM serves, and takes what dev.json says from that answer. A role
+// older than this supervisor is what the mirror remembers of an earlier run, and does not count.
+func (p *devPool) awaitServing(ctx context.Context, clients []*client.Client) error {
 	return poll(ctx, "the pool serves", func() error {
-		st, _, err := c.Status(ctx, client.Read{})
+		st, err := readyStatus(ctx, clients)
 		if err != nil {
 			return err
 		}
-		if why := notReady(st, len(p.st.Hosts)); why != "" {
-			return errors.New(why)
+		if st.SPM.Since.Before(p.started.Truncate(time.Second)) {
+			return fmt.Errorf("%s was SPM in an earlier run, and nobody has taken the role since", st.SPM.Host)
 		}
 		p.file = devFile{Pool: st.Pool.ID, Domain: st.Pool.Master, LUN: p.st.LUN, API: p.st.Hosts[0].url()}
 		p.ids = map[string]int{}
 		for _, h := range st.Hosts {
 			p.ids[h.Name] = h.HostID
 		}
-		return nil
+		return p.haveKeepers()
 	})
 }
 
-// notReady says what a pool of n hosts still lacks; empty: nothing.
-func notReady(st api.Status, n int) string {
-	if st.SPM.State != api.SPMServing {
-		return fmt.Sprintf("the SPM is %s (%s)", st.SPM.State, st.SPM.Reason)
+// haveKeepers says which host has not told its keeper's pid yet.
+func (p *devPool) haveKeepers() error {
+	for _, m := range p.st.Hosts {
+		if keeperPID(p.hostDir(m)) == 0 {
+			return errors.New(m.Name + " has no keeper yet")
+		}
 	}
+	return nil
+}
+
+// readyStatus is the status of a pool of which every host works and one is SPM; an error says what is still missing.
+// Each host is asked itself, because the mirror shows a host as it was until somebody finds out otherwise.
+func readyStatus(ctx context.Context, clients []*client.Client) (api.Status, error) {
+	for _, c := range clients {
+		h, err := c.Health(ctx)
+		if err != nil {
+			return api.Status{}, err
+		}
+		if !h.OK {
+			return api.Status{}, fmt.Errorf("host %s: %s", h.Host, h.Reason)
+		}
+	}
+	st, _, err := clients[0].Status(ctx, client.Read{})
+	if err != nil {
+		return api.Status{}, err
+	}
+	if st.SPM.State != api.SPMServing {
+		return api.Status{}, fmt.Errorf("the SPM is %s (%s)", st.SPM.State, st.SPM.Reason)
+	}
+	return st, hostsUp(st, len(clients))
+}
+
+// hostsUp says whether n hosts are up.
+func hostsUp(st api.Status, n int) error {
 	up := 0
 	for _, h := range st.Hosts {
 		if h.State == api.HostUp {
@@ -195,9 +232,9 @@ func notReady(st api.Status, n int) string {
 		}
 	}
 	if up < n {
-		return fmt.Sprintf("%d of %d hosts are up", up, n)
+		return fmt.Errorf("%d of %d hosts are up", up, n)
 	}
-	return ""
+	return nil
 }
 
 // poll calls f until it succeeds or ctx ends, and then tells what f said last.

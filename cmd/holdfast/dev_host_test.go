@@ -18,9 +18,9 @@ import (
 	"github.com/holdfast-io/holdfast/internal/testutil"
 )
 
-// fakeAgent is a shell script in an agent's place: it starts a "keeper" in a session of its own, as one that must
+// agentScript is a shell script in an agent's place: it starts a "keeper" in a session of its own, as one that must
 // outlive the agent does, and ends in order on SIGTERM.
-const fakeAgent = `
+const agentScript = `
 setsid sh -c 'exec sleep 100' keeper >/dev/null 2>&1 &
 k=$!
 echo $k > "$1/keeper.pid"
@@ -37,7 +37,7 @@ func runHost(t *testing.T) (h *devHost, dir string, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := func() *exec.Cmd { return exec.Command("/bin/sh", "-c", fakeAgent, "agent", dir) }
+	command := func() *exec.Cmd { return exec.Command("/bin/sh", "-c", agentScript, "agent", dir) }
 	var changes atomic.Int32
 	h = newDevHost("h1", dir, spawn, command, func() { changes.Add(1) }, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())

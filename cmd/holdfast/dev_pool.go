@@ -33,6 +33,7 @@ type devPool struct {
 	hosts []*devHost
 	// changed holds one token when pids may have changed since dev.json was written.
 	changed chan struct{}
+	started time.Time
 	// file and ids are what dev.json says; owned by serve.
 	file devFile
 	ids  map[string]int
@@ -50,7 +51,7 @@ func openDevPool(o devOptions, out io.Writer, log *slog.Logger) (*devPool, error
 	if err != nil {
 		return nil, err
 	}
-	p := &devPool{o: o, out: out, log: log, lock: lock, changed: make(chan struct{}, 1)}
+	p := &devPool{o: o, out: out, log: log, lock: lock, changed: make(chan struct{}, 1), started: time.Now()}
 	if err := p.prepare(); err != nil {
 		p.Close()
 		return nil, err

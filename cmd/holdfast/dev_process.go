@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/holdfast-io/holdfast/http/api"
@@ -22,6 +23,7 @@ type devProcess struct {
 	cmd     *exec.Cmd
 	spawn   *procs.Spawner
 	exited  chan error
+	ended   bool // stop or killSupervisor has been called
 	clients []*client.Client
 }
 
@@ -58,8 +60,8 @@ func startDevBinary(ctx context.Context, binary, dir, log string, args ...string
 	}
 	go func() { p.exited <- p.cmd.Wait() }()
 	if err := p.awaitReady(ctx, log); err != nil {
-		_, stopErr := p.stop()
-		return nil, errors.Join(err, stopErr)
+		_, _ = p.stop() // what went wrong before says more
+		return nil, err
 	}
 	return p, nil
 }
@@ -68,18 +70,19 @@ func startDevBinary(ctx context.Context, binary, dir, log string, args ...string
 func (p *devProcess) awaitReady(ctx context.Context, log string) error {
 	ctx, cancel := context.WithTimeout(ctx, devStartTimeout)
 	defer cancel()
+	var ended error
 	err := poll(ctx, "dev.json appears", func() error {
 		select {
 		case err := <-p.exited:
 			p.exited <- err
-			cancel()
-			return fmt.Errorf("the supervisor ended: %w; its last words: %q", orDone(err), tail(log, 10))
+			ended = fmt.Errorf("the supervisor ended: %w; its last words:\n%s", orDone(err), strings.Join(tail(log, 20), "\n"))
+			return nil
 		default:
 		}
 		_, err := readDevFile(p.dir)
 		return err
 	})
-	if err != nil {
+	if err := errors.Join(err, ended); err != nil {
 		return err
 	}
 	for _, h := range p.file().Hosts {
@@ -161,14 +164,10 @@ func (p *devProcess) spm(ctx context.Context) (spm api.SPM, err error) {
 // awaitUp waits until every host is up, an SPM serves and dev.json has every pid.
 func (p *devProcess) awaitUp(ctx context.Context) error {
 	return poll(ctx, "every host is up", func() error {
-		st, _, err := p.client(0).Status(ctx, client.Read{})
-		if err != nil {
+		if _, err := readyStatus(ctx, p.clients); err != nil {
 			return err
 		}
 		f := p.file()
-		if why := notReady(st, len(f.Hosts)); why != "" {
-			return errors.New(why)
-		}
 		for _, h := range f.Hosts {
 			if h.PID == 0 || h.KeeperPID == 0 {
 				return errors.New(h.Name + " has no agent or keeper")
@@ -215,8 +214,12 @@ func killPID(pid int) error {
 }
 
 // stop stops the supervisor as Ctrl-C does, and makes sure that no process of any host is left. It returns how many
-// processes there were.
+// processes there were. A second call does nothing.
 func (p *devProcess) stop() (int, error) {
+	if p.ended {
+		return 0, nil
+	}
+	p.ended = true
 	f := p.file()
 	for _, c := range p.clients {
 		c.Close()
@@ -233,6 +236,17 @@ func (p *devProcess) stop() (int, error) {
 	}
 	p.spawn.Close()
 	return 1 + 2*len(f.Hosts), errors.Join(err, p.leftOvers(f))
+}
+
+// killSupervisor kills the supervisor as a power cut would, and leaves its hosts to the kernel.
+func (p *devProcess) killSupervisor() {
+	p.ended = true
+	_ = p.cmd.Process.Kill()
+	<-p.exited
+	for _, c := range p.clients {
+		c.Close()
+	}
+	p.spawn.Close()
 }
 
 // leftOvers says which processes still run.
