@@ -81,7 +81,7 @@ func dump(t testing.TB, f *FSM) []byte {
 
 func TestFSM_sameLog_sameState_howeverItIsCut(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(20) {
+	for seed := range uint64(10) {
 		log := history(t, seed, 400)
 		one, batched, restored := New(), New(), New()
 		var outs []Outcome
