@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
 // Stores are the files of raft.
@@ -51,7 +52,7 @@ func (s Stores) close() error {
 	if s.Closer == nil {
 		return nil
 	}
-	if err := s.Closer.Close(); err != nil && !errors.Is(err, bbolt.ErrDatabaseNotOpen) {
+	if err := s.Closer.Close(); err != nil && !errors.Is(err, bbolterrors.ErrDatabaseNotOpen) {
 		return fmt.Errorf("closing raft's log: %w", err)
 	}
 	return nil
