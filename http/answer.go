@@ -64,11 +64,11 @@ func (a *answer) problem() *api.Error {
 	if a.status < 400 || a.header.Get("Content-Type") != api.ProblemType {
 		return nil
 	}
-	var e api.Error
-	if err := json.Unmarshal(a.body.Bytes(), &e); err != nil {
-		return nil
+	e := &api.Error{}
+	if json.Unmarshal(a.body.Bytes(), e) == nil {
+		return e
 	}
-	return &e
+	return nil // passed on as it is
 }
 
 // send passes the answer on.

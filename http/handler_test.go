@@ -193,7 +193,7 @@ func TestHandler_badInput(t *testing.T) {
 		"no such path":          {"GET", "/v1/nothing", "", api.CodeNotFound},
 		"no such method":        {"PUT", "/v1/volumes", "{}", api.CodeMethod},
 		"no such method on id":  {"POST", "/v1/volumes/web1", "{}", api.CodeMethod},
-		"unknown parameter":     {"GET", "/v1/volumes?nmae=x", "", api.CodeInvalid},
+		"unknown parameter":     {"GET", "/v1/volumes?namme=x", "", api.CodeInvalid},
 		"parameter twice":       {"GET", "/v1/volumes?name=x&name=y", "", api.CodeInvalid},
 		"wait no number":        {"GET", "/v1/volumes?wait=soon", "", api.CodeInvalid},
 		"wait negative":         {"GET", "/v1/volumes?wait=-1", "", api.CodeInvalid},

@@ -38,7 +38,9 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 	case <-ctx.Done():
 	}
 	err := shutdown(ctx, srv, cancel)
-	<-stopped
+	if served := <-stopped; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
 	return err
 }
 
@@ -56,15 +58,17 @@ func shutdown(ctx context.Context, srv *http.Server, endRequests func()) error {
 
 // ListenUnix listens on a socket that only its owner can use. A socket left behind by a dead agent is replaced, one
 // that somebody answers on is not.
-func ListenUnix(path string) (net.Listener, error) {
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+func ListenUnix(ctx context.Context, path string) (net.Listener, error) {
+	d := net.Dialer{Timeout: time.Second}
+	if c, err := d.DialContext(ctx, "unix", path); err == nil {
 		_ = c.Close() // only opened to see whether somebody answers
 		return nil, fmt.Errorf("listening on %s: another agent answers there; stop it or choose another unix_socket", path)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("replacing the socket %s: %w", path, err)
 	}
-	l, err := net.Listen("unix", path)
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s: %w", path, err)
 	}

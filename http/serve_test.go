@@ -20,7 +20,7 @@ func TestServe_unixSocket(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o600); err != nil { // left behind
 		t.Fatal(err)
 	}
-	l, err := httpapi.ListenUnix(path)
+	l, err := httpapi.ListenUnix(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func TestServe_unixSocket(t *testing.T) {
 	if s, _, err := c.Status(soon(t), client.Read{}); err != nil || s.Pool.Name != "prod" {
 		t.Errorf("got %+v, %v", s.Pool, err)
 	}
-	if _, err := httpapi.ListenUnix(path); err == nil {
+	if _, err := httpapi.ListenUnix(t.Context(), path); err == nil {
 		t.Error("a second agent took the socket of a living one")
 	}
 	stop()
@@ -45,7 +45,8 @@ func TestServe_unixSocket(t *testing.T) {
 // A request that waits for news does not hold up the end of the agent.
 func TestServe_stopsWhileSomebodyWaits(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -160,13 +161,12 @@ func TestCLI_lostAnswerIsRepeatedWithTheSameKey(t *testing.T) {
 	t.Parallel()
 	f := apitest.New()
 	h := httpapi.New(httpapi.Config{Host: "h1"}, f.Backend()).For(httpapi.Local("test"))
-	first := true
+	var served atomic.Bool
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !first {
+		if served.Swap(true) {
 			h.ServeHTTP(w, r)
 			return
 		}
-		first = false
 		h.ServeHTTP(httptest.NewRecorder(), r)
 		panic(http.ErrAbortHandler)
 	}))
@@ -184,14 +184,14 @@ func TestCLI_lostAnswerIsRepeatedWithTheSameKey(t *testing.T) {
 // A change that could happen twice is not repeated.
 func TestCLI_lostAnswerOfAMoveIsUnknown(t *testing.T) {
 	t.Parallel()
-	n := 0
+	var n atomic.Int32
 	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		n++
+		n.Add(1)
 		panic(http.ErrAbortHandler)
 	}))
 	defer srv.Close()
-	if status, _, errs := runCLI(t, "spm", "move", "--address", srv.URL); status != exitUnknown || n != 1 {
-		t.Errorf("status %d after %d requests: %s", status, n, errs)
+	if status, _, errs := runCLI(t, "spm", "move", "--address", srv.URL); status != exitUnknown || n.Load() != 1 {
+		t.Errorf("status %d after %d requests: %s", status, n.Load(), errs)
 	}
 	if status, _, _ := runCLI(t, "spm", "status", "--address", srv.URL); status != exitFailed {
 		t.Errorf("a question: status %d", status)

@@ -81,7 +81,7 @@ func documented(t *testing.T, typ reflect.Type, path string) {
 func TestParse_refuses(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ in, want string }{
-		"unknown key":          {"nmae: h1", "nmae"},
+		"unknown key":          {"host: h1", "host"},
 		"unknown nested key":   {"raft: {hartbeat: 1s}", "hartbeat"},
 		"two documents":        {"name: a\n---\nname: b", "more than one"},
 		"wrong type":           {"dev: maybe", "cannot unmarshal"},

@@ -20,7 +20,7 @@ const maxSocketPath = 107
 // problems collects everything that is wrong, so that one start shows it all.
 type problems []error
 
-func (p *problems) add(key, format string, args ...any) {
+func (p *problems) addf(key, format string, args ...any) {
 	*p = append(*p, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
 }
 
@@ -28,14 +28,14 @@ func (p *problems) add(key, format string, args ...any) {
 func (c Agent) Validate() error {
 	var p problems
 	if !hostName.MatchString(c.Name) {
-		p.add("name", "%q is not a host name of at most 63 letters, digits, - and .", c.Name)
+		p.addf("name", "%q is not a host name of at most 63 letters, digits, - and .", c.Name)
 	}
 	if !filepath.IsAbs(c.DataDir) {
-		p.add("data_dir", "%q is not an absolute path", c.DataDir)
+		p.addf("data_dir", "%q is not an absolute path", c.DataDir)
 	}
 	p.oneOf("profile", c.Profile, "compatible", "fast", "dev")
 	if !filepath.IsAbs(c.UnixSocket) || len(c.UnixSocket) > maxSocketPath {
-		p.add("unix_socket", "%q is not an absolute path of at most %d bytes", c.UnixSocket, maxSocketPath)
+		p.addf("unix_socket", "%q is not an absolute path of at most %d bytes", c.UnixSocket, maxSocketPath)
 	}
 	c.addresses(&p)
 	c.devices(&p)
@@ -48,7 +48,7 @@ func (c Agent) Validate() error {
 
 func (p *problems) oneOf(key, value string, allowed ...string) {
 	if !slices.Contains(allowed, value) {
-		p.add(key, "%q is not one of %s", value, strings.Join(allowed, ", "))
+		p.addf(key, "%q is not one of %s", value, strings.Join(allowed, ", "))
 	}
 }
 
@@ -60,13 +60,13 @@ func (c Agent) addresses(p *problems) {
 	p.address("http.listen", c.HTTP.Listen, false)
 	p.address("http.advertise", c.HTTP.Advertise, false)
 	if c.Cluster.Listen == c.Gossip.Listen || (c.HTTP.Listen != "" && (c.HTTP.Listen == c.Cluster.Listen || c.HTTP.Listen == c.Gossip.Listen)) {
-		p.add("listen", "cluster, gossip and http need an address each")
+		p.addf("listen", "cluster, gossip and http need an address each")
 	}
 	if (c.HTTP.CertFile == "") != (c.HTTP.KeyFile == "") {
-		p.add("http", "cert_file and key_file belong together")
+		p.addf("http", "cert_file and key_file belong together")
 	}
 	if c.Dev && c.HTTP.Listen != "" && !loopback(c.HTTP.Listen) {
-		p.add("dev", "the API without authentication is for loopback only, and http.listen is %s", c.HTTP.Listen)
+		p.addf("dev", "the API without authentication is for loopback only, and http.listen is %s", c.HTTP.Listen)
 	}
 }
 
@@ -74,17 +74,17 @@ func (c Agent) addresses(p *problems) {
 func (p *problems) address(key, a string, required bool) {
 	if a == "" {
 		if required {
-			p.add(key, "is missing")
+			p.addf(key, "is missing")
 		}
 		return
 	}
 	_, port, err := net.SplitHostPort(a)
 	if err != nil {
-		p.add(key, "%q is not an address and a port", a)
+		p.addf(key, "%q is not an address and a port", a)
 		return
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		p.add(key, "%q has no port from 1 to 65535", a)
+		p.addf(key, "%q has no port from 1 to 65535", a)
 	}
 }
 
@@ -104,9 +104,9 @@ func (c Agent) devices(p *problems) {
 			continue
 		}
 		if !filepath.IsAbs(d) {
-			p.add(key, "%q is neither an absolute path nor an nbd:// address", d)
+			p.addf(key, "%q is neither an absolute path nor an nbd:// address", d)
 		} else if _, err := filepath.Match(d, "/"); err != nil {
-			p.add(key, "%q is not a valid pattern", d)
+			p.addf(key, "%q is not a valid pattern", d)
 		}
 	}
 }
@@ -114,34 +114,34 @@ func (c Agent) devices(p *problems) {
 func (c Agent) fencing(p *problems) {
 	p.oneOf("fencing.agent", c.Fencing.Agent, "none", "process")
 	if c.Fencing.Agent == "process" && !filepath.IsAbs(c.Fencing.Socket) {
-		p.add("fencing.socket", "the agent process needs the absolute path of the supervisor's socket")
+		p.addf("fencing.socket", "the agent process needs the absolute path of the supervisor's socket")
 	}
 	if c.Fencing.Wait <= 0 {
-		p.add("fencing.timeout", "must be greater than 0")
+		p.addf("fencing.timeout", "must be greater than 0")
 	}
 }
 
 func (c Agent) times(p *problems) {
 	if c.Grace < 0 {
-		p.add("grace", "must not be negative")
+		p.addf("grace", "must not be negative")
 	}
 	r := c.Raft
 	if r.Heartbeat < 5*time.Millisecond {
-		p.add("raft.heartbeat", "must be at least 5ms, is %s", r.Heartbeat)
+		p.addf("raft.heartbeat", "must be at least 5ms, is %s", r.Heartbeat)
 	}
 	if r.Election < r.Heartbeat {
-		p.add("raft.election", "must be at least raft.heartbeat (%s), is %s", r.Heartbeat, r.Election)
+		p.addf("raft.election", "must be at least raft.heartbeat (%s), is %s", r.Heartbeat, r.Election)
 	}
 	if r.LeaderLease < 5*time.Millisecond || r.LeaderLease > r.Heartbeat {
-		p.add("raft.leader_lease", "must be from 5ms to raft.heartbeat (%s), is %s", r.Heartbeat, r.LeaderLease)
+		p.addf("raft.leader_lease", "must be from 5ms to raft.heartbeat (%s), is %s", r.Heartbeat, r.LeaderLease)
 	}
 	if r.Commit < time.Millisecond {
-		p.add("raft.commit", "must be at least 1ms, is %s", r.Commit)
+		p.addf("raft.commit", "must be at least 1ms, is %s", r.Commit)
 	}
 	if r.LogWatchdog < 100*time.Millisecond {
-		p.add("raft.log_watchdog", "must be at least 100ms, is %s", r.LogWatchdog)
+		p.addf("raft.log_watchdog", "must be at least 100ms, is %s", r.LogWatchdog)
 	}
 	if r.Snapshot < 16 {
-		p.add("raft.snapshot_entries", "must be at least 16, is %d", r.Snapshot)
+		p.addf("raft.snapshot_entries", "must be at least 16, is %d", r.Snapshot)
 	}
 }
