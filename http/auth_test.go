@@ -102,7 +102,7 @@ func TestLocal_foreignHostName(t *testing.T) {
 	} {
 		r := request(t, "GET", "/v1/hosts", nil)
 		r.Host = host
-		if resp := j.send(t, r); (resp.StatusCode == 200) != ok {
+		if resp := j.send(t, r); (resp.StatusCode == http.StatusOK) != ok {
 			t.Errorf("%s answers %d", host, resp.StatusCode)
 		}
 	}

@@ -290,7 +290,7 @@ func TestHandler_notMember(t *testing.T) {
 		switch {
 		case tc.path == "/healthz" || tc.path == "/v1/status" || tc.path == "/v1/openapi.yaml" ||
 			tc.path == "/v1/init" || tc.path == "/v1/join" || tc.path == "/v1/leave":
-			if resp.StatusCode != 200 {
+			if resp.StatusCode != http.StatusOK {
 				t.Errorf("%s answers %d", tc.path, resp.StatusCode)
 			}
 		default:
