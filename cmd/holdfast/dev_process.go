@@ -22,6 +22,7 @@ type devProcess struct {
 	dir     string
 	cmd     *exec.Cmd
 	spawn   *procs.Spawner
+	started time.Time
 	exited  chan error
 	ended   bool // stop or killSupervisor has been called
 	clients []*client.Client
@@ -48,7 +49,7 @@ func startDevBinary(ctx context.Context, binary, dir, log string, args ...string
 		return nil, fmt.Errorf("opening the supervisor's log: %w", err)
 	}
 	defer out.Close()
-	p := &devProcess{dir: dir, exited: make(chan error, 1)}
+	p := &devProcess{dir: dir, started: time.Now(), exited: make(chan error, 1)}
 	if p.spawn, err = procs.NewSpawner(); err != nil {
 		return nil, err
 	}
@@ -79,8 +80,7 @@ func (p *devProcess) awaitReady(ctx context.Context, log string) error {
 			return nil
 		default:
 		}
-		_, err := readDevFile(p.dir)
-		return err
+		return p.fresh()
 	})
 	if err := errors.Join(err, ended); err != nil {
 		return err
@@ -91,6 +91,18 @@ func (p *devProcess) awaitReady(ctx context.Context, log string) error {
 			return fmt.Errorf("making a client for %s: %w", h.Name, err)
 		}
 		p.clients = append(p.clients, c)
+	}
+	return nil
+}
+
+// fresh says whether dev.json is this supervisor's: one that was killed leaves its own behind.
+func (p *devProcess) fresh() error {
+	fi, err := os.Stat(devFilePath(p.dir))
+	if err != nil {
+		return err
+	}
+	if fi.ModTime().Before(p.started) {
+		return errors.New("dev.json is an earlier supervisor's")
 	}
 	return nil
 }

@@ -110,7 +110,7 @@ func takenName(t *testing.T, p *devProcess, cluster string) {
 	if _, err := b.Join(ctx, api.Join{Address: cluster, Token: tok.Secret}); err == nil {
 		t.Error("a host with a taken name joined")
 	} else {
-		wantCode(t, err, api.CodeNameTaken)
+		wantCode(t, err, api.CodeConflict)
 	}
 }
 
