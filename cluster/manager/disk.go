@@ -138,7 +138,38 @@ func (t *term) merge(begun time.Time, got []answer) {
 		t.disk.leaseSince = t.m.cfg.Now()
 	}
 	t.disk.at, t.disk.lease = begun, lease
+	for _, a := range got {
+		forgetFreed(a.rep.Hosts, begun, t.freed)
+	}
 	t.disk.hosts = mergeHosts(got, t.disk.hosts)
+}
+
+// slot is one generation of a host id: what a proof is about and what is freed.
+type slot struct {
+	id         int
+	generation uint64
+}
+
+// forgetFreed corrects what keepers remember of records that were freed since they last read them; they read a record
+// once in a renewal period. What they read later counts again: a dead host's last write may land after all.
+func forgetFreed(hosts []leases.HostStatus, begun time.Time, freed map[slot]time.Time) {
+	for i := range hosts {
+		h := &hosts[i]
+		if at, ok := freed[slot{h.HostID, h.Generation}]; ok && begun.Add(-h.Looked).Before(at) {
+			h.State, h.DeadIn = leases.HostFree, 0
+		}
+	}
+}
+
+// nowFree notes that a record was freed on disk, so that nobody frees it again on older news.
+func (t *term) nowFree(s slot) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.freed[s] = t.m.cfg.Now()
+	if h, ok := t.disk.hosts[s.id]; ok && h.gen == s.generation {
+		h.status, h.deadIn = Free, 0
+		t.disk.hosts[s.id] = h
+	}
 }
 
 // mergeLeases takes the newest version that was read. Of one version, free is later than held, because a release

@@ -101,7 +101,8 @@ func (t *term) freeID(ctx context.Context, h fsm.Host, generation uint64) error 
 		var rep FreeReply
 		err := t.call(ctx, t.m.cfg.Policy.StopTimeout, name, MethodFree, FreeRequest{HostID: h.HostID, Generation: generation}, &rep)
 		if err == nil {
-			t.note(fsm.Info, "fence.done", h.Name, fmt.Sprintf("%s is proven dead; its host id %d is free", h.Name, h.HostID), 0)
+			t.nowFree(slot{h.HostID, generation})
+			t.noteFreed(h, generation)
 			return nil
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", name, err))
@@ -109,14 +110,33 @@ func (t *term) freeID(ctx context.Context, h fsm.Host, generation uint64) error 
 	return errors.Join(errs...)
 }
 
-// powerOn switches fenced hosts on again once the role is settled. It may fail freely.
+// noteFreed records the end of a fence operation once for each proof, whoever led when and however often the record was
+// freed.
+func (t *term) noteFreed(h fsm.Host, generation uint64) {
+	view := t.m.cfg.Cluster.View()
+	proof, _ := view.Proofs.Get(fsm.ProofKey(h.Name, generation))
+	for _, e := range slices.Backward(view.Events()) {
+		if e.Time < proof.Time {
+			break
+		}
+		if e.Kind == kindFreed && e.Host == h.Name {
+			return
+		}
+	}
+	t.note(fsm.Info, kindFreed, h.Name, fmt.Sprintf("%s is proven dead; its host id %d is free", h.Name, h.HostID), 0)
+}
+
+// kindFreed is the kind of the event that ends a fence operation.
+const kindFreed = "fence.done"
+
+// powerOn switches fenced hosts on again once their records are freed and the role is settled. It may fail freely.
 func (t *term) powerOn(view *fsm.State, in Inputs) {
 	t.mu.Lock()
 	calm := t.calm
 	t.mu.Unlock()
 	for _, f := range in.Hosts {
 		h, ok := view.Hosts.Get(f.Name)
-		if !ok || h.State != fsm.HostFenced || f.Reachable || !f.Fenceable || f.Power != PowerOff {
+		if !ok || h.State != fsm.HostFenced || f.Reachable || !f.Fenceable || f.Power != PowerOff || t.fencing(f.Name) {
 			continue
 		}
 		if settledFor := t.m.cfg.Now().Sub(time.Unix(0, h.Since)); !calm && settledFor < t.m.cfg.Policy.StartTimeout {

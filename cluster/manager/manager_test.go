@@ -21,6 +21,38 @@ func hasEvent(s *sim, kind string) bool {
 	return false
 }
 
+func countEvents(s *sim, kind string) int {
+	n := 0
+	for _, e := range s.View().Events() {
+		if e.Kind == kind {
+			n++
+		}
+	}
+	return n
+}
+
+// Keepers remember a record as it was at their last renewal; that must not make the leader free it again and again.
+func TestManager_freesOnce(t *testing.T) {
+	for name, pick := range map[string]func(spm string) string{
+		"the SPM": func(spm string) string { return spm },
+		"another": func(spm string) string { return map[string]string{"a": "b", "b": "a", "c": "a"}[spm] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			simulate(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
+				s.kill(pick(spm))
+				s.until(t, "on again", 20*time.Second, func() bool { return s.switched().on == 1 })
+				time.Sleep(3 * time.Second)
+				if n := s.switched(); n.offs != 1 || n.frees != 1 {
+					t.Errorf("switched off %d times, freed %d times", n.offs, n.frees)
+				}
+				if n := countEvents(s, kindFreed); n != 1 {
+					t.Errorf("%d events of kind %s", n, kindFreed)
+				}
+			})
+		})
+	}
+}
+
 func another(names ...string) func(s *sim) bool {
 	return func(s *sim) bool {
 		now := s.serving()

@@ -44,6 +44,7 @@ type simHost struct {
 	epoch         uint64
 	renewed       time.Time // when the keeper died, or zero
 	free          bool
+	freedAt       time.Time
 	failStart     bool
 	master        bool
 	started       time.Time
@@ -189,9 +190,18 @@ func (s *sim) byID(id int) *simHost {
 func (s *sim) inspect() InspectReply {
 	rep := InspectReply{Lease: spm.LeaseInfo{Held: s.holder != 0, Owner: s.holder, Generation: s.gen, Version: s.version}}
 	for _, h := range s.hosts {
-		rep.Hosts = append(rep.Hosts, h.state())
+		rep.Hosts = append(rep.Hosts, h.remembered())
 	}
 	return rep
+}
+
+// remembered is what keepers know of the record: what they read at their last renewal. Caller holds mu.
+func (h *simHost) remembered() leases.HostStatus {
+	st := h.state()
+	if since := time.Since(h.freedAt); !h.freedAt.IsZero() && since < 2500*time.Millisecond {
+		st.State, st.Looked, st.DeadIn = leases.HostLive, since+time.Second, 8*time.Second
+	}
+	return st
 }
 
 func (s *sim) freeHost(req FreeRequest) error {
@@ -202,7 +212,11 @@ func (s *sim) freeHost(req FreeRequest) error {
 	if h.keeper || h.agent {
 		s.breaches = append(s.breaches, "freed the record of a running host "+h.name)
 	}
+	if !h.free {
+		h.freedAt = time.Now()
+	}
 	h.free = true
+	s.power.frees++
 	return nil
 }
 
@@ -280,6 +294,7 @@ func (s *sim) boot(name string) {
 		return
 	}
 	h.agent, h.keeper, h.cut, h.hung, h.role, h.epoch, h.started = true, true, false, false, RoleNone, 0, time.Now()
+	h.freedAt = time.Time{}
 	h.gen++
 }
 
@@ -321,7 +336,7 @@ func (s *sim) On(_ context.Context, host string) error {
 }
 
 // counts is how often the power switch was used.
-type counts struct{ offs, on int }
+type counts struct{ offs, on, frees int }
 
 func (s *sim) switched() counts { s.mu.Lock(); defer s.mu.Unlock(); return s.power }
 

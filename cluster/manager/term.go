@@ -27,12 +27,13 @@ type term struct {
 	calm  bool                 // the last decision asks for nothing
 	watch watchKey             // which SPM the long call is open to
 	said  map[string]time.Time // when a failure was last recorded, by kind and host
+	freed map[slot]time.Time   // records that were freed on disk in this term, and when that was known
 	notes sync.Mutex           // held while an event is committed in the background, so that they stay in order
 }
 
 func newTerm(m *Manager, ctx context.Context) *term {
 	return &term{m: m, ctx: ctx, start: m.cfg.Now(), kick: make(chan struct{}, 1),
-		hosts: map[string]*sighting{}, busy: map[string]bool{}, said: map[string]time.Time{}}
+		hosts: map[string]*sighting{}, busy: map[string]bool{}, said: map[string]time.Time{}, freed: map[slot]time.Time{}}
 }
 
 // run is the loop.
