@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/blockdev/lvm2"
+	"github.com/holdfast-io/holdfast/internal/mkfs"
 )
 
 const (
@@ -49,7 +50,7 @@ func (o CreateOptions) withDefaults() CreateOptions {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.FormatMaster == nil {
-		o.FormatMaster = mke2fs
+		o.FormatMaster = mkfs.Ext3
 	}
 	for i, d := range o.Devices {
 		if len(o.DeviceHints) <= i {

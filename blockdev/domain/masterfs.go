@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -38,33 +37,6 @@ func (c *creation) formatMaster(ctx context.Context, master blockdev.Device) err
 		return fmt.Errorf("copying the master file system: %w", err)
 	}
 	return nil
-}
-
-// mke2fs makes the file system as VDSM does. The file is on a local disk, so that no deadline but the caller's counts.
-func mke2fs(ctx context.Context, path string) error {
-	cmd := exec.CommandContext(ctx, "mke2fs", "-q", "-F", "-j", "-E", "nodiscard", path)
-	cmd.Env = append(os.Environ(), "LC_ALL=C", "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
-	if cmd.Err != nil {
-		for _, dir := range []string{"/usr/sbin", "/sbin"} {
-			if p := filepath.Join(dir, "mke2fs"); isFile(p) {
-				cmd.Path, cmd.Err = p, nil
-				break
-			}
-		}
-	}
-	out, err := cmd.CombinedOutput()
-	if errors.Is(err, exec.ErrNotFound) {
-		return fmt.Errorf("mke2fs is missing, install e2fsprogs: %w", err)
-	}
-	if err != nil {
-		return fmt.Errorf("mke2fs: %w: %s", err, bytes.TrimSpace(out))
-	}
-	return nil
-}
-
-func isFile(p string) bool {
-	st, err := os.Stat(p)
-	return err == nil && st.Mode().IsRegular()
 }
 
 // copyData copies the parts of a sparse file that are not zero.

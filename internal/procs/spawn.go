@@ -36,6 +36,27 @@ func NewSpawner() (*Spawner, error) {
 func (s *Spawner) run() {
 	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 	defer close(s.done)
+	if unix.Gettid() == unix.Getpid() {
+		s.elsewhere()
+		return
+	}
+	s.fork()
+}
+
+// elsewhere forks on another thread. The process's first thread is the one that Go never ends, so that closing would
+// kill nobody; while this goroutine waits on it, no other one can get it.
+func (s *Spawner) elsewhere() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		s.fork()
+	}()
+	<-done
+	runtime.UnlockOSThread()
+}
+
+func (s *Spawner) fork() {
 	for j := range s.jobs {
 		j.err <- j.cmd.Start()
 	}
