@@ -17,11 +17,12 @@ import (
 // errNoJudge says that a judge is not there, with the reason: its checks are left out.
 var errNoJudge = errors.New("left out")
 
-// judges runs the real programs on a LUN file. None of them writes.
+// judges runs the real programs on a LUN file.
 type judges struct {
 	lun    string // the file
 	vg     string // the domain's UUID is the volume group's name
-	device string // a read-only loop device over lun, for the programs that want one; set by attach
+	device string // a loop device over lun, for lvm; set by attach
+	quiet  bool   // warnings of lvm are no verdict
 }
 
 // judgeTimeout bounds one run of a judge.
@@ -42,7 +43,7 @@ func (j *judges) run(ctx context.Context, name string, args ...string) (string, 
 	if err := cmd.Run(); err != nil {
 		return stdout.String(), fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
 	}
-	if name == "lvm" && strings.Contains(stderr.String(), "WARNING") {
+	if name == "lvm" && !j.quiet && strings.Contains(stderr.String(), "WARNING") {
 		return stdout.String(), fmt.Errorf("%s %s warns: %s", name, strings.Join(args, " "), strings.TrimSpace(stderr.String()))
 	}
 	return stdout.String(), nil
@@ -61,12 +62,17 @@ func toolPath(name string) (string, error) {
 	return "", fmt.Errorf("%s is not installed: %w", name, errNoJudge)
 }
 
-// attach makes a read-only loop device over the LUN, because lvm reads block devices only. detach takes it away.
+// attach makes a read-only loop device over the LUN, because lvm reads block devices only: no judge can write. detach
+// takes it away.
 func (j *judges) attach(ctx context.Context) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("lvm needs a loop device, and only root can make one: %w", errNoJudge)
 	}
-	out, err := j.run(ctx, "losetup", "--find", "--show", "--read-only", j.lun)
+	return j.losetup(ctx, "--read-only")
+}
+
+func (j *judges) losetup(ctx context.Context, mode string) error {
+	out, err := j.run(ctx, "losetup", "--find", "--show", mode, j.lun)
 	if err != nil {
 		return fmt.Errorf("no loop device for lvm (%w): %w", err, errNoJudge)
 	}

@@ -40,7 +40,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 the outcome is unknown: look bef
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	g.flags(root)
 	root.AddCommand(
-		newAgentCommand(), newKeeperCommand(), newDevCommand(), newDemoCommand(), newVersionCommand(g),
+		newAgentCommand(), newKeeperCommand(), newDevCommand(), newDemoCommand(), newBenchCommand(), newVersionCommand(g),
 		newInitCommand(g), newJoinCommand(g), newLeaveCommand(g), newStatusCommand(g),
 		newHostCommand(g), newDomainCommand(g), newVolumeCommand(g), newSPMCommand(g),
 		newEventsCommand(g), newOperatorCommand(g),
