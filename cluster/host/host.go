@@ -101,8 +101,8 @@ func (h *Host) stay(ctx context.Context, m *membership) error {
 	g.Go(func() error { return m.node.Run(nodeCtx) })
 	g.Go(func() error {
 		defer stopNode()
-		defer close(m.storageDown)
 		h.storage(m, gctx.Done())
+		close(m.storageDown) // a leave waits for it before it ends the membership
 		<-m.ctx.Done()
 		return nil
 	})
