@@ -56,7 +56,7 @@ func newServers(cfg config.Agent, h *host.Host, log *slog.Logger, m *metrics) (*
 		s.outer = handler.For(httpapi.Local("dev"))
 		return s, nil
 	}
-	s.outer = handler.For(httpapi.CertificateOrToken(b))
+	s.outer = handler.For(members{Authenticator: httpapi.CertificateOrToken(b), backend: b})
 	s.http, err = withTLS(s.http, cfg, b)
 	return s, err
 }
