@@ -8,6 +8,7 @@ import (
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/blockdev/domain"
 	"github.com/holdfast-io/holdfast/blockdev/lvm2"
+	"github.com/holdfast-io/holdfast/cluster"
 	"github.com/holdfast-io/holdfast/cluster/spm"
 	"github.com/holdfast-io/holdfast/fsm"
 	"github.com/holdfast-io/holdfast/http/api"
@@ -23,6 +24,7 @@ type errorRule struct {
 // errorRules is looked through in order: what may have happened comes before what surely did not.
 var errorRules = []errorRule{
 	{blockdev.ErrOutcomeUnknown, api.CodeOutcomeUnknown, "look whether it happened, or send the same request with the same Idempotency-Key again"},
+	{cluster.ErrOutcomeUnknown, api.CodeOutcomeUnknown, "look whether it happened before trying again"},
 	{spm.ErrNotSPM, api.CodeNotSPM, "send the request to the holder, or wait for the election"},
 	{blockdev.ErrLeaseLost, api.CodeLeaseLost, "wait for the election and try again"},
 	{spm.ErrInvalid, api.CodeInvalid, ""},
@@ -53,6 +55,17 @@ var errorRules = []errorRule{
 	{fsm.ErrTokenUsed, api.CodeTokenInvalid, "ask for a new token: holdfast operator token create"},
 	{fsm.ErrTokenExpired, api.CodeTokenInvalid, "ask for a new token: holdfast operator token create"},
 	{fsm.ErrProofRequired, api.CodeConflict, ""},
+	{cluster.ErrNotMember, api.CodeNotMember, "holdfast init on the first host, holdfast join on every other"},
+	{cluster.ErrAlreadyMember, api.CodeAlreadyMember, "holdfast leave first, if the host should belong to another cluster"},
+	{cluster.ErrLastHost, api.CodeConflict, "stop the agent; the pool stays on its LUNs"},
+	{cluster.ErrNoLeader, api.CodeNoLeader, "wait for the election and try again"},
+	{cluster.ErrNotLeader, api.CodeNotLeader, "try again"},
+	{cluster.ErrUnreachable, api.CodeUnavailable, "check the address and the network between the hosts"},
+	{cluster.ErrVersion, api.CodeUnavailable, "upgrade every host"},
+	{cluster.ErrClosed, api.CodeUnavailable, "try again in a moment"},
+	{cluster.ErrHung, api.CodeUnavailable, "look after the local disk of this host's data directory"},
+	{domain.ErrNotDomain, api.CodeCorrupt, "compare the LUN with a backup of the LVM metadata; write nothing to it before"},
+	{lvm2.ErrNotPV, api.CodeCorrupt, "compare the LUN with a backup of the LVM metadata; write nothing to it before"},
 	{context.DeadlineExceeded, api.CodeTimeout, "try again"},
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/holdfast-io/holdfast/fsm"
@@ -77,6 +78,9 @@ func (b *backend) RevokeToken(ctx context.Context, id string) error {
 	out, err := n.Apply(ctx, &fsm.TokenRevoke{ID: id})
 	if err == nil {
 		err = out.Err()
+	}
+	if errors.Is(err, fsm.ErrTokenUnknown) { // here the token is what is asked about, not the caller's own
+		return api.Errorf(api.CodeNotFound, "holdfast operator token list shows what there is", "no token has the id %q", id)
 	}
 	return apiError(err)
 }
