@@ -1,7 +1,6 @@
 package leases
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -156,6 +155,3 @@ func (ls *Lockspace) markLeft() error {
 	ls.left = true
 	return nil
 }
-
-// sameRecord compares the 200 bytes of a record.
-func sameRecord(a, b []byte) bool { return bytes.Equal(a[:leaderSize], b[:leaderSize]) }

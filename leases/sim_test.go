@@ -40,7 +40,6 @@ type holder struct {
 	generation uint64
 	version    uint64
 	released   bool
-	renewed    time.Duration
 }
 
 // simHost is one host through its lives.

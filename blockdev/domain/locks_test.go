@@ -12,7 +12,7 @@ import (
 
 // testLocks writes resources as text, and reads them back only if the rest of their area is zero: what a stale block
 // of a former holder would break with the real format breaks here too.
-type testLocks struct{ full bool }
+type testLocks struct{}
 
 var zeroArea [mib]byte
 

@@ -55,7 +55,6 @@ func role(state string, epoch uint64, d time.Duration) func(*Inputs) {
 
 func TestDecide_table(t *testing.T) {
 	t.Parallel()
-	type fn = func(*Inputs)
 	tests := []struct {
 		name   string
 		in     Inputs
