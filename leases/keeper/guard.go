@@ -58,12 +58,5 @@ func (p *page) expiryOf(g *grant) (time.Duration, error) {
 	if r[wordState] != stateHeld || r[wordVersion] != g.version || r[wordGeneration] != g.generation || r[wordLockspace] != uint64(g.lockspace) {
 		return 0, fmt.Errorf("the keeper does not hold version %d any more", g.version)
 	}
-	l, err := read(p.slot(lockspaceBase, g.lockspace))
-	if err != nil {
-		return 0, err
-	}
-	if l[wordState] != stateHeld || l[wordLsGeneration] != g.generation {
-		return 0, fmt.Errorf("the keeper lost generation %d of the lockspace", g.generation)
-	}
-	return time.Duration(l[wordExpiry]), nil
+	return p.spaceExpiry(g.lockspace, g.generation)
 }

@@ -284,6 +284,39 @@ func TestKeeper_killed(t *testing.T) {
 	})
 }
 
+// TestKeeper_JoinGuarded: the guard of a lockspace says yes while the host id is held and no after a leave and a death.
+func TestKeeper_JoinGuarded(t *testing.T) {
+	t.Parallel()
+	ctx := testutil.Deadline(t)
+	lun := newLUN(t)
+	c := start(t)
+	ls, _ := specs(lun, 1)
+	first, err := c.JoinGuarded(ctx, ls)
+	if err != nil || first.Check(time.Second) != nil || first.Epoch() != 1 {
+		t.Fatalf("%v, %v", first, err)
+	}
+	if err := first.Check(time.Hour); !errors.Is(err, blockdev.ErrLeaseLost) {
+		t.Errorf("good for an hour: %v", err)
+	}
+	if err := c.Leave(ctx, "space"); err != nil {
+		t.Fatal(err)
+	}
+	second, err := c.JoinGuarded(ctx, ls)
+	if err != nil || second.Check(0) != nil {
+		t.Fatalf("joined again: %v", err)
+	}
+	if err := first.Check(0); !errors.Is(err, blockdev.ErrLeaseLost) {
+		t.Errorf("the guard of an earlier join: %v", err)
+	}
+	if err := syscall.Kill(c.PID(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-c.Done()
+	if err := second.Check(0); !errors.Is(err, blockdev.ErrLeaseLost) {
+		t.Errorf("without a keeper: %v", err)
+	}
+}
+
 // TestKeeper_sigterm: an orderly end while the agent lives; the lease is usable by others afterwards.
 func TestKeeper_sigterm(t *testing.T) {
 	t.Parallel()
