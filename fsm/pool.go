@@ -109,7 +109,9 @@ type SPMDesire struct {
 	base    `codec:"-"`
 	Pool    string `codec:"p"`
 	Desired string `codec:"d"`
-	Time    int64  `codec:"t"`
+	// Expect, when set, is the wish that must still be recorded: taking a fulfilled wish back must not undo the next one.
+	Expect string `codec:"x,omitempty"`
+	Time   int64  `codec:"t"`
 }
 
 func (*SPMDesire) kind() kind { return kindSPMDesire }
@@ -118,6 +120,9 @@ func (c *SPMDesire) apply(t *tables, _ uint64) Outcome {
 	p, ok := t.pools.Get(c.Pool)
 	if !ok {
 		return refuse(CodeNotFound, "no pool "+c.Pool)
+	}
+	if c.Expect != "" && p.SPM.Desired != c.Expect {
+		return refuse(CodeConflict, fmt.Sprintf("the wish is %q now, not %q", p.SPM.Desired, c.Expect))
 	}
 	if c.Desired != DesireAny && c.Desired != DesireStopped {
 		name, isHost := hostWish(c.Desired)

@@ -131,6 +131,14 @@ func TestSPMUpdate_comparesAndNeverGoesBack(t *testing.T) {
 	if name, ok := p.SPM.DesiredHost(); !ok || name != "h1" {
 		t.Errorf("the operator's wish was lost: %+v", p.SPM)
 	}
+	// The manager takes back a wish that was fulfilled; a new one that came meanwhile must stay.
+	if out := last(t, f, &SPMDesire{Pool: "p", Desired: DesireAny, Expect: "host:h2"}); !errors.Is(out.Err(), ErrConflict) {
+		t.Errorf("an outdated take-back: %+v", out)
+	}
+	if p, _ := f.View().Pool(); p.SPM.Desired != "host:h1" {
+		t.Errorf("an outdated take-back undid the wish: %+v", p.SPM)
+	}
+	run(t, f, &SPMDesire{Pool: "p", Desired: DesireAny, Expect: "host:h1"})
 }
 
 func put(id string, epoch, seq uint64) *VolumesPut {

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"time"
@@ -28,7 +29,10 @@ func (t *term) perform(view *fsm.State, in Inputs, d Decision) {
 	case ActSettle:
 		pool, _ := view.Pool()
 		t.once(keyRole, func(ctx context.Context) {
-			t.report(t.command(ctx, &fsm.SPMDesire{Pool: pool.ID, Desired: fsm.DesireAny, Time: t.m.cfg.Now().UnixNano()}), "taking a wish back")
+			err := t.command(ctx, &fsm.SPMDesire{Pool: pool.ID, Desired: fsm.DesireAny, Expect: pool.SPM.Desired, Time: t.m.cfg.Now().UnixNano()})
+			if !errors.Is(err, fsm.ErrConflict) { // else the operator wishes something new already
+				t.report(err, "taking a wish back")
+			}
 		})
 	case ActAlarm:
 		t.once(keyRole, func(ctx context.Context) { t.sound(ctx, d) })

@@ -16,6 +16,8 @@ var (
 	ErrHostNotUp = errors.New("the host cannot take the SPM role now")
 	// ErrNotReached says that the wish was committed and was not fulfilled in the time given.
 	ErrNotReached = errors.New("the SPM role did not get there in time; see spm status for what is awaited")
+	// ErrSuperseded says that another wish about the role came before this one was fulfilled.
+	ErrSuperseded = errors.New("another wish about the SPM role came in between; see spm status and ask again if need be")
 )
 
 // Operator carries out an operator's wishes about the role: it commits them and waits until the mirror shows them
@@ -40,13 +42,14 @@ func (o Operator) Move(ctx context.Context, to string) (fsm.SPM, error) {
 	if !ok || h.State != fsm.HostUp || h.Priority < 0 {
 		return pool.SPM, fmt.Errorf("host %q is %s: %w", to, stateWord(h, ok), ErrHostNotUp)
 	}
-	if pool.SPM.Host == to && pool.SPM.State == fsm.SPMServing && pool.SPM.Desired != fsm.DesireStopped {
+	if pool.SPM.Host == to && pool.SPM.State == fsm.SPMServing && (pool.SPM.Desired == fsm.DesireAny || pool.SPM.Desired == fsm.DesireHost+to) {
 		return pool.SPM, nil
 	}
-	if err := o.desire(ctx, pool.ID, fsm.DesireHost+to); err != nil {
+	index, err := o.desire(ctx, pool.ID, fsm.DesireHost+to)
+	if err != nil {
 		return pool.SPM, err
 	}
-	s, err := o.wait(ctx, func(s fsm.SPM) bool { return s.Host == to && s.State == fsm.SPMServing })
+	s, err := o.wait(ctx, fsm.DesireHost+to, index, func(s fsm.SPM) bool { return s.Host == to && s.State == fsm.SPMServing })
 	if err != nil {
 		o.takeBack(pool.ID, fsm.DesireHost+to)
 	}
@@ -59,10 +62,11 @@ func (o Operator) Stop(ctx context.Context) (fsm.SPM, error) {
 	if !ok {
 		return fsm.SPM{}, ErrNoPool
 	}
-	if err := o.desire(ctx, pool.ID, fsm.DesireStopped); err != nil {
+	index, err := o.desire(ctx, pool.ID, fsm.DesireStopped)
+	if err != nil {
 		return pool.SPM, err
 	}
-	return o.wait(ctx, func(s fsm.SPM) bool { return s.State == fsm.SPMNone })
+	return o.wait(ctx, fsm.DesireStopped, index, func(s fsm.SPM) bool { return s.State == fsm.SPMNone })
 }
 
 // Start takes a Stop back; to may name the host that should have the role.
@@ -74,22 +78,23 @@ func (o Operator) Start(ctx context.Context, to string) (fsm.SPM, error) {
 	if !ok {
 		return fsm.SPM{}, ErrNoPool
 	}
-	if err := o.desire(ctx, pool.ID, fsm.DesireAny); err != nil {
+	index, err := o.desire(ctx, pool.ID, fsm.DesireAny)
+	if err != nil {
 		return pool.SPM, err
 	}
-	return o.wait(ctx, func(s fsm.SPM) bool { return s.State == fsm.SPMServing })
+	return o.wait(ctx, fsm.DesireAny, index, func(s fsm.SPM) bool { return s.State == fsm.SPMServing })
 }
 
-// desire commits a wish.
-func (o Operator) desire(ctx context.Context, pool, wish string) error {
+// desire commits a wish and returns its place in the log.
+func (o Operator) desire(ctx context.Context, pool, wish string) (uint64, error) {
 	out, err := o.Cluster.Apply(ctx, &fsm.SPMDesire{Pool: pool, Desired: wish, Time: o.Now().UnixNano()})
 	if err == nil {
 		err = out.Err()
 	}
 	if err != nil {
-		return fmt.Errorf("committing the wish %q: %w", wish, err)
+		return 0, fmt.Errorf("committing the wish %q: %w", wish, err)
 	}
-	return nil
+	return out.Index, nil
 }
 
 // takeBack withdraws a wish that nobody waits for any more, unless it was replaced by another one.
@@ -99,16 +104,20 @@ func (o Operator) takeBack(pool, wish string) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = o.desire(ctx, pool, fsm.DesireAny) // the leader goes on with the wish otherwise, which is harmless
+	_, _ = o.Cluster.Apply(ctx, &fsm.SPMDesire{Pool: pool, Desired: fsm.DesireAny, Expect: wish, Time: o.Now().UnixNano()}) // the leader goes on with the wish otherwise, which is harmless
 }
 
-// wait waits until the mirror shows what was wished.
-func (o Operator) wait(ctx context.Context, done func(fsm.SPM) bool) (fsm.SPM, error) {
+// wait waits until the mirror shows what was wished at index, or another wish.
+func (o Operator) wait(ctx context.Context, wish string, index uint64, done func(fsm.SPM) bool) (fsm.SPM, error) {
 	for {
 		changed := o.Cluster.Changed()
-		pool, _ := o.Cluster.View().Pool()
-		if done(pool.SPM) {
+		view := o.Cluster.View()
+		pool, _ := view.Pool()
+		switch applied := view.Index >= index; {
+		case applied && done(pool.SPM):
 			return pool.SPM, nil
+		case applied && pool.SPM.Desired != wish:
+			return pool.SPM, ErrSuperseded
 		}
 		select {
 		case <-changed:
