@@ -17,6 +17,10 @@ var (
 	ErrInvalid = errors.New("invalid request")
 	// ErrPending says that writes of this host have not come back from the device. The lease is kept until they do.
 	ErrPending = errors.New("writes have not come back from the device; the lease is kept until they do")
+	// ErrNoDomain says that the pool has no such domain.
+	ErrNoDomain = errors.New("no such domain")
+	// ErrDomainDown says that this SPM cannot serve a domain now. Its other domains are not affected.
+	ErrDomainDown = errors.New("the domain is not served now")
 	// ErrNotCommitted says that the request surely changed nothing; it may be sent again with the same key.
 	ErrNotCommitted = errors.New("nothing was committed; send the request again with the same key")
 )

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // lun is the shared disk: one lease, one domain, and a log of who wrote what under which epoch.
 type lun struct {
+	id      string
 	mu      sync.Mutex
 	version uint64
 	holder  int
@@ -33,7 +35,9 @@ type lun struct {
 	readErr error
 }
 
-func newLUN() *lun { return &lun{version: 3, vols: map[string]domain.Volume{}, free: 1 << 40} }
+func newLUN() *lun {
+	return &lun{id: "dom", version: 3, vols: map[string]domain.Volume{}, free: 1 << 40}
+}
 
 // hostLease is the lease as one host's keeper holds it.
 type hostLease struct {
@@ -119,7 +123,7 @@ type fakeDomain struct {
 func (d *fakeDomain) Info() domain.Info {
 	d.l.mu.Lock()
 	defer d.l.mu.Unlock()
-	return domain.Info{UUID: "dom", Name: "data", Volumes: len(d.l.vols), Seqno: uint32(len(d.l.writes))}
+	return domain.Info{UUID: d.l.id, Name: map[string]string{"dom": "data"}[d.l.id] + strings.TrimPrefix(d.l.id, "dom"), Volumes: len(d.l.vols), Seqno: uint32(len(d.l.writes))}
 }
 
 func (d *fakeDomain) Volumes() []domain.Volume {
@@ -210,6 +214,10 @@ func (d *fakeDomain) Refresh(context.Context) (domain.RecoveryReport, error) {
 	return domain.RecoveryReport{}, d.l.readErr
 }
 
+func (d *fakeDomain) FinishDeletes(context.Context) (domain.RecoveryReport, error) {
+	return domain.RecoveryReport{}, nil
+}
+
 func (d *fakeDomain) Close() error { d.mu.Lock(); defer d.mu.Unlock(); d.closed = true; return nil }
 
 // fakeMirror is Raft: with or without a quorum.
@@ -218,6 +226,10 @@ type fakeMirror struct {
 	down   bool
 	index  uint64
 	vols   map[string]domain.Volume
+	home   map[string]string // volume -> domain
+	stale  int               // entries that came with an older place than the one before
+	last   map[string]uint64 // domain -> highest seq
+	sizes  int               // descriptions
 	order  []string
 	epochs []uint64
 }
@@ -232,7 +244,7 @@ func (m *fakeMirror) do(fn func()) (uint64, error) {
 	}
 	m.index++
 	if m.vols == nil {
-		m.vols = map[string]domain.Volume{}
+		m.vols, m.home, m.last = map[string]domain.Volume{}, map[string]string{}, map[string]uint64{}
 	}
 	fn()
 	return m.index, nil
@@ -244,12 +256,22 @@ func (m *fakeMirror) Serving(_ context.Context, epoch uint64, _ domain.Info) (ui
 	return m.do(func() { m.epochs = append(m.epochs, epoch) })
 }
 func (m *fakeMirror) Describe(context.Context, uint64, uint64, domain.Info) (uint64, error) {
-	return m.do(func() {})
+	return m.do(func() { m.sizes++ })
 }
-func (m *fakeMirror) Put(_ context.Context, _ string, vols []domain.Volume) (uint64, error) {
+
+// at notes the place of an entry; caller holds mu.
+func (m *fakeMirror) at(domainID string, seq uint64) {
+	if seq < m.last[domainID] {
+		m.stale++
+	}
+	m.last[domainID] = max(m.last[domainID], seq)
+}
+
+func (m *fakeMirror) Put(_ context.Context, domainID string, vols []domain.Volume) (uint64, error) {
 	return m.do(func() {
 		for _, v := range vols {
-			m.vols[v.ID] = v
+			m.vols[v.ID], m.home[v.ID] = v, domainID
+			m.at(domainID, v.Seq)
 			m.order = append(m.order, v.Name)
 		}
 	})
@@ -261,12 +283,13 @@ func (m *fakeMirror) Remove(_ context.Context, _ string, gone []domain.VolumeRem
 		}
 	})
 }
-func (m *fakeMirror) Replace(_ context.Context, _ string, _, _ uint64, vols []domain.Volume) (Difference, error) {
+func (m *fakeMirror) Replace(_ context.Context, domainID string, _, seq uint64, vols []domain.Volume) (Difference, error) {
 	var d Difference
 	i, err := m.do(func() {
-		clear(m.vols)
+		m.at(domainID, seq)
+		maps.DeleteFunc(m.vols, func(id string, _ domain.Volume) bool { return m.home[id] == domainID })
 		for _, v := range vols {
-			m.vols[v.ID] = v
+			m.vols[v.ID], m.home[v.ID] = v, domainID
 		}
 	})
 	d.Index = i
@@ -279,7 +302,13 @@ func (m *fakeMirror) same(l *lun) bool {
 	defer m.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(m.vols) != len(l.vols) {
+	n := 0
+	for id := range m.vols {
+		if m.home[id] == l.id {
+			n++
+		}
+	}
+	if n != len(l.vols) {
 		return false
 	}
 	for id := range l.vols {
@@ -291,10 +320,10 @@ func (m *fakeMirror) same(l *lun) bool {
 }
 
 // newRole makes host id on l.
-func newRole(t *testing.T, l *lun, m *fakeMirror, id int) (*Role, *hostLease) {
+func newRole(t *testing.T, l *lun, m *fakeMirror, id int, change ...func(*Config)) (*Role, *hostLease) {
 	t.Helper()
 	h := &hostLease{l: l, id: id, done: make(chan struct{})}
-	r, err := New(Config{
+	cfg := Config{
 		Host: fmt.Sprintf("h%d", id), HostID: id, Pool: "11111111-2222-4333-8444-555555555555", Lease: h, Mirror: m,
 		Open: func(context.Context) (Domain, error) { return &fakeDomain{l: l}, nil },
 		Pending: func() int {
@@ -305,7 +334,11 @@ func newRole(t *testing.T, l *lun, m *fakeMirror, id int) (*Role, *hostLease) {
 			}
 			return l.pending
 		},
-	})
+	}
+	for _, fn := range change {
+		fn(&cfg)
+	}
+	r, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ const (
 // entry is one queued change of the mirror.
 type entry struct {
 	kind  kind
-	vol   domain.Volume
+	vols  []domain.Volume
 	gone  domain.VolumeRemoved
 	info  domain.Info
 	epoch uint64
@@ -71,8 +71,10 @@ func newOutbox(m Mirror, domainID string, snapshot func() truth, log *slog.Logge
 	return &outbox{mirror: m, domainID: domainID, snapshot: snapshot, log: log, wake: make(chan struct{}, 1)}
 }
 
-// put queues a new volume. The channel gets the index when the mirror has it.
-func (o *outbox) put(v domain.Volume) <-chan uint64 { return o.add(entry{kind: kindPut, vol: v}) }
+// put queues new or changed volumes. The channel gets the index when the mirror has them all.
+func (o *outbox) put(vols ...domain.Volume) <-chan uint64 {
+	return o.add(entry{kind: kindPut, vols: vols})
+}
 
 // remove queues a deletion.
 func (o *outbox) remove(g domain.VolumeRemoved) <-chan uint64 {
@@ -201,9 +203,9 @@ func (o *outbox) send(ctx context.Context, batch []entry) (uint64, error) {
 		}
 		return o.mirror.Remove(ctx, o.domainID, gone)
 	default:
-		vols := make([]domain.Volume, len(batch))
+		vols := make([]domain.Volume, 0, len(batch))
 		for i := range batch {
-			vols[i] = batch[i].vol
+			vols = append(vols, batch[i].vols...)
 		}
 		return o.mirror.Put(ctx, o.domainID, vols)
 	}

@@ -32,8 +32,9 @@ type Status struct {
 	Epoch     uint64        `json:"epoch"` // 0 unless serving or stopping
 	Since     time.Time     `json:"since"`
 	Reason    string        `json:"reason"`
-	StartTook time.Duration `json:"start_took_ns"` // lease held to serving, of the last start
-	Backlog   int           `json:"backlog"`       // mirror entries that Raft has not taken
+	StartTook time.Duration `json:"start_took_ns"`     // lease held to serving, of the last start
+	Backlog   int           `json:"backlog"`           // mirror entries that Raft has not taken
+	Domains   []string      `json:"domains,omitempty"` // what is served, the master first
 }
 
 // New makes a Role in state none. Close it.
@@ -54,7 +55,10 @@ func (r *Role) Status() Status {
 	defer r.mu.Unlock()
 	st := r.status
 	if r.session != nil {
-		st.Backlog = r.session.box.backlog()
+		st.Backlog = r.session.backlog()
+		for _, d := range r.session.domains() {
+			st.Domains = append(st.Domains, d.id)
+		}
 	}
 	return st
 }

@@ -2,69 +2,47 @@ package spm
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
 	"github.com/holdfast-io/holdfast/blockdev"
 )
 
-// session is one epoch of serving. It ends by Stop or by fail, never restarts.
+// session is one epoch of serving: the master domain and, as they can be had, the others. It ends by Stop or by fail,
+// never restarts.
 type session struct {
-	r     *Role
-	epoch uint64
-	guard blockdev.Guard
-	dom   Domain
-	w     Writer
-	box   *outbox
+	r      *Role
+	epoch  uint64
+	guard  blockdev.Guard
+	master *served
+	names  *names
 
 	// ctx ends when the session may not write any more; requests in flight carry it.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	wg     sync.WaitGroup // the session's goroutines
+	wg     sync.WaitGroup // the session's own goroutines
 
-	// disk is read-held from before a change on disk until its mirror entry is queued, and held by whoever needs
-	// the list of volumes and the queue to agree.
-	disk sync.RWMutex
-
-	// mu guards the gate and the doubt.
-	mu       sync.Mutex
-	shut     bool          // no new requests
-	inFlight int           // requests let in
-	idle     chan struct{} // closed when shut and inFlight is 0
-	doubt    chan struct{} // not nil while the disk must be read again; closed when it was
+	// mu guards the other domains.
+	mu     sync.Mutex
+	shut   bool // no new requests, no further domains
+	others map[string]*standing
+	news   chan struct{} // closed and replaced when a standing changes
 }
 
-// newSession makes a session and starts its outbox, which the reconcile needs.
+// newSession makes a session with the master domain and starts its outbox, which the reconcile needs.
 func newSession(r *Role, epoch uint64, g blockdev.Guard, dom Domain, w Writer) *session {
-	s := &session{r: r, epoch: epoch, guard: g, dom: dom, w: w, idle: make(chan struct{})}
+	s := &session{r: r, epoch: epoch, guard: g, names: newNames(), others: map[string]*standing{}, news: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
-	s.box = newOutbox(r.cfg.Mirror, dom.Info().UUID, s.snapshot, r.cfg.Log)
-	s.wg.Go(func() { s.box.run(s.ctx) })
+	s.master = newServed(s, dom.Info(), dom, w, g, 0)
 	return s
 }
 
-// run starts watching the lease.
+// run starts watching the lease and opening the other domains.
 func (s *session) run() {
 	s.wg.Go(s.watch)
-	s.wg.Go(s.describe)
-}
-
-// describe keeps the sizes in the mirror up to date, at most once in DescribeEvery, and only when something changed.
-func (s *session) describe() {
-	tick := time.NewTicker(s.r.cfg.DescribeEvery)
-	defer tick.Stop()
-	last := s.dom.Info().Seqno
-	for {
-		select {
-		case <-s.ctx.Done():
-			return
-		case <-tick.C:
-			if info := s.dom.Info(); info.Seqno != last {
-				last = info.Seqno
-				s.box.describe(s.epoch, s.w.Seq(), info)
-			}
-		}
+	s.master.run()
+	if s.r.cfg.Others != nil {
+		s.wg.Go(s.follow)
 	}
 }
 
@@ -84,18 +62,25 @@ func (s *session) watch() {
 				s.fail("the guard refuses: " + err.Error())
 				return
 			}
+			s.watchOthers()
 		}
 	}
 }
 
-// reconcile queues the truth and waits a little for Raft to take it. Without a quorum serving does not wait.
+// watchOthers ends serving a domain in whose lockspace our host id is not held any more.
+func (s *session) watchOthers() {
+	for _, d := range s.domains()[1:] {
+		if err := d.guard.Check(0); err != nil && s.guard.Check(0) == nil {
+			d.fail("the guard refuses: " + err.Error())
+		}
+	}
+}
+
+// reconcile queues the truth about the master and the record of who serves, and waits a little for Raft to take it.
+// Without a quorum serving does not wait.
 func (s *session) reconcile() {
-	s.disk.Lock()
-	info := s.dom.Info()
-	s.box.describe(s.epoch, s.w.Seq(), info)
-	res := s.box.replace()
-	s.box.serving(s.epoch, info)
-	s.disk.Unlock()
+	res := s.master.reconcile()
+	s.master.box.serving(s.epoch, s.master.dom.Info())
 	t := time.NewTimer(s.r.cfg.ReconcileWait)
 	defer t.Stop()
 	select {
@@ -105,68 +90,41 @@ func (s *session) reconcile() {
 	}
 }
 
-// snapshot is the truth about the domain, for a reconcile.
-func (s *session) snapshot() truth {
-	return truth{epoch: s.epoch, seq: s.w.Seq(), vols: s.dom.Volumes()}
-}
-
-// enter lets a request in, or says why not. It waits while the disk is being read again.
-func (s *session) enter(ctx context.Context) error {
-	for {
-		s.mu.Lock()
-		switch {
-		case s.shut:
-			s.mu.Unlock()
-			return s.r.notSPM("the role is being given up")
-		case s.doubt == nil:
-			s.inFlight++
-			s.mu.Unlock()
-			return nil
-		}
-		doubt := s.doubt
-		s.mu.Unlock()
-		select {
-		case <-doubt:
-		case <-s.ctx.Done():
-		case <-ctx.Done():
-			return fmt.Errorf("a write had no known outcome and the disk is being read again: %w", ErrBusy)
-		}
-	}
-}
-
-// leave lets a request out.
-func (s *session) leave() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.inFlight--
-	s.checkIdle()
-}
-
-// close refuses new requests; idle is closed when the last one is out.
+// close refuses new requests and further domains.
 func (s *session) close() {
 	s.mu.Lock()
+	s.shut = true
+	s.mu.Unlock()
+	for _, d := range s.domains() {
+		d.close()
+	}
+}
+
+// domains returns what is being served, the master first.
+func (s *session) domains() []*served {
+	list := []*served{s.master}
+	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.shut {
-		s.shut = true
-		s.checkIdle()
+	for _, st := range s.others {
+		if st.domain != nil {
+			list = append(list, st.domain)
+		}
 	}
+	return list
 }
 
-// checkIdle closes idle once. Caller holds mu.
-func (s *session) checkIdle() {
-	if !s.shut || s.inFlight > 0 {
-		return
+// backlog is the number of mirror entries that Raft has not taken.
+func (s *session) backlog() int {
+	n := 0
+	for _, d := range s.domains() {
+		n += d.box.backlog()
 	}
-	select {
-	case <-s.idle:
-	default:
-		close(s.idle)
-	}
+	return n
 }
 
-// bind returns ctx ended also by the session.
-func (s *session) bind(ctx context.Context) (context.Context, context.CancelFunc) {
+// bind returns ctx ended also by until.
+func bind(ctx, until context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(s.ctx, func() { cancel(context.Cause(s.ctx)) })
+	stop := context.AfterFunc(until, func() { cancel(context.Cause(until)) })
 	return ctx, func() { stop(); cancel(nil) }
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/blockdev/domain"
+	"github.com/holdfast-io/holdfast/fsm"
 )
 
 // States of the role.
@@ -51,11 +52,12 @@ type Writer interface {
 	Create(ctx context.Context, spec domain.VolumeSpec) (domain.Volume, error)
 	Remove(ctx context.Context, id string) (domain.VolumeRemoved, error)
 	Refresh(ctx context.Context) (domain.RecoveryReport, error)
+	FinishDeletes(ctx context.Context) (domain.RecoveryReport, error)
 	Seq() uint64
 	Close() error
 }
 
-// Domain is the master domain as this host sees it. Disk makes one of a *domain.Domain.
+// Domain is a domain as this host sees it. Disk makes one of a *domain.Domain.
 type Domain interface {
 	Info() domain.Info
 	Volumes() []domain.Volume
@@ -107,9 +109,15 @@ type Config struct {
 	Lease  Lease
 	Open   func(ctx context.Context) (Domain, error)
 	Mirror Mirror
+	// Others are the domains to serve besides the master; nil: none.
+	Others Others
+	// Report records an event; nil: the log only.
+	Report func(ctx context.Context, e fsm.Event) error
 	// Pending counts device calls of this host that have not come back, over all devices of the pool. The lease is
 	// never given up while it is not 0. nil means that there are none.
 	Pending func() int
+	// PendingOn counts them for the devices of one domain; nil: Pending.
+	PendingOn func(domainID string) int
 	// Holder tells who is SPM as far as the mirror knows, for refusals. May be nil.
 	Holder func() (host string, epoch uint64)
 
@@ -123,8 +131,12 @@ type Config struct {
 	StepTimeout time.Duration
 	// GuardPoll is how often the guard is asked while nothing else asks (50 ms).
 	GuardPoll time.Duration
-	// DescribeEvery is how often changed sizes of the domain go to the mirror (2 s).
-	DescribeEvery time.Duration
+	// DescribeAfter is how soon after a change the sizes of a domain go to the mirror, all changes of that time in one
+	// entry (150 ms).
+	DescribeAfter time.Duration
+	// RetryDomain is how soon a domain besides the master is tried again (5 s), OpenWait how long a request waits for
+	// one that is being opened (10 s).
+	RetryDomain, OpenWait time.Duration
 	// Need is what the lease must still be good for when a request is let in (100 ms). Each write is checked
 	// again, against its own deadline, by the guard inside the writer.
 	Need time.Duration
@@ -146,7 +158,9 @@ func (c Config) withDefaults() Config {
 	def(&c.FlushTimeout, 500*time.Millisecond)
 	def(&c.StepTimeout, 15*time.Second)
 	def(&c.GuardPoll, 50*time.Millisecond)
-	def(&c.DescribeEvery, 2*time.Second)
+	def(&c.DescribeAfter, 150*time.Millisecond)
+	def(&c.RetryDomain, 5*time.Second)
+	def(&c.OpenWait, 10*time.Second)
 	def(&c.Need, 100*time.Millisecond)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -156,6 +170,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Pending == nil {
 		c.Pending = func() int { return 0 }
+	}
+	if c.PendingOn == nil {
+		c.PendingOn = func(string) int { return c.Pending() }
+	}
+	if c.Report == nil {
+		c.Report = func(context.Context, fsm.Event) error { return nil }
 	}
 	if c.Holder == nil {
 		c.Holder = func() (string, uint64) { return "", 0 }

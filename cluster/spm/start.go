@@ -145,14 +145,5 @@ func (r *Role) release() error {
 
 // settled waits until every device call has come back.
 func (r *Role) settled(ctx context.Context) error {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for r.cfg.Pending() > 0 {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("%d calls: %w", r.cfg.Pending(), ErrPending)
-		}
-	}
-	return nil
+	return settle(ctx, r.cfg.Pending)
 }

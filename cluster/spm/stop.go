@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -49,11 +50,10 @@ func (r *Role) end(s *session, reason string) (StopReply, error) {
 	rep := StopReply{WasServing: true, Epoch: s.epoch}
 	s.close()
 	s.drain()
-	rep.Unmirrored = s.box.flush(r.cfg.FlushTimeout)
+	rep.Unmirrored = s.flush()
 	s.cancel(errors.New("the role was given up"))
-	closeErr := s.w.Close()
-	s.wg.Wait()
-	err := errors.Join(closeErr, r.release())
+	s.wg.Wait() // a domain that was being opened or dropped is in its final state now
+	err := errors.Join(s.end(), r.release())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
@@ -65,26 +65,58 @@ func (r *Role) end(s *session, reason string) (StopReply, error) {
 	return rep, err
 }
 
-// drain waits for requests in flight; when they take too long it ends them.
+// drain waits for requests in flight, on all domains; when they take too long it ends them.
 func (s *session) drain() {
 	t := time.NewTimer(s.r.cfg.DrainTimeout)
 	defer t.Stop()
-	select {
-	case <-s.idle:
-		return
-	case <-t.C:
-		s.cancel(errors.New("the role is given up and the request took too long"))
-	case <-s.ctx.Done():
+	for _, d := range s.domains() {
+		select {
+		case <-d.idle:
+			continue
+		case <-t.C:
+			s.cancel(errors.New("the role is given up and the request took too long"))
+		case <-s.ctx.Done():
+		case <-d.ctx.Done():
+		}
+		<-d.idle // requests end with their context; every device call has a deadline
 	}
-	<-s.idle // requests end with their context; every device call has a deadline
+}
+
+// flush waits a little for the mirror of all domains and returns how many entries are left.
+func (s *session) flush() int {
+	list := s.domains()
+	left := make([]int, len(list))
+	var wg sync.WaitGroup
+	for i, d := range list {
+		wg.Go(func() { left[i] = d.box.flush(s.r.cfg.FlushTimeout) })
+	}
+	wg.Wait()
+	n := 0
+	for _, l := range left {
+		n += l
+	}
+	return n
+}
+
+// end closes all writers. The session's own goroutines have ended.
+func (s *session) end() error {
+	list := s.domains()
+	errs := make([]error, len(list))
+	var wg sync.WaitGroup
+	for i, d := range list {
+		wg.Go(func() {
+			<-d.idle
+			errs[i] = d.end(errors.New("the role was given up"))
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // fail ends the session at once: no request gets in, those in flight are cancelled. The rest happens in the
 // background, in the same order as a stop, without the mirror: the next SPM reconciles.
 func (s *session) fail(reason string) {
-	s.mu.Lock()
-	first := !s.shut
-	s.mu.Unlock()
+	first := !s.isShut()
 	s.close()
 	s.cancel(errors.New(reason))
 	if !first {

@@ -43,97 +43,145 @@ func (r *Role) CreateVolume(ctx context.Context, req CreateRequest) (VolumeReply
 	if err != nil {
 		return VolumeReply{}, err
 	}
-	return r.change(ctx, req.Domain, func(ctx context.Context, s *session) (domain.Volume, <-chan uint64, error) {
-		vol, err := s.create(ctx, spec)
-		if s.doubtful(err) {
-			vol, err = s.createdAfterAll(ctx, spec.ID, err)
-		}
-		if err != nil {
-			return vol, nil, err
-		}
-		return vol, s.box.put(vol), nil
-	})
-}
-
-// DeleteVolume removes a volume from disk and from the mirror.
-func (r *Role) DeleteVolume(ctx context.Context, domainName, id string) (VolumeReply, error) {
-	if _, err := uuid.Parse(id); err != nil {
-		return VolumeReply{}, invalidf("volume id %q is not a UUID", id)
-	}
-	return r.change(ctx, domainName, func(ctx context.Context, s *session) (domain.Volume, <-chan uint64, error) {
-		vol, ok := s.dom.Volume(id)
-		if !ok {
-			return vol, nil, fmt.Errorf("volume %s: %w", id, domain.ErrNotFound)
-		}
-		gone, err := s.remove(ctx, id)
-		if s.doubtful(err) {
-			gone, err = s.removedAfterAll(ctx, id, err)
-		}
-		if err != nil {
-			return vol, nil, err
-		}
-		return vol, s.box.remove(gone), nil
-	})
-}
-
-// change runs one request under the session: gate, disk, queue, and a bounded wait for the mirror.
-func (r *Role) change(ctx context.Context, domainName string,
-	fn func(context.Context, *session) (domain.Volume, <-chan uint64, error)) (VolumeReply, error) {
 	s, err := r.serving()
 	if err != nil {
 		return VolumeReply{}, err
 	}
-	if info := s.dom.Info(); domainName != "" && domainName != info.UUID && domainName != info.Name {
-		return VolumeReply{}, fmt.Errorf("domain %q is not served by this SPM: %w", domainName, domain.ErrNotFound)
-	}
-	if err := s.enter(ctx); err != nil {
+	d, err := s.domain(ctx, req.Domain)
+	if err != nil {
 		return VolumeReply{}, err
 	}
-	vol, queued, err := s.guarded(ctx, fn)
-	if err != nil {
-		return VolumeReply{}, r.refine(s, err)
+	return r.change(ctx, d, func(ctx context.Context) (domain.Volume, <-chan uint64, error) {
+		vol, err := d.createNamed(ctx, spec)
+		if err != nil {
+			return vol, nil, err
+		}
+		return vol, d.box.put(d.withParent(vol)...), nil
+	})
+}
+
+// DeleteVolume removes a volume from disk and from the mirror. Without a domain it looks in all of them.
+func (r *Role) DeleteVolume(ctx context.Context, domainName, id string) (VolumeReply, error) {
+	if _, err := uuid.Parse(id); err != nil {
+		return VolumeReply{}, invalidf("volume id %q is not a UUID", id)
 	}
-	rep := VolumeReply{Volume: vol, Domain: s.dom.Info().UUID, Epoch: s.epoch}
-	rep.Index, rep.Mirrored = s.mirrored(ctx, queued)
+	s, err := r.serving()
+	if err != nil {
+		return VolumeReply{}, err
+	}
+	d := s.having(id)
+	if domainName != "" {
+		if d, err = s.domain(ctx, domainName); err != nil {
+			return VolumeReply{}, err
+		}
+	}
+	return r.change(ctx, d, func(ctx context.Context) (domain.Volume, <-chan uint64, error) {
+		vol, ok := d.dom.Volume(id)
+		if !ok {
+			return vol, nil, fmt.Errorf("volume %s: %w", id, domain.ErrNotFound)
+		}
+		gone, err := d.remove(ctx, id)
+		if d.doubtful(err) {
+			gone, err = d.removedAfterAll(ctx, id, err)
+		} else if err == nil {
+			gone.Seq += d.base
+		}
+		if err != nil {
+			return vol, nil, err
+		}
+		s.names.removed(id)
+		if parents := d.withParent(vol)[1:]; len(parents) > 0 {
+			d.box.put(parents...)
+		}
+		return vol, d.box.remove(gone), nil
+	})
+}
+
+// withParent returns a volume, and its parent if this epoch changed that, as the mirror is to have them: a first child
+// makes its parent internal, and its end makes the parent a leaf again.
+func (d *served) withParent(vol domain.Volume) []domain.Volume {
+	list := []domain.Volume{d.stamped(vol)}
+	if vol.Parent == "" {
+		return list
+	}
+	if p, ok := d.dom.Volume(vol.Parent); ok && p.State == domain.StateOK && p.Epoch == d.s.epoch {
+		list = append(list, d.stamped(p))
+	}
+	return list
+}
+
+// change runs one request on a domain: gate, disk, queue, and a bounded wait for the mirror.
+func (r *Role) change(ctx context.Context, d *served,
+	fn func(context.Context) (domain.Volume, <-chan uint64, error)) (VolumeReply, error) {
+	if err := d.enter(ctx); err != nil {
+		return VolumeReply{}, err
+	}
+	vol, queued, err := d.guarded(ctx, fn)
+	if err != nil {
+		return VolumeReply{}, r.refine(d, err)
+	}
+	d.touch()
+	rep := VolumeReply{Volume: vol, Domain: d.id, Epoch: d.s.epoch}
+	rep.Index, rep.Mirrored = d.mirrored(ctx, queued)
 	return rep, nil
 }
 
 // guarded runs fn as a request in flight.
-func (s *session) guarded(ctx context.Context,
-	fn func(context.Context, *session) (domain.Volume, <-chan uint64, error)) (domain.Volume, <-chan uint64, error) {
-	defer s.leave()
-	ctx, cancel := s.bind(ctx)
+func (d *served) guarded(ctx context.Context,
+	fn func(context.Context) (domain.Volume, <-chan uint64, error)) (domain.Volume, <-chan uint64, error) {
+	defer d.leave()
+	ctx, cancel := bind(ctx, d.ctx)
 	defer cancel()
-	ctx, cancel2 := context.WithTimeout(ctx, s.r.cfg.StepTimeout)
+	ctx, cancel2 := context.WithTimeout(ctx, d.s.r.cfg.StepTimeout)
 	defer cancel2()
-	return fn(ctx, s)
+	return fn(ctx)
+}
+
+// createNamed makes a volume whose name no other domain has.
+func (d *served) createNamed(ctx context.Context, spec domain.VolumeSpec) (domain.Volume, error) {
+	if err := d.s.names.claim(spec.ID, use{domain: d.id, name: spec.Name, image: spec.Image}); err != nil {
+		return domain.Volume{}, fmt.Errorf("creating volume %s: %w", spec.ID, err)
+	}
+	vol, err := d.create(ctx, spec)
+	if d.doubtful(err) {
+		vol, err = d.createdAfterAll(ctx, spec.ID, err)
+	}
+	have, there := d.dom.Volume(spec.ID)
+	switch {
+	case err != nil && errors.Is(err, blockdev.ErrOutcomeUnknown):
+		have, there = domain.Volume{Name: spec.Name, Image: spec.Image}, true // it may be there
+	case there && have.State != domain.StateOK && have.State != domain.StateUnreadable:
+		there = false
+	}
+	d.s.names.settle(d.id, spec.ID, have, there)
+	return vol, err
 }
 
 // create writes to the disk. The mirror entry of a change is queued before the disk lock could be had exclusively,
 // because a put or remove takes no lock of its own; a reconcile that comes between carries the change itself.
-func (s *session) create(ctx context.Context, spec domain.VolumeSpec) (domain.Volume, error) {
-	s.disk.RLock()
-	defer s.disk.RUnlock()
-	return s.w.Create(ctx, spec)
+func (d *served) create(ctx context.Context, spec domain.VolumeSpec) (domain.Volume, error) {
+	d.disk.RLock()
+	defer d.disk.RUnlock()
+	return d.w.Create(ctx, spec)
 }
 
 // remove writes to the disk.
-func (s *session) remove(ctx context.Context, id string) (domain.VolumeRemoved, error) {
-	s.disk.RLock()
-	defer s.disk.RUnlock()
-	return s.w.Remove(ctx, id)
+func (d *served) remove(ctx context.Context, id string) (domain.VolumeRemoved, error) {
+	d.disk.RLock()
+	defer d.disk.RUnlock()
+	return d.w.Remove(ctx, id)
 }
 
 // mirrored waits a little for the mirror.
-func (s *session) mirrored(ctx context.Context, queued <-chan uint64) (uint64, bool) {
-	t := time.NewTimer(s.r.cfg.MirrorWait)
+func (d *served) mirrored(ctx context.Context, queued <-chan uint64) (uint64, bool) {
+	t := time.NewTimer(d.s.r.cfg.MirrorWait)
 	defer t.Stop()
 	select {
 	case index := <-queued:
 		return index, true
 	case <-t.C:
 	case <-ctx.Done():
-	case <-s.ctx.Done():
+	case <-d.ctx.Done():
 	}
 	select {
 	case index := <-queued:
@@ -144,24 +192,34 @@ func (s *session) mirrored(ctx context.Context, queued <-chan uint64) (uint64, b
 }
 
 // refine makes of a disk error what a caller can act on.
-func (r *Role) refine(s *session, err error) error {
+func (r *Role) refine(d *served, err error) error {
+	s := d.s
 	switch {
 	case errors.Is(err, blockdev.ErrOutcomeUnknown):
 		return fmt.Errorf("epoch %d: the change may or may not be on disk; ask again with the same key: %w", s.epoch, err)
+	case errors.Is(err, blockdev.ErrLeaseLost) && d != s.master && s.guard.Check(0) == nil:
+		d.fail("our host id is not held in its lockspace: " + err.Error())
+		return fmt.Errorf("%w: %w", ErrDomainDown, err)
 	case errors.Is(err, blockdev.ErrLeaseLost):
 		s.fail("a write was refused: " + err.Error())
 		return errors.Join(r.notSPM("its lease was lost before the change"), err)
 	case s.ctx.Err() != nil && !errors.Is(err, ErrNotSPM):
 		return errors.Join(r.notSPM("the role was given up before the change"), err)
+	case d.ctx.Err() != nil && !errors.Is(err, ErrNotSPM):
+		return fmt.Errorf("%w: %w", ErrDomainDown, err)
 	}
 	return err
 }
 
-// Volumes lists what is on disk, on the SPM only; other hosts have the mirror.
+// Volumes lists what is on the disks of all served domains, on the SPM only; other hosts have the mirror.
 func (r *Role) Volumes() ([]domain.Volume, error) {
 	s, err := r.serving()
 	if err != nil {
 		return nil, err
 	}
-	return s.dom.Volumes(), nil
+	var out []domain.Volume
+	for _, d := range s.domains() {
+		out = append(out, d.dom.Volumes()...)
+	}
+	return out, nil
 }
