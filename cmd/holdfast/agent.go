@@ -87,6 +87,9 @@ func runAgent(ctx context.Context, cfg config.Agent, log *slog.Logger) error {
 		return err
 	}
 	h := host.New(hostConfig(cfg, log, metrics))
+	if err := metrics.registry.Register(collector{h}); err != nil {
+		return fmt.Errorf("registering the host's metrics: %w", err)
+	}
 	servers, err := newServers(cfg, h, log, metrics)
 	if err != nil {
 		return err
