@@ -110,6 +110,8 @@ func (h *Host) CreateDomain(ctx context.Context, req DomainRequest) (fsm.Domain,
 	if err != nil {
 		return d, 0, fmt.Errorf("domain %s is on disk but not recorded; create it again with its name as force: %w", d.ID, err)
 	}
+	// The SPM, which this host is, shall know the domain when its caller does.
+	_, _ = node.WaitIndex(ctx, out.Index)
 	return d, out.Index, nil
 }
 

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/holdfast-io/holdfast/leases"
@@ -43,10 +44,12 @@ func (rt *runtime) probeOnce(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*rt.profile.IOTimeout)
 	defer cancel()
 	var hl health
-	if hosts, err := rt.Hosts(ctx); err == nil {
-		for _, h := range hosts {
-			hl.keeperOK = hl.keeperOK || h.HostID == rt.self.HostID && h.State == leases.HostLive
-		}
+	hosts, err := rt.Hosts(ctx)
+	for _, h := range hosts {
+		hl.keeperOK = hl.keeperOK || h.HostID == rt.self.HostID && h.State == leases.HostLive
+	}
+	if errors.Is(err, leases.ErrLost) {
+		rt.lostOnce.Do(func() { close(rt.lost) })
 	}
 	if hl.keeperOK {
 		_, err := rt.keeper.Inspect(ctx, rt.master)
@@ -62,8 +65,8 @@ func (rt *runtime) Hosts(ctx context.Context) ([]leases.HostStatus, error) {
 	return rt.keeper.Hosts(ctx, rt.master.Lockspace)
 }
 
-// FreeHost frees a host that is proven dead in the lockspace of every domain, the master's first, because the SPM
-// lease waits for that one.
+// FreeHost frees a host that is proven dead in the master's lockspace, which the SPM lease waits for. The generation is
+// that of this lockspace; a host has others elsewhere.
 func (rt *runtime) FreeHost(ctx context.Context, hostID int, generation uint64) error {
 	return rt.keeper.FreeHost(ctx, rt.master.Lockspace, hostID, generation)
 }

@@ -132,18 +132,21 @@ func (h *Host) storage(m *membership, nodeDown <-chan struct{}) {
 		case <-ctx.Done():
 		}
 	}()
-	for wait := time.Duration(0); ; wait = storageRetry {
+	for wait := time.Duration(0); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
 		}
+		begun := time.Now()
 		if err := h.storageOnce(ctx, m); err != nil && ctx.Err() == nil {
 			h.cfg.Log.Error("this host's storage is down; starting it again", "err", err)
 		}
+		wait = max(storageRetry-time.Since(begun), 0)
 	}
 }
 
+// storageRetry is the least time from one start of the storage to the next.
 const storageRetry = time.Second
 
 // storageOnce waits until the cluster knows this host and a master domain, and runs on them until something ends.

@@ -14,13 +14,14 @@ import (
 	"github.com/holdfast-io/holdfast/leases/keeper"
 )
 
-// luns are the open devices of one domain on this host.
 const spmName = "SDM" // of the SPM lease, the same as VDSM's
 
+// luns are the open devices of one domain on this host.
 type luns struct {
-	id   string
-	devs []blockdev.Device
-	opts domain.Options
+	id    string
+	devs  []blockdev.Device
+	opts  domain.Options
+	guard blockdev.Guard // says whether our host id is held in the domain's lockspace
 }
 
 // openTimeout bounds opening and reading one domain; a hung LUN must not hold up the others.

@@ -33,8 +33,16 @@ type runtime struct {
 	handlers map[string]spm.Handler
 	health   atomic.Pointer[health]
 
-	mu      sync.Mutex // guards domains
+	lost     chan struct{} // closed when the keeper has lost the master's lockspace
+	lostOnce sync.Once
+
+	openers sync.WaitGroup // goroutines that open and drop domains
+
+	mu      sync.Mutex // guards what follows
 	domains map[string]*luns
+	opening map[string]*opening // domains besides the master
+	lastIDs []string            // what the mirror named last
+	news    chan struct{}       // closed and replaced when one of these changes
 }
 
 // Times of the runtime.
@@ -51,7 +59,8 @@ func startRuntime(ctx context.Context, cfg Config, node spm.Cluster, self fsm.Ho
 		return nil, err
 	}
 	rt := &runtime{cfg: cfg, node: node, self: self, pool: pool, profile: profile, log: cfg.Log,
-		handlers: map[string]spm.Handler{}, domains: map[string]*luns{}}
+		handlers: map[string]spm.Handler{}, domains: map[string]*luns{}, lost: make(chan struct{}),
+		opening: map[string]*opening{}, news: make(chan struct{})}
 	rt.health.Store(&health{})
 	if err := rt.start(ctx); err != nil {
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
@@ -123,10 +132,10 @@ func (rt *runtime) join(ctx context.Context, l *luns, master bool) error {
 		return err
 	}
 	spec.HostID, spec.HostName, spec.Profile = rt.self.HostID, rt.cfg.HostName, rt.profile
-	generation, err := rt.keeper.Join(ctx, spec)
-	if err != nil {
+	if l.guard, err = rt.keeper.JoinGuarded(ctx, spec); err != nil {
 		return err
 	}
+	generation := l.guard.Epoch()
 	rt.log.Info("joined lockspace", "domain", l.id, "host_id", spec.HostID, "generation", generation)
 	if master {
 		rt.generation = generation
@@ -139,10 +148,11 @@ func (rt *runtime) join(ctx context.Context, l *luns, master bool) error {
 func (rt *runtime) roleConfig() spm.Config {
 	return spm.Config{
 		Host: rt.self.Name, HostID: rt.self.HostID, Pool: rt.pool.ID, Log: rt.log,
-		Lease:   spm.KeeperLease{Keeper: rt.keeper, Spec: rt.master},
-		Open:    rt.openMaster,
-		Mirror:  &spm.RaftMirror{Cluster: rt.node, Host: rt.self.Name, HostID: rt.self.HostID, Now: time.Now, Log: rt.log},
-		Pending: rt.pending,
+		Lease:  spm.KeeperLease{Keeper: rt.keeper, Spec: rt.master},
+		Open:   rt.openMaster,
+		Mirror: &spm.RaftMirror{Cluster: rt.node, Host: rt.self.Name, HostID: rt.self.HostID, Now: time.Now, Log: rt.log},
+		Others: others{rt}, Report: rt.report,
+		Pending: rt.pending, PendingOn: rt.pendingOn,
 		Holder: func() (string, uint64) {
 			p, _ := rt.node.View().Pool()
 			return p.SPM.Host, p.SPM.Epoch
@@ -181,46 +191,31 @@ func (rt *runtime) pending() int {
 	return n
 }
 
-// run follows the mirror's domains until ctx ends or the keeper is gone.
+// run follows the mirror's domains until ctx ends, or the keeper or the master's lockspace is gone.
 func (rt *runtime) run(ctx context.Context, changed func() <-chan struct{}) error {
-	probeCtx, stop := context.WithCancel(ctx)
-	var probing sync.WaitGroup
-	defer probing.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer rt.openers.Wait()
 	defer stop()
-	probing.Go(func() { rt.probe(probeCtx) })
+	rt.openers.Go(func() { rt.probe(ctx) })
 	for {
 		ch := changed()
-		missing := rt.addMissing(ctx)
-		var retry <-chan time.Time
-		if missing {
-			t := time.NewTimer(domainRetry)
-			defer t.Stop()
-			retry = t.C
-		}
+		rt.mu.Lock()
+		news := rt.news
+		rt.mu.Unlock()
+		t := time.NewTimer(rt.follow(ctx))
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-rt.keeper.Done():
 			return errors.New("the lease keeper ended")
+		case <-rt.lost:
+			return errors.New("the lockspace of the master domain was lost; it must be joined again")
 		case <-ch:
-		case <-retry:
+		case <-news:
+		case <-t.C:
 		}
+		t.Stop()
 	}
-}
-
-// addMissing opens domains that came to the mirror later; true when one could not be opened.
-func (rt *runtime) addMissing(ctx context.Context) bool {
-	failed := false
-	for id, d := range rt.node.View().Domains.All() {
-		if _, open := rt.domain(id); open || ctx.Err() != nil {
-			continue
-		}
-		if err := rt.addDomain(ctx, d); err != nil {
-			rt.log.Error("domain cannot be used on this host; trying again", "domain", id, "err", err)
-			failed = true
-		}
-	}
-	return failed
 }
 
 // close stops in order: role, keeper, devices.

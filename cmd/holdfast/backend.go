@@ -88,6 +88,9 @@ func (b *backend) CreateVolume(ctx context.Context, req api.VolumeCreate, key st
 		}
 		req.Parent = p.ID
 	}
+	if req.Domain, err = domainID(st, req.Domain); err != nil {
+		return api.VolumeCreated{}, err
+	}
 	rep, err := r.CreateVolume(ctx, spm.CreateRequest{
 		Key: key, Domain: req.Domain, Name: req.Name, Description: req.Description, Size: req.Size, Format: req.Format,
 		Allocation: req.Allocation, Image: req.Image, Parent: req.Parent, InitialSize: req.InitialSize,

@@ -26,6 +26,8 @@ var errorRules = []errorRule{
 	{blockdev.ErrOutcomeUnknown, api.CodeOutcomeUnknown, "look whether it happened, or send the same request with the same Idempotency-Key again"},
 	{cluster.ErrOutcomeUnknown, api.CodeOutcomeUnknown, "look whether it happened before trying again"},
 	{spm.ErrNotSPM, api.CodeNotSPM, "send the request to the holder, or wait for the election"},
+	{spm.ErrDomainDown, api.CodeUnavailable, "holdfast events shows why; other domains are served, this one is tried again"},
+	{spm.ErrNoDomain, api.CodeNotFound, "holdfast domain list shows what there is"},
 	{blockdev.ErrLeaseLost, api.CodeLeaseLost, "wait for the election and try again"},
 	{spm.ErrInvalid, api.CodeInvalid, ""},
 	{domain.ErrInvalid, api.CodeInvalid, ""},

@@ -20,15 +20,16 @@ func TestApiError_codes(t *testing.T) {
 		err  error
 		code string
 	}{
-		"outcome unknown wins over what caused it": {errors.Join(blockdev.ErrLeaseLost, blockdev.ErrOutcomeUnknown), api.CodeOutcomeUnknown},
-		"unknown outcome with a time-out":          {fmt.Errorf("%w: %w", context.DeadlineExceeded, blockdev.ErrOutcomeUnknown), api.CodeOutcomeUnknown},
-		"not the SPM":                              {&spm.NotSPMError{Holder: "h2", Epoch: 7}, api.CodeNotSPM},
-		"name taken":                               {fmt.Errorf("creating: %w", domain.ErrNameTaken), api.CodeNameTaken},
-		"full":                                     {domain.ErrFull, api.CodeNoSpace},
-		"being deleted":                            {domain.ErrBusy, api.CodeBusy},
-		"foreign data":                             {&domain.InUseError{Device: "/dev/x", Found: "ext4", Name: "ext4"}, api.CodeForeignSignature},
-		"used token":                               {&fsm.Refusal{Code: fsm.CodeTokenUsed, Message: "used"}, api.CodeTokenInvalid},
-		"time-out":                                 {context.DeadlineExceeded, api.CodeTimeout},
+		"outcome unknown wins over what caused it":  {errors.Join(blockdev.ErrLeaseLost, blockdev.ErrOutcomeUnknown), api.CodeOutcomeUnknown},
+		"unknown outcome with a time-out":           {fmt.Errorf("%w: %w", context.DeadlineExceeded, blockdev.ErrOutcomeUnknown), api.CodeOutcomeUnknown},
+		"not the SPM":                               {&spm.NotSPMError{Holder: "h2", Epoch: 7}, api.CodeNotSPM},
+		"a domain that is down, whatever the cause": {fmt.Errorf("%w: %w", spm.ErrDomainDown, blockdev.ErrLeaseLost), api.CodeUnavailable},
+		"name taken":                                {fmt.Errorf("creating: %w", domain.ErrNameTaken), api.CodeNameTaken},
+		"full":                                      {domain.ErrFull, api.CodeNoSpace},
+		"being deleted":                             {domain.ErrBusy, api.CodeBusy},
+		"foreign data":                              {&domain.InUseError{Device: "/dev/x", Found: "ext4", Name: "ext4"}, api.CodeForeignSignature},
+		"used token":                                {&fsm.RefusedError{Code: fsm.CodeTokenUsed, Message: "used"}, api.CodeTokenInvalid},
+		"time-out":                                  {context.DeadlineExceeded, api.CodeTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -105,6 +106,20 @@ func TestFindVolume(t *testing.T) {
 	}
 	if _, err := findVolume(st, "none"); !errors.As(err, &e) || e.Code != api.CodeNotFound {
 		t.Errorf("a name that fits none: %v", err)
+	}
+}
+
+func TestDomainID(t *testing.T) {
+	t.Parallel()
+	st := poolState(t)
+	for in, want := range map[string]string{"": "", "more": "d2", "D1": "d1"} {
+		if got, err := domainID(st, in); err != nil || got != want {
+			t.Errorf("domainID(%q) = %q, %v", in, got, err)
+		}
+	}
+	var e *api.Error
+	if _, err := domainID(st, "none"); !errors.As(err, &e) || e.Code != api.CodeNotFound {
+		t.Errorf("a domain that does not exist: %v", err)
 	}
 }
 

@@ -99,6 +99,15 @@ func findDomain(st *fsm.State, idOrName string) (fsm.Domain, error) {
 	return fsm.Domain{}, api.Errorf(api.CodeConflict, "use the domain's UUID", "%d domains are named %q", len(found), idOrName)
 }
 
+// domainID is the UUID of a domain by UUID or name; empty stays empty, which is the master.
+func domainID(st *fsm.State, idOrName string) (string, error) {
+	if idOrName == "" {
+		return "", nil
+	}
+	d, err := findDomain(st, idOrName)
+	return d.ID, err
+}
+
 // findVolume finds a volume by UUID or name.
 func findVolume(st *fsm.State, idOrName string) (fsm.Volume, error) {
 	found := st.VolumesByID(strings.ToLower(idOrName))

@@ -1,0 +1,178 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/holdfast-io/holdfast/blockdev"
+	"github.com/holdfast-io/holdfast/cluster/spm"
+	"github.com/holdfast-io/holdfast/fsm"
+)
+
+// opening is what becomes of a domain that is not open on this host. runtime.mu guards it.
+type opening struct {
+	busy    bool // a goroutine is at it
+	err     error
+	retryAt time.Time
+}
+
+// others are the domains besides the master, for the SPM role.
+type others struct{ rt *runtime }
+
+// List names them as the mirror has them, whether this host has opened them or not.
+func (o others) List() []string { return o.rt.listed() }
+
+// Changed is closed when the mirror names others, or one was opened here.
+func (o others) Changed() <-chan struct{} {
+	o.rt.mu.Lock()
+	defer o.rt.mu.Unlock()
+	return o.rt.news
+}
+
+// Open reads a domain anew, after this host has opened its LUNs and joined its lockspace.
+func (o others) Open(ctx context.Context, id string) (spm.Domain, blockdev.Guard, error) {
+	l, err := o.rt.await(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := l.guard.Check(0); err != nil {
+		return nil, nil, fmt.Errorf("the host id is not held there; it is taken again: %w", err)
+	}
+	disk, err := l.read(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return spm.Disk{Domain: disk}, l.guard, nil
+}
+
+// await waits until a domain is open on this host, or cannot be opened for now.
+func (rt *runtime) await(ctx context.Context, id string) (*luns, error) {
+	for {
+		rt.mu.Lock()
+		l, st, news := rt.domains[id], rt.opening[id], rt.news
+		rt.mu.Unlock()
+		switch {
+		case l != nil:
+			return l, nil
+		case st != nil && st.err != nil && !st.busy:
+			return nil, fmt.Errorf("this host cannot use it: %w", st.err)
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("this host has not opened it yet: %w", ctx.Err())
+		}
+	}
+}
+
+// listed are the domains of the mirror besides the master.
+func (rt *runtime) listed() []string {
+	var ids []string
+	for id := range rt.node.View().Domains.All() {
+		if id != rt.pool.Master {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// announce wakes those that wait for a change of the domains. Caller holds mu.
+func (rt *runtime) announce() {
+	close(rt.news)
+	rt.news = make(chan struct{})
+}
+
+// follow opens what the mirror names and this host has not open, each in its own goroutine so that a hung LUN holds up
+// no other domain, and takes lost host ids again. It returns when to look again at the latest.
+func (rt *runtime) follow(ctx context.Context) time.Duration {
+	ids, serving := rt.listed(), rt.role.Status().Domains
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	if !slices.Equal(ids, rt.lastIDs) {
+		rt.lastIDs = ids
+		rt.announce()
+	}
+	next := domainRetry
+	for _, id := range ids {
+		st := rt.opening[id]
+		if st == nil {
+			st = &opening{}
+			rt.opening[id] = st
+		}
+		l := rt.domains[id]
+		switch wait := time.Until(st.retryAt); {
+		case st.busy || ctx.Err() != nil:
+		case l != nil && l.lost() && !slices.Contains(serving, id):
+			rt.begin(st, func() error { return rt.dropDomain(ctx, l) })
+		case l != nil:
+		case wait > 0:
+			next = min(next, wait)
+		default:
+			rt.begin(st, func() error { return rt.openListed(ctx, id) })
+		}
+	}
+	return next
+}
+
+// begin runs fn for a domain. Caller holds mu.
+func (rt *runtime) begin(st *opening, fn func() error) {
+	st.busy = true
+	rt.openers.Go(func() {
+		err := fn()
+		rt.mu.Lock()
+		defer rt.mu.Unlock()
+		st.busy, st.err, st.retryAt = false, err, time.Time{}
+		if err != nil {
+			st.retryAt = time.Now().Add(domainRetry)
+		}
+		rt.announce()
+	})
+}
+
+// openListed opens a domain that the mirror names.
+func (rt *runtime) openListed(ctx context.Context, id string) error {
+	d, ok := rt.node.View().Domains.Get(id)
+	if !ok {
+		return nil
+	}
+	err := rt.addDomain(ctx, d)
+	if err != nil && ctx.Err() == nil {
+		rt.log.Error("domain cannot be used on this host; trying again", "domain", id, "err", err)
+	}
+	return err
+}
+
+// lost reports whether our host id in the domain's lockspace went, and no call of ours can land any more.
+func (l *luns) lost() bool { return l.guard.Check(0) != nil && l.pending() == 0 }
+
+// dropDomain closes a domain whose lockspace was lost, so that it is opened and joined anew.
+func (rt *runtime) dropDomain(ctx context.Context, l *luns) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*rt.profile.IOTimeout)
+	defer cancel()
+	rt.log.Warn("the host id in a lockspace was lost; it is taken again", "domain", l.id)
+	if err := rt.keeper.Leave(ctx, l.id); err != nil {
+		rt.log.Warn("leaving a lost lockspace", "domain", l.id, "err", err)
+	}
+	rt.mu.Lock()
+	delete(rt.domains, l.id)
+	rt.mu.Unlock()
+	return closeAll(l.devs)
+}
+
+// pendingOn counts device calls on one domain that have not come back.
+func (rt *runtime) pendingOn(id string) int {
+	if l, ok := rt.domain(id); ok {
+		return l.pending()
+	}
+	return 0
+}
+
+// report records an event of the role.
+func (rt *runtime) report(ctx context.Context, e fsm.Event) error {
+	out, err := rt.node.Apply(ctx, &fsm.EventAdd{Events: []fsm.Event{e}})
+	return errors.Join(err, out.Err())
+}
