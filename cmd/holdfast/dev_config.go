@@ -16,7 +16,7 @@ func devAgentConfig(dir string, st devState, m devMember) ([]byte, error) {
 	c.Cluster.Listen = loopback(m.Cluster)
 	c.Gossip.Listen = loopback(m.Gossip)
 	c.HTTP.Listen = loopback(m.HTTP)
-	c.Devices = []string{st.LUN}
+	c.Devices = []string{st.LUN, filepath.Join(dir, "*.img")} // further LUNs to try things with
 	c.Fencing.Agent, c.Fencing.Socket = "process", powerSocket(dir)
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("configuring host %s: %w", m.Name, err)

@@ -192,3 +192,19 @@ func TestMakeLUN_keepsContent(t *testing.T) {
 		t.Errorf("size %v, %v", fi.Size(), err)
 	}
 }
+
+// A dev pool may get further domains on files beside its LUN, and on nothing else of the machine.
+func TestDevAgentConfig_devices(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	raw, err := devAgentConfig(dir, devState{LUN: filepath.Join(dir, "lun.img"), Profile: "dev"},
+		devMember{Name: "h1", Cluster: 1, Gossip: 2, HTTP: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{filepath.Join(dir, "lun.img"), filepath.Join(dir, "*.img")} {
+		if !strings.Contains(string(raw), want) {
+			t.Errorf("the allow-list lacks %s", want)
+		}
+	}
+}
