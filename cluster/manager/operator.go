@@ -116,7 +116,7 @@ func (o Operator) wait(ctx context.Context, wish string, index uint64, done func
 		switch applied := view.Index >= index; {
 		case applied && done(pool.SPM):
 			return pool.SPM, nil
-		case applied && pool.SPM.Desired != wish:
+		case applied && pool.SPM.Desired != wish && pool.SPM.Desired != fsm.DesireAny: // any: fulfilled, the mirror follows
 			return pool.SPM, ErrSuperseded
 		}
 		select {
