@@ -33,6 +33,9 @@ type lun struct {
 	landed  bool  // whether the commit that fails with next lands all the same
 	free    int64
 	readErr error
+
+	finishing int           // calls of FinishDeletes
+	slowWipe  time.Duration // how long one takes; the first one fails then
 }
 
 func newLUN() *lun {
@@ -197,14 +200,20 @@ func (d *fakeDomain) Create(ctx context.Context, s domain.VolumeSpec) (domain.Vo
 	v := domain.Volume{ID: s.ID, Image: s.Image, Name: s.Name, Format: s.Format, Capacity: s.Capacity, State: domain.StateOK}
 	err := d.commit(ctx, func(seq uint64) {
 		v.Epoch, v.Seq = d.g.Epoch(), seq
+		v.Parent = s.Parent
 		d.l.vols[v.ID] = v
+		d.parent(s.Parent, domain.Internal)
 	})
 	return v, err
 }
 
 func (d *fakeDomain) Remove(ctx context.Context, id string) (domain.VolumeRemoved, error) {
 	r := domain.VolumeRemoved{ID: id, Epoch: d.g.Epoch()}
-	err := d.commit(ctx, func(seq uint64) { r.Seq = seq; delete(d.l.vols, id) })
+	err := d.commit(ctx, func(seq uint64) {
+		r.Seq = seq
+		d.parent(d.l.vols[id].Parent, domain.Leaf)
+		delete(d.l.vols, id)
+	})
 	return r, err
 }
 
@@ -214,7 +223,31 @@ func (d *fakeDomain) Refresh(context.Context) (domain.RecoveryReport, error) {
 	return domain.RecoveryReport{}, d.l.readErr
 }
 
-func (d *fakeDomain) FinishDeletes(context.Context) (domain.RecoveryReport, error) {
+// parent changes the type of a parent, as a change of its own. Caller holds l.mu.
+func (d *fakeDomain) parent(id, volType string) {
+	if p, ok := d.l.vols[id]; ok {
+		d.mu.Lock()
+		d.seq++
+		p.VolType, p.Epoch, p.Seq = volType, d.g.Epoch(), d.seq
+		d.mu.Unlock()
+		d.l.vols[id] = p
+	}
+}
+
+func (d *fakeDomain) FinishDeletes(ctx context.Context) (domain.RecoveryReport, error) {
+	d.l.mu.Lock()
+	d.l.finishing++
+	n, slow := d.l.finishing, d.l.slowWipe
+	d.l.mu.Unlock()
+	switch {
+	case slow == 0:
+	case n == 1:
+		return domain.RecoveryReport{}, errors.New("no answer from the LUN")
+	case !sleep(ctx, slow):
+		return domain.RecoveryReport{}, ctx.Err()
+	default:
+		return domain.RecoveryReport{Actions: []domain.Recovery{{Kind: domain.RecoveredWipe, Volume: "w"}}}, nil
+	}
 	return domain.RecoveryReport{}, nil
 }
 

@@ -374,3 +374,52 @@ func TestRole_sizesFollowSoon(t *testing.T) {
 		}
 	})
 }
+
+// A first child makes its parent internal and its end makes that a leaf again; the mirror must see both.
+func TestRole_parentIsMirrored(t *testing.T) {
+	o := newOthers("dom-more")
+	pool(t, o, func(t *testing.T, _ *lun, m *fakeMirror, r *Role) {
+		p, err := r.CreateVolume(t.Context(), on("dom-more", "a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		mirrored := func() string {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return m.vols[p.Volume.ID].VolType
+		}
+		req := on("dom-more", "a")
+		req.Key, req.Image, req.Parent = "child", p.Volume.Image, p.Volume.ID
+		child, err := r.CreateVolume(t.Context(), req)
+		if err != nil || mirrored() != domain.Internal {
+			t.Fatalf("with a child the mirror says %q, %v", mirrored(), err)
+		}
+		if _, err := r.DeleteVolume(t.Context(), "", child.Volume.ID); err != nil || mirrored() != domain.Leaf {
+			t.Fatalf("without it %q, %v", mirrored(), err)
+		}
+	})
+}
+
+// Wiping what was deleted takes long; requests go on meanwhile, a failure is tried again, and a stop ends it.
+func TestRole_finishesDeletesBesideRequests(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLUN()
+		l.slowWipe = time.Hour
+		r, _ := newRole(t, l, &fakeMirror{}, 1)
+		if _, err := r.Start(t.Context(), StartRequest{ExpectVersion: 3}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(30 * time.Second)
+		begun := time.Now()
+		if _, err := r.CreateVolume(t.Context(), create("a")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Stop(t.Context(), StopRequest{}); err != nil || time.Since(begun) > time.Second {
+			t.Fatalf("%v, took %s", err, time.Since(begun))
+		}
+		if l.finishing != 2 {
+			t.Fatalf("tried %d times", l.finishing)
+		}
+	})
+}
