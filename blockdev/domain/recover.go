@@ -128,7 +128,8 @@ func (r *recovery) hasChild(id string) bool {
 	return len(kids) > 0
 }
 
-// leaseOwned tells whether the lease of the volume's slot is its own.
+// leaseOwned tells whether the lease of the volume's slot is its own. A device that did not answer proves nothing and is
+// an error; whatever else a reader objects to is no lease of the volume.
 func (r *recovery) leaseOwned(ctx context.Context, v *Volume) (bool, error) {
 	if r.w.d.opt.Leases == nil {
 		return false, errors.New("no reader of leases")
@@ -137,18 +138,28 @@ func (r *recovery) leaseOwned(ctx context.Context, v *Volume) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	watch := readWatch{Device: dev}
 	var space, name string
 	err = r.w.d.io.steps(ctx, func(ctx context.Context) (err error) {
-		space, name, err = r.w.d.opt.Leases.ReadResource(ctx, dev, off)
+		space, name, err = r.w.d.opt.Leases.ReadResource(ctx, &watch, off)
 		return err
 	})
-	switch {
-	case errors.Is(err, blockdev.ErrTimeout), errors.Is(err, blockdev.ErrGone), errors.Is(err, context.DeadlineExceeded):
-		return false, err
-	case err != nil:
-		return false, nil // no lease at all
+	if watch.failed != nil {
+		return false, watch.failed
 	}
-	return space == r.w.d.uuid() && name == v.ID, nil
+	return err == nil && space == r.w.d.uuid() && name == v.ID, nil
+}
+
+// readWatch notes the failed reads of one caller, who need not tell them apart from what it finds wrong in the data.
+type readWatch struct {
+	blockdev.Device
+	failed error
+}
+
+func (w *readWatch) ReadAt(ctx context.Context, p []byte, off int64) error {
+	err := w.Device.ReadAt(ctx, p, off)
+	w.failed = errors.Join(w.failed, err)
+	return err
 }
 
 // remove removes what was collected, in one commit.

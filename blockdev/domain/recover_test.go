@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-io/holdfast/blockdev"
+	"github.com/holdfast-io/holdfast/blockdev/faulty"
 	"github.com/holdfast-io/holdfast/blockdev/lvm2"
 )
 
@@ -156,6 +157,28 @@ func TestBecomeWriter_recovers(t *testing.T) {
 				mustBeClean(t, lun)
 			}
 		})
+	}
+}
+
+// TestBecomeWriter_unreadableLease: a lease that cannot be read is no proof that the volume was never complete.
+func TestBecomeWriter_unreadableLease(t *testing.T) {
+	t.Parallel()
+	lun := faulty.New(blockdev.NewMem(lunSize, 512))
+	newDomain(t, lun)
+	d := openDomain(t, lun)
+	plantLV(t, d, volID(5), volumeTags(2, "", imgID(5))...)
+	_, off, err := d.VolumeResource(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lun.Inject(faulty.Fault{Ops: faulty.Read, Off: off, Len: mib, Err: faulty.EIO})
+	w, report, err := d.BecomeWriter(deadline(t), openGuard{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = w.Close() }()
+	if len(report.Actions) != 1 || report.Actions[0].Kind != LeftAlone || len(d.Volumes()) != 1 {
+		t.Errorf("%+v, %d volumes", report.Actions, len(d.Volumes()))
 	}
 }
 
