@@ -73,7 +73,7 @@ func openFile(t *testing.T, o blockdev.Options) blockdev.Device {
 }
 
 func openTmpfs(t *testing.T) blockdev.Device {
-	dir, err := os.MkdirTemp("/dev/shm", "blockdev")
+	dir, err := os.MkdirTemp("/dev/shm", "blockdev") //nolint:usetesting // t.TempDir cannot be told to lie on tmpfs
 	if err != nil {
 		t.Skip("no tmpfs: ", err)
 	}

@@ -251,7 +251,7 @@ func (c *localCall) cleanup(buffer bool) {
 		c.d.buffers.put(c.buf)
 	}
 	c.d.flight.leave()
-	c.d.unref() // an error to close a descriptor that nobody wants any more helps nobody
+	_ = c.d.unref() // an error to close a descriptor that nobody wants any more helps nobody
 }
 
 // ref keeps the descriptor open for one call; false after Close.

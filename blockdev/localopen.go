@@ -122,8 +122,7 @@ func (d *local) directAlign(o Options) (int, error) {
 	if o.Buffered {
 		return 1, nil
 	}
-	err := unix.Statx(d.fd, "", unix.AT_EMPTY_PATH, unix.STATX_DIOALIGN, &stx)
-	if err != nil || stx.Mask&unix.STATX_DIOALIGN == 0 {
+	if unix.Statx(d.fd, "", unix.AT_EMPTY_PATH, unix.STATX_DIOALIGN, &stx) != nil || stx.Mask&unix.STATX_DIOALIGN == 0 {
 		return 1, nil
 	}
 	if stx.Dio_offset_align == 0 || stx.Dio_mem_align > minBuffer {

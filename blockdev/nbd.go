@@ -96,7 +96,7 @@ func (d *nbd) dial(ctx context.Context) (net.Conn, nbdExport, error) {
 	if err != nil {
 		return nil, nbdExport{}, connectFailed(ctx, err)
 	}
-	stop := context.AfterFunc(ctx, func() { sock.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = sock.SetDeadline(time.Unix(1, 0)) }) // fails only on a closed socket
 	e, err := nbdHandshake(sock, d.export)
 	if !stop() && err == nil {
 		err = notSubmitted(ctx) // the late deadline may hit the connection's later life

@@ -118,7 +118,7 @@ func (c *nbdConn) write(ctx context.Context, head, p []byte) (int64, error) {
 	fired := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(fired)
-		c.sock.SetWriteDeadline(time.Unix(1, 0))
+		_ = c.sock.SetWriteDeadline(time.Unix(1, 0)) // fails only on a closed socket, as the write then does
 	})
 	bufs := net.Buffers{head}
 	if len(p) > 0 {
@@ -127,7 +127,7 @@ func (c *nbdConn) write(ctx context.Context, head, p []byte) (int64, error) {
 	n, err := bufs.WriteTo(c.sock)
 	if !stop() {
 		<-fired
-		c.sock.SetWriteDeadline(time.Time{})
+		_ = c.sock.SetWriteDeadline(time.Time{})
 	}
 	return n, err
 }
@@ -231,8 +231,9 @@ func (c *nbdConn) goodbye() {
 	case c.sending <- struct{}{}:
 		var head [nbdRequestSize]byte
 		nbdRequest(&head, nbdCmdDisc, 0, 0, 0)
-		c.sock.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-		c.sock.Write(head[:]) // a courtesy: closing says the same
+		if c.sock.SetWriteDeadline(time.Now().Add(100*time.Millisecond)) == nil {
+			_, _ = c.sock.Write(head[:]) // a courtesy: closing says the same
+		}
 		<-c.sending
 	default:
 	}

@@ -37,9 +37,9 @@ func exportInfo(size uint64, flags uint16) []byte {
 	return optReply(nbdRepInfo, be.AppendUint16(be.AppendUint64([]byte{0, nbdInfoExport}, size), flags))
 }
 
-func blockInfo(min, preferred, max uint32) []byte {
-	b := be.AppendUint32([]byte{0, nbdInfoBlockSize}, min)
-	return optReply(nbdRepInfo, be.AppendUint32(be.AppendUint32(b, preferred), max))
+func blockInfo(least, preferred, most uint32) []byte {
+	b := be.AppendUint32([]byte{0, nbdInfoBlockSize}, least)
+	return optReply(nbdRepInfo, be.AppendUint32(be.AppendUint32(b, preferred), most))
 }
 
 const goodFlags = nbdHasFlags | nbdSendFlush

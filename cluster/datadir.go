@@ -76,7 +76,7 @@ func (d *dataDir) file(name string) string { return filepath.Join(d.path, name) 
 
 // networkFS are the file systems that a second host may see. Raft's files on one of them could be opened by two nodes,
 // and would hang with the storage that raft is there to manage.
-var networkFS = map[int64]string{
+var networkFS = map[uint32]string{
 	unix.NFS_SUPER_MAGIC: "NFS", unix.SMB_SUPER_MAGIC: "SMB", unix.SMB2_SUPER_MAGIC: "SMB", unix.CIFS_SUPER_MAGIC: "CIFS",
 	unix.CEPH_SUPER_MAGIC: "CephFS", unix.AFS_SUPER_MAGIC: "AFS", unix.CODA_SUPER_MAGIC: "Coda", unix.V9FS_MAGIC: "9P",
 	0x7461636f: "OCFS2", 0x01161970: "GFS2", 0x0BD00BD0: "Lustre",
@@ -87,7 +87,7 @@ func checkLocal(path string) error {
 	if err := unix.Statfs(path, &st); err != nil {
 		return fmt.Errorf("looking at the file system of %s: %w", path, err)
 	}
-	if name, remote := networkFS[int64(st.Type)]; remote {
+	if name, remote := networkFS[uint32(st.Type)]; remote {
 		return fmt.Errorf("%s is on %s: %w", path, name, ErrNotLocal)
 	}
 	return nil

@@ -16,8 +16,8 @@ import (
 	"github.com/holdfast-io/holdfast/internal/testutil"
 )
 
-// real is a host on loopback with bbolt, TLS and gossip.
-type real struct {
+// realHost is a host on loopback with bbolt, TLS and gossip.
+type realHost struct {
 	cfg  Config
 	node *Node
 	stop func() error
@@ -33,7 +33,7 @@ func realConfig(t *testing.T, name string) Config {
 	}
 }
 
-func runReal(t *testing.T, cfg Config, n *Node) *real {
+func runReal(t *testing.T, cfg Config, n *Node) *realHost {
 	t.Helper()
 	n.HandleHTTP("/v1/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		from, _ := transport.From(r.Context())
@@ -42,7 +42,7 @@ func runReal(t *testing.T, cfg Config, n *Node) *real {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
-	r := &real{cfg: cfg, node: n, stop: sync.OnceValue(func() error { cancel(); return <-done })}
+	r := &realHost{cfg: cfg, node: n, stop: sync.OnceValue(func() error { cancel(); return <-done })}
 	t.Cleanup(func() {
 		if err := r.stop(); err != nil {
 			t.Errorf("%s: %v", cfg.Name, err)
@@ -51,9 +51,9 @@ func runReal(t *testing.T, cfg Config, n *Node) *real {
 	return r
 }
 
-func leaderOf(t *testing.T, hosts ...*real) *real {
+func leaderOf(t *testing.T, hosts ...*realHost) *realHost {
 	t.Helper()
-	var found *real
+	var found *realHost
 	testutil.Retry(t, 20*time.Second, func() error {
 		for _, h := range hosts {
 			if h.node.IsLeader() {
@@ -77,7 +77,7 @@ func apply(t *testing.T, n *Node, cmd fsm.Command) {
 	}
 }
 
-func voters(t *testing.T, want int, hosts ...*real) {
+func voters(t *testing.T, want int, hosts ...*realHost) {
 	t.Helper()
 	testutil.Retry(t, 30*time.Second, func() error {
 		peers, err := leaderOf(t, hosts...).node.RaftPeers()
@@ -105,7 +105,7 @@ func TestNode_loopback_joinKillForwardRestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hosts := []*real{runReal(t, cfg, n)}
+	hosts := []*realHost{runReal(t, cfg, n)}
 	for _, name := range []string{"b", "c"} {
 		_, text, err := hosts[0].node.CreateToken(ctx, fsm.TokenJoin, time.Hour)
 		if err != nil {
@@ -157,7 +157,7 @@ func TestNode_loopback_joinKillForwardRestart(t *testing.T) {
 	}
 }
 
-func reopen(t *testing.T, h *real) *real {
+func reopen(t *testing.T, h *realHost) *realHost {
 	t.Helper()
 	n, err := Open(context.Background(), h.cfg)
 	if err != nil {
@@ -166,7 +166,7 @@ func reopen(t *testing.T, h *real) *real {
 	return runReal(t, h.cfg, n)
 }
 
-func without(hosts []*real, gone *real) (rest []*real) {
+func without(hosts []*realHost, gone *realHost) (rest []*realHost) {
 	for _, h := range hosts {
 		if h != gone {
 			rest = append(rest, h)
@@ -175,7 +175,7 @@ func without(hosts []*real, gone *real) (rest []*real) {
 	return rest
 }
 
-func checkGossip(t *testing.T, hosts []*real) {
+func checkGossip(t *testing.T, hosts []*realHost) {
 	t.Helper()
 	testutil.Retry(t, 20*time.Second, func() error {
 		for _, h := range hosts {
@@ -189,7 +189,7 @@ func checkGossip(t *testing.T, hosts []*real) {
 	})
 }
 
-func checkForwarding(t *testing.T, hosts []*real) {
+func checkForwarding(t *testing.T, hosts []*realHost) {
 	t.Helper()
 	for _, h := range hosts {
 		apply(t, h.node, &fsm.ConfigSet{Key: "from " + h.cfg.Name, Value: "v"})

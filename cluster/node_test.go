@@ -256,12 +256,15 @@ func TestNode_restartWithNewAddress_isFoundAgain(t *testing.T) {
 		w.mustApply(n, set("k2", "v"))
 		w.until(20*time.Second, "raft's configuration follows", func() error {
 			peers, err := w.leader().node.RaftPeers()
+			if err != nil {
+				return err
+			}
 			for _, p := range peers {
 				if p.Name == "b" && p.Address == "b:7001" && p.Voter {
 					return nil
 				}
 			}
-			return fmt.Errorf("%v %v", peers, err)
+			return fmt.Errorf("they are %v", peers)
 		})
 	})
 }

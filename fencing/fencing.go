@@ -63,13 +63,13 @@ func OffConfirmed(ctx context.Context, agent, check Agent, host string) (Evidenc
 	}
 	st, err := check.Status(ctx, host)
 	if err != nil {
-		return Evidence{}, fmt.Errorf("checking that %s is off: %w (%v)", host, ErrNotConfirmed, err)
+		return Evidence{}, fmt.Errorf("checking that %s is off: %w: %w", host, ErrNotConfirmed, err)
 	}
 	if st != Off {
 		return Evidence{}, fmt.Errorf("checking that %s is off: it is %s: %w", host, st, ErrNotConfirmed)
 	}
 	if err := settle(ctx, ev.Settle); err != nil {
-		return Evidence{}, fmt.Errorf("waiting until requests of %s are over: %w (%v)", host, ErrNotConfirmed, err)
+		return Evidence{}, fmt.Errorf("waiting until requests of %s are over: %w: %w", host, ErrNotConfirmed, err)
 	}
 	return ev, nil
 }

@@ -105,7 +105,7 @@ func (f *FSM) WaitIndex(ctx context.Context, index uint64) (*State, error) {
 		case v.state.Index >= index:
 			return v.state, nil
 		case v.state.TooOld != "":
-			return v.state, &Refusal{Code: CodeTooOld, Message: v.state.TooOld}
+			return v.state, &RefusedError{Code: CodeTooOld, Message: v.state.TooOld}
 		}
 		select {
 		case <-v.changed:

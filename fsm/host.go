@@ -50,7 +50,7 @@ func CheckHostName(name string) error {
 	if hostName.MatchString(name) {
 		return nil
 	}
-	return &Refusal{Code: CodeInvalid, Message: fmt.Sprintf(
+	return &RefusedError{Code: CodeInvalid, Message: fmt.Sprintf(
 		"host name %q: use 1 to 63 of a-z, 0-9, '-' and '.', with a letter or digit at both ends", name)}
 }
 

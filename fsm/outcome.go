@@ -42,20 +42,23 @@ type sentinel Code
 func (s sentinel) Error() string     { return "refused: " + string(s) }
 func (s sentinel) ErrorCode() string { return string(s) }
 
-// Refusal is the error of a command that was replicated and then refused, the same way on every replica.
-type Refusal struct {
+// RefusedError is the error of a command that was replicated and then refused, the same way on every replica.
+type RefusedError struct {
 	Code    Code
 	Message string
 }
 
+// Refusal is the former name of RefusedError.
+type Refusal = RefusedError
+
 // Error says what was refused and why.
-func (r *Refusal) Error() string { return r.Message }
+func (r *RefusedError) Error() string { return r.Message }
 
 // ErrorCode is the stable code that travels between hosts.
-func (r *Refusal) ErrorCode() string { return string(r.Code) }
+func (r *RefusedError) ErrorCode() string { return string(r.Code) }
 
 // Is makes errors.Is(err, ErrStale) and its like work.
-func (r *Refusal) Is(target error) bool {
+func (r *RefusedError) Is(target error) bool {
 	s, ok := target.(sentinel)
 	return ok && Code(s) == r.Code
 }
@@ -84,12 +87,12 @@ type EntryRefusal struct {
 	Message string `codec:"m" json:"message"`
 }
 
-// Err is nil when the command was applied, else a *Refusal.
+// Err is nil when the command was applied, else a *RefusedError.
 func (o Outcome) Err() error {
 	if o.Code == "" {
 		return nil
 	}
-	return &Refusal{Code: o.Code, Message: o.Message}
+	return &RefusedError{Code: o.Code, Message: o.Message}
 }
 
 func refuse(code Code, message string) Outcome { return Outcome{Code: code, Message: message} }

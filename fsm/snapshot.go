@@ -74,7 +74,7 @@ func (f *FSM) Snapshot() (*Snapshot, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.tooOld != "" {
-		return nil, &Refusal{Code: CodeTooOld, Message: f.tooOld}
+		return nil, &RefusedError{Code: CodeTooOld, Message: f.tooOld}
 	}
 	return &Snapshot{
 		header: snapshotHeader{Index: f.index, Meta: f.tables.meta},

@@ -1,7 +1,6 @@
 package leases
 
 import (
-	"io"
 	"log/slog"
 	"testing"
 
@@ -10,4 +9,4 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -15,14 +15,12 @@ const retryRenewal = 500 * time.Millisecond
 // Run renews the host id until the context ends (nil) or the lockspace is lost (an ErrLost that says why). It does
 // nothing else, and between two renewals nothing at all.
 func (ls *Lockspace) Run(ctx context.Context) error {
-	for {
-		if err := pause(ctx, ls.untilRenewal()); err != nil {
-			return nil
-		}
+	for pause(ctx, ls.untilRenewal()) == nil {
 		if err := ls.renewOrFail(ctx); err != nil || ls.gone() {
 			return err
 		}
 	}
+	return nil
 }
 
 // gone says whether Leave was called.
@@ -49,14 +47,11 @@ func (ls *Lockspace) untilRenewal() time.Duration {
 // renewOrFail makes one attempt and decides whether the lockspace is lost.
 func (ls *Lockspace) renewOrFail(ctx context.Context) error {
 	err := ls.renew(ctx)
-	if err == nil || ctx.Err() != nil || ls.gone() {
-		return nil
-	}
-	if isFinal(err) {
-		return ls.fail(err)
-	}
 	age := ls.now() - ls.lastRenewal()
-	if age >= ls.cfg.Profile.Expiry() {
+	switch {
+	case err == nil, ctx.Err() != nil, ls.gone():
+		return nil
+	case isFinal(err), age >= ls.cfg.Profile.Expiry():
 		return ls.fail(err)
 	}
 	ls.cfg.Log.Warn("renewal failed, retrying", "lockspace", ls.cfg.Name, "age", age.Round(time.Millisecond), "error", err)

@@ -85,12 +85,12 @@ func runSim(t *testing.T, seed uint64, hosts int, length time.Duration, b bugs, 
 	return s
 }
 
-// violation notes a broken invariant; the caller holds mu.
-func (s *sim) violation(format string, args ...any) {
+// violationf notes a broken invariant; the caller holds mu.
+func (s *sim) violationf(format string, args ...any) {
 	s.broken = append(s.broken, fmt.Sprintf("%v: ", s.clock.Boot())+fmt.Sprintf(format, args...))
 }
 
-func (s *sim) event(format string, args ...any) {
+func (s *sim) eventf(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.trace = append(s.trace, fmt.Sprintf("%v ", s.clock.Boot())+fmt.Sprintf(format, args...))
@@ -105,24 +105,24 @@ func (s *sim) oneHolder() {
 		}
 	}
 	if len(usable) > 1 {
-		s.violation("two holders: %s", strings.Join(usable, ", "))
+		s.violationf("two holders: %s", strings.Join(usable, ", "))
 	}
 }
 
 // won judges an acquire.
 func (s *sim) won(h *simHost, l *Lease) {
-	s.event("host %d acquired version %d", h.id, l.Epoch())
+	s.eventf("host %d acquired version %d", h.id, l.Epoch())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h.lease = l
 	s.acquired++
 	if l.Epoch() <= s.version {
-		s.violation("version %d after %d", l.Epoch(), s.version)
+		s.violationf("version %d after %d", l.Epoch(), s.version)
 	}
 	if p := s.last; p.host != nil && !p.released && p.host != h && p.host.onDisk().OwnerGeneration == p.generation && !s.freed[fmt.Sprint(p.host.id, p.generation)] {
 		s.taken++
 		if silent := s.clock.Boot() - p.host.renew; silent <= s.profile.HostDead() {
-			s.violation("host %d took the lease of host %d after %v", h.id, p.host.id, silent)
+			s.violationf("host %d took the lease of host %d after %v", h.id, p.host.id, silent)
 		}
 	}
 	s.version = max(s.version, l.Epoch())
@@ -132,7 +132,7 @@ func (s *sim) won(h *simHost, l *Lease) {
 
 // giveUp notes that the holder is about to release.
 func (s *sim) giveUp(h *simHost) {
-	s.event("host %d releases", h.id)
+	s.eventf("host %d releases", h.id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h.lease = nil
@@ -147,7 +147,7 @@ func (s *sim) renewed(h *simHost, start time.Duration) {
 	defer s.mu.Unlock()
 	wrote := time.Duration(h.onDisk().Timestamp) * time.Second
 	if start >= wrote+time.Second {
-		s.violation("host %d counts from %v what it stamped %v", h.id, start, wrote)
+		s.violationf("host %d counts from %v what it stamped %v", h.id, start, wrote)
 	}
 	h.renew = wrote // an early bound
 	s.oneHolder()
@@ -165,7 +165,7 @@ func (s *sim) dataLanded(h *simHost, epoch uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if epoch < s.epoch {
-		s.violation("data of host %d under version %d landed after version %d", h.id, epoch, s.epoch)
+		s.violationf("data of host %d under version %d landed after version %d", h.id, epoch, s.epoch)
 	}
 	s.epoch = max(s.epoch, epoch)
 }
@@ -194,10 +194,10 @@ func (h *simHost) life(sim context.Context) {
 		OnRenew: func(start time.Duration) { s.renewed(h, start) }}
 	ls, err := Join(ctx, cfg)
 	if err != nil {
-		s.event("host %d did not join: %v", h.id, err)
+		s.eventf("host %d did not join: %v", h.id, err)
 		return
 	}
-	s.event("host %d joined, generation %d", h.id, ls.Generation())
+	s.eventf("host %d joined, generation %d", h.id, ls.Generation())
 	s.mu.Lock()
 	h.ls, h.gen = ls, ls.Generation()
 	s.mu.Unlock()
@@ -205,7 +205,7 @@ func (h *simHost) life(sim context.Context) {
 	wg.Go(func() {
 		defer cancel()
 		if err := ls.Run(ctx); err != nil {
-			s.event("host %d lost the lockspace", h.id)
+			s.eventf("host %d lost the lockspace", h.id)
 		}
 	})
 	if s.faults {
@@ -224,7 +224,7 @@ func (h *simHost) die(sim context.Context, cancel context.CancelFunc) {
 	h.sim.mu.Lock()
 	h.lease = nil
 	h.sim.mu.Unlock()
-	h.sim.event("host %d dies", h.id)
+	h.sim.eventf("host %d dies", h.id)
 	for h.path.Pending() > 0 {
 		_ = pause(context.Background(), 100*time.Millisecond) // the process is gone when its I/O is
 	}
@@ -251,7 +251,7 @@ func (h *simHost) proveDead(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	s.event("host %d is freed: %v", h.id, by.FreeHost(ctx, h.id, gen) == nil)
+	s.eventf("host %d is freed: %v", h.id, by.FreeHost(ctx, h.id, gen) == nil)
 }
 
 // nemesis pauses the host, cuts its path and makes it slow.

@@ -53,7 +53,6 @@ func (b *batch) plan(r *request) {
 // carryOut writes, commits, and finishes the deletions.
 func (b *batch) carryOut(ctx context.Context) {
 	b.sortBirths()
-	b.writeBirths(ctx)
 	b.writeDeaths(ctx)
 	b.dropFailed()
 	if err := b.commit(ctx); err != nil {
@@ -73,7 +72,35 @@ func (b *batch) commit(ctx context.Context) error {
 	if !b.live() {
 		return nil
 	}
+	err := b.w.commitWith(ctx, b.tx, b.describe(), b.writeHidden)
+	if !errors.Is(err, errReplan) {
+		return err
+	}
+	b.dropFailed()
+	if b.stall != nil {
+		return b.stall
+	}
+	if !b.live() {
+		return nil
+	}
 	return b.w.commit(ctx, b.tx, b.describe())
+}
+
+// errReplan stops a commit before it has changed anything, because a member failed and must not be part of it.
+var errReplan = errors.New("a member of the batch failed before the commit")
+
+// writeHidden writes the births while the text of the metadata, which nothing refers to either, goes out.
+func (b *batch) writeHidden(ctx context.Context) error {
+	b.writeBirths(ctx)
+	if b.stall != nil {
+		return b.stall
+	}
+	for _, m := range b.births {
+		if m.err != nil {
+			return errReplan
+		}
+	}
+	return nil
 }
 
 // live tells whether any member is left that the commit is for.

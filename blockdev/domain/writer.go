@@ -163,11 +163,25 @@ func (w *Writer) flush(ctx context.Context) error {
 // commit makes all earlier writes durable and a transaction the state of the domain. On failure the writer knows
 // whether it must be refreshed.
 func (w *Writer) commit(ctx context.Context, tx *lvm2.Tx, what string) error {
-	if err := w.flush(ctx); err != nil {
-		return w.stalled("flushing before the commit", err)
-	}
-	err := w.d.io.steps(ctx, func(ctx context.Context) error { return w.d.group.Commit(ctx, tx, w.guard, what) })
+	return w.commitWith(ctx, tx, what, func(context.Context) error { return nil })
+}
+
+// commitWith is commit with writes that may go out together with the text of the metadata.
+func (w *Writer) commitWith(ctx context.Context, tx *lvm2.Tx, what string, hidden func(context.Context) error) error {
+	err := w.d.io.steps(ctx, func(ctx context.Context) error {
+		return w.d.group.CommitWith(ctx, tx, w.guard, what, func(ctx context.Context) error {
+			if err := hidden(ctx); err != nil {
+				return err
+			}
+			if err := w.flush(ctx); err != nil {
+				return w.stalled("flushing before the commit", err)
+			}
+			return nil
+		})
+	})
 	switch {
+	case errors.Is(err, errReplan):
+		return err
 	case err == nil:
 		w.d.mu.Lock()
 		w.d.vg = w.d.group.VG()

@@ -42,14 +42,14 @@ func choose(scans []*pvScan) (*state, error) {
 	}
 	for _, c := range all {
 		if c.vg.Seqno < best.vg.Seqno {
-			st.warn("%s is at sequence number %d, the volume group at %d; the next commit brings it up", c.m.name(), c.vg.Seqno, best.vg.Seqno)
+			st.warnf("%s is at sequence number %d, the volume group at %d; the next commit brings it up", c.m.name(), c.vg.Seqno, best.vg.Seqno)
 		}
 	}
 	st.vg = best.vg
 	return st, st.bind()
 }
 
-func (st *state) warn(format string, args ...any) {
+func (st *state) warnf(format string, args ...any) {
 	st.warnings = append(st.warnings, fmt.Sprintf(format, args...))
 }
 
@@ -59,13 +59,13 @@ func (st *state) candidates() ([]candidate, error) {
 	var damage []error
 	for _, s := range st.scans {
 		for _, m := range s.mdas {
-			c, err := parseCandidate(m, all)
-			if err != nil {
-				m.bad = err
+			var c candidate
+			if m.text != nil && m.bad == nil {
+				c, m.bad = parseCandidate(m, all)
 			}
 			if m.bad != nil {
 				damage = append(damage, m.bad)
-				st.warn("%v", m.bad)
+				st.warnf("%v", m.bad)
 			}
 			if c.vg != nil {
 				all = append(all, c)
@@ -80,9 +80,6 @@ func (st *state) candidates() ([]candidate, error) {
 
 // parseCandidate parses the text of an area, or finds it among those parsed already.
 func parseCandidate(m *mda, done []candidate) (candidate, error) {
-	if m.text == nil || m.bad != nil {
-		return candidate{}, nil
-	}
 	for _, c := range done {
 		if bytes.Equal(c.m.text, m.text) {
 			return candidate{m, c.vg}, nil
@@ -131,7 +128,7 @@ func (st *state) bind() error {
 		st.measure(pv, s)
 	}
 	for _, s := range byID {
-		st.warn("%s is not part of volume group %s any more; its metadata is outdated", s.dev.Name(), st.vg.Name)
+		st.warnf("%s is not part of volume group %s any more; its metadata is outdated", s.dev.Name(), st.vg.Name)
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("volume group %s: %w: %s", st.vg.Name, ErrMissingPV, strings.Join(missing, ", "))
@@ -152,7 +149,7 @@ func (st *state) measure(pv *PV, s *pvScan) {
 	}
 	pv.usable = min(pv.PECount, max(end-pv.PEStart, 0)/st.vg.ExtentSize)
 	if pv.usable < pv.PECount {
-		st.warn("%s has room for %d extents, the metadata claims %d; the rest is not used", s.dev.Name(), pv.usable, pv.PECount)
+		st.warnf("%s has room for %d extents, the metadata claims %d; the rest is not used", s.dev.Name(), pv.usable, pv.PECount)
 	}
 }
 

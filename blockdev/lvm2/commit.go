@@ -18,17 +18,24 @@ import (
 // transaction was built on. An error that is not blockdev.ErrOutcomeUnknown means that nothing was changed; with
 // ErrOutcomeUnknown the change may be there or not, and the Group takes no commit until a Refresh succeeded.
 func (g *Group) Commit(ctx context.Context, tx *Tx, guard blockdev.Guard, description string) error {
+	return g.CommitWith(ctx, tx, guard, description, nil)
+}
+
+// CommitWith is Commit with writes of the caller's that must be durable before the change is visible. They run while
+// the text goes out, which nothing refers to yet either, and share its flush on the devices of the metadata. When
+// with fails nothing is changed, its error is returned, and the transaction can still be changed and committed.
+func (g *Group) CommitWith(ctx context.Context, tx *Tx, guard blockdev.Guard, description string, with func(context.Context) error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	st := g.cur.Load()
 	if err := g.mayCommit(st, tx); err != nil {
 		return fmt.Errorf("commit to %s: %w", st.vg.Name, err)
 	}
-	if !tx.Changed() {
+	if !tx.Changed() && with == nil {
 		tx.done = true
 		return nil
 	}
-	c := &commit{w: writer{guard, g.opt.IOTimeout}, mdas: st.mdasInUse()}
+	c := &commit{w: writer{guard, g.opt.IOTimeout}, mdas: st.mdasInUse(), with: with}
 	if err := c.prepare(g, tx, description); err != nil {
 		return fmt.Errorf("commit to %s: %w", st.vg.Name, err)
 	}
@@ -68,6 +75,7 @@ type commit struct {
 	text []byte // padded to sectors
 	size int64  // without the padding
 	next []slot // per area
+	with func(context.Context) error
 }
 
 // prepare makes the text, proves that it can be read back, and finds its places.
@@ -130,11 +138,8 @@ func overlaps(area int64, a, b slot) bool {
 
 // run takes the update through its phases.
 func (c *commit) run(ctx context.Context) error {
-	if err := c.each(func(i int) error { return c.unmoved(ctx, c.mdas[i]) }); err != nil {
+	if err := c.writeHidden(ctx); err != nil {
 		return err
-	}
-	if err := c.each(func(i int) error { return c.writeText(ctx, i) }); err != nil {
-		return fmt.Errorf("write text: %w", err)
 	}
 	if err := c.flush(ctx); err != nil {
 		return fmt.Errorf("flush text: %w", err)
@@ -143,6 +148,26 @@ func (c *commit) run(ctx context.Context) error {
 		return fmt.Errorf("write precommitted slot: %w", err)
 	}
 	return c.switchOver(ctx)
+}
+
+// writeHidden writes all that nothing refers to yet: the text, and what the caller wants to be there with it.
+func (c *commit) writeHidden(ctx context.Context) error {
+	jobs := []func() error{func() error { return c.writeTexts(ctx) }}
+	if c.with != nil {
+		jobs = append(jobs, func() error { return c.with(ctx) })
+	}
+	return errors.Join(parallel(len(jobs), func(i int) error { return jobs[i]() })...)
+}
+
+// writeTexts writes the text into every area, if they are what the state was built on.
+func (c *commit) writeTexts(ctx context.Context) error {
+	if err := c.each(func(i int) error { return c.unmoved(ctx, c.mdas[i]) }); err != nil {
+		return err
+	}
+	if err := c.each(func(i int) error { return c.writeText(ctx, i) }); err != nil {
+		return fmt.Errorf("write text: %w", err)
+	}
+	return nil
 }
 
 // switchOver writes the committed slots. From its first write on, only complete success is a known outcome.

@@ -102,12 +102,12 @@ func (m *mda) readText(ctx context.Context, timeout time.Duration) error {
 			return nil
 		}
 		err := m.readTextOnce(ctx, timeout)
-		if err == nil || !errors.Is(err, ErrCorrupt) {
+		switch {
+		case err == nil, !errors.Is(err, ErrCorrupt):
 			return err
-		}
-		if try > 0 {
+		case try > 0:
 			m.bad = err
-			return nil
+			continue
 		}
 		if err := m.readHead(ctx, timeout); err != nil {
 			return err

@@ -2,6 +2,7 @@ package lvm2
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -31,8 +32,11 @@ func strictText(text []byte) error {
 	}
 	c := cursor{s: s[:brace+3]}
 	name, k, err := c.next()
-	if err != nil || k != kindSection {
-		return fmt.Errorf("the text does not begin with the volume group: %v", err)
+	if err != nil {
+		return fmt.Errorf("the text does not begin with the volume group: %w", err)
+	}
+	if k != kindSection {
+		return errors.New("the text does not begin with the volume group")
 	}
 	tree, err := parseSection(&c)
 	if err != nil {

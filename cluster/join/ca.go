@@ -187,11 +187,11 @@ func ParseKey(data []byte) (*ecdsa.PrivateKey, error) {
 	if block == nil {
 		return nil, errors.New("no PEM block with a private key")
 	}
-	any, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
 		return nil, fmt.Errorf("private key: %w", err)
 	}
-	key, ok := any.(*ecdsa.PrivateKey)
+	key, ok := parsed.(*ecdsa.PrivateKey)
 	if !ok || key.Curve != elliptic.P256() {
 		return nil, errors.New("private key: not ECDSA P-256")
 	}

@@ -15,7 +15,10 @@ type Network interface {
 type TCP struct{}
 
 // Listen listens on a TCP address.
-func (TCP) Listen(address string) (net.Listener, error) { return net.Listen("tcp", address) }
+func (TCP) Listen(address string) (net.Listener, error) {
+	var l net.ListenConfig
+	return l.Listen(context.Background(), "tcp", address) // nothing to wait for: addresses are numeric, or in the hosts file
+}
 
 // Dial connects to a TCP address.
 func (TCP) Dial(ctx context.Context, address string) (net.Conn, error) {

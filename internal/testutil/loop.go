@@ -1,12 +1,14 @@
 package testutil
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // SparseFile makes a file of size bytes that takes no space, in the test's own folder.
@@ -42,7 +44,9 @@ func LoopDevice(t testing.TB, file string, sectorSize int) string {
 
 // detach gives a loop device back. It must not use the test's context, which is already cancelled in a cleanup.
 func detach(t testing.TB, dev string) {
-	if out, err := exec.Command(toolPath("losetup"), "--detach", dev).CombinedOutput(); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if out, err := exec.CommandContext(ctx, toolPath("losetup"), "--detach", dev).CombinedOutput(); err != nil {
 		if strings.Contains(string(out), "No such device") { // the test detached it itself
 			return
 		}

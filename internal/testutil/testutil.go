@@ -52,7 +52,8 @@ func Retry(t testing.TB, timeout time.Duration, f func() error) {
 // ports in a random order, so two tests hardly ever get the same one; whoever can pass port 0 itself should.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	var lc net.ListenConfig
+	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0") // used in cleanups too, after the end of t's context
 	if err != nil {
 		t.Fatalf("find a free port: %v", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"testing"
@@ -42,7 +41,7 @@ func testOpen(ctx context.Context, uri string, o blockdev.Options) (blockdev.Dev
 	return blockdev.Open(ctx, uri, o)
 }
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // testConfig starts this binary as the keeper.
 func testConfig(dir string) Config {

@@ -118,7 +118,7 @@ func command(cfg Config, files ...*os.File) (*exec.Cmd, error) {
 	if args == nil {
 		args = []string{"keeper"}
 	}
-	cmd := exec.Command(binary, args...)
+	cmd := exec.CommandContext(context.Background(), binary, args...) // no context: it outlives the call that starts it, and us
 	cmd.Env = append(os.Environ(), "GOGC=25", fmt.Sprintf("GOMEMLIMIT=%d", memoryLimit), envDir+"="+cfg.Dir)
 	if cfg.LockWait > 0 {
 		cmd.Env = append(cmd.Env, envWait+"="+cfg.LockWait.String())
