@@ -78,7 +78,7 @@ func (st *state) candidates() ([]candidate, error) {
 	return all, nil
 }
 
-// parseCandidate parses the text of an area, or finds it among those parsed already.
+// parseCandidate parses the text of an area that has one, or finds it among those parsed already.
 func parseCandidate(m *mda, done []candidate) (candidate, error) {
 	for _, c := range done {
 		if bytes.Equal(c.m.text, m.text) {

@@ -42,9 +42,10 @@ func Inspect(ctx context.Context, dev blockdev.Device) (*PVInfo, error) {
 
 // add puts in what one metadata area tells.
 func (i *PVInfo) add(m *mda) {
-	c, err := parseCandidate(m, nil)
-	if err == nil {
-		err = m.bad
+	var c candidate
+	err := m.bad
+	if m.text != nil && err == nil {
+		c, err = parseCandidate(m, nil)
 	}
 	if err != nil {
 		i.Description = err.Error()
