@@ -23,6 +23,8 @@ type Config struct {
 	Log *slog.Logger
 	// Metrics is what /metrics shows; nil answers not_implemented.
 	Metrics prometheus.Gatherer
+	// Observe is told of every answered request, with the route as the API documents it. nil: nobody is.
+	Observe func(method, route string, status int, took time.Duration)
 	// MaxBody bounds a request body, in bytes. Default 64 KiB.
 	MaxBody int64
 	// Deadline bounds a request, apart from the time it asked to wait itself. Default 60 s.
@@ -69,7 +71,7 @@ func (h *Handler) Use(b Backend) { h.backend.Store(&b) }
 func (h *Handler) For(a Authenticator) http.Handler {
 	m := mux.NewRouter().UseEncodedPath()
 	for _, rt := range h.routes {
-		m.Path(rt.path).Methods(rt.method).Handler(h.serve(rt, a))
+		m.Path(rt.path).Methods(rt.method).Handler(h.observed(rt, h.serve(rt, a)))
 	}
 	m.NotFoundHandler = http.HandlerFunc(notFound)
 	m.MethodNotAllowedHandler = http.HandlerFunc(h.methodNotAllowed)
@@ -82,6 +84,18 @@ func (h *Handler) withHost(next http.Handler) http.Handler {
 			w.Header().Set(api.HeaderHost, h.cfg.Host)
 		}
 		next.ServeHTTP(w, r)
+	})
+}
+
+// observed tells Observe of every answer.
+func (h *Handler) observed(rt route, next http.Handler) http.Handler {
+	if h.cfg.Observe == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rec, start := &recorder{ResponseWriter: w}, time.Now()
+		next.ServeHTTP(rec, r)
+		h.cfg.Observe(rt.method, rt.path, rec.status, time.Since(start))
 	})
 }
 
