@@ -52,13 +52,17 @@ func (o others) Open(ctx context.Context, id string) (spm.Domain, blockdev.Guard
 func (rt *runtime) await(ctx context.Context, id string) (*luns, error) {
 	for {
 		rt.mu.Lock()
-		l, st, news := rt.domains[id], rt.opening[id], rt.news
+		l, news := rt.domains[id], rt.news
+		var failed error
+		if st := rt.opening[id]; st != nil && !st.busy {
+			failed = st.err
+		}
 		rt.mu.Unlock()
 		switch {
 		case l != nil:
 			return l, nil
-		case st != nil && st.err != nil && !st.busy:
-			return nil, fmt.Errorf("this host cannot use it: %w", st.err)
+		case failed != nil:
+			return nil, fmt.Errorf("this host cannot use it: %w", failed)
 		}
 		select {
 		case <-news:

@@ -276,14 +276,34 @@ func (s *session) look(idOrName string) (*served, <-chan struct{}, error) {
 	return nil, nil, fmt.Errorf("domain %q: %w", idOrName, ErrNoDomain)
 }
 
-// having finds the domain that holds a volume.
-func (s *session) having(id string) *served {
+// holding is the domain that a request about a volume is for: the one it names, else the one that has the volume.
+func (s *session) holding(ctx context.Context, idOrName, volume string) (*served, error) {
+	if idOrName != "" {
+		return s.domain(ctx, idOrName)
+	}
+	return s.having(ctx, volume)
+}
+
+// having finds the domain that holds a volume. It says that there is none only when every domain could be looked at.
+func (s *session) having(ctx context.Context, id string) (*served, error) {
 	for _, d := range s.domains() {
 		if _, ok := d.dom.Volume(id); ok {
-			return d
+			return d, nil
 		}
 	}
-	return s.master // says that there is none
+	if s.r.cfg.Others == nil {
+		return s.master, nil
+	}
+	for _, other := range s.r.cfg.Others.List() {
+		d, err := s.domain(ctx, other)
+		if err != nil {
+			return nil, fmt.Errorf("volume %s is on no domain that is served: %w", id, err)
+		}
+		if _, ok := d.dom.Volume(id); ok {
+			return d, nil
+		}
+	}
+	return s.master, nil // which says that there is none
 }
 
 // bothGuard is the right to write a domain besides the master: the SPM lease, and our host id held in its lockspace.

@@ -69,11 +69,9 @@ func (r *Role) DeleteVolume(ctx context.Context, domainName, id string) (VolumeR
 	if err != nil {
 		return VolumeReply{}, err
 	}
-	d := s.having(id)
-	if domainName != "" {
-		if d, err = s.domain(ctx, domainName); err != nil {
-			return VolumeReply{}, err
-		}
+	d, err := s.holding(ctx, domainName, id)
+	if err != nil {
+		return VolumeReply{}, err
 	}
 	return r.change(ctx, d, func(ctx context.Context) (domain.Volume, <-chan uint64, error) {
 		vol, ok := d.dom.Volume(id)
