@@ -52,12 +52,17 @@ func (rt *runtime) probeOnce(ctx context.Context) {
 		rt.lostOnce.Do(func() { close(rt.lost) })
 	}
 	if hl.keeperOK {
-		_, err := rt.keeper.Inspect(ctx, rt.master)
+		_, err = rt.keeper.Inspect(ctx, rt.master)
 		hl.masterValid = err == nil
 	}
-	if last := rt.health.Swap(&hl); *last != hl {
-		rt.log.Info("storage health", "keeper_ok", hl.keeperOK, "master_valid", hl.masterValid)
+	if last := rt.health.Swap(&hl); *last == hl {
+		return
 	}
+	if hl.masterValid {
+		rt.log.Info("storage health", "keeper_ok", hl.keeperOK, "master_valid", hl.masterValid)
+		return
+	}
+	rt.log.Warn("this host cannot be SPM", "keeper_ok", hl.keeperOK, "master_valid", hl.masterValid, "err", err)
 }
 
 // Hosts lists the master's lockspace.
