@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-io/holdfast/blockdev/domain"
 	"github.com/holdfast-io/holdfast/blockdev/lvm2"
 	"github.com/holdfast-io/holdfast/cluster"
+	"github.com/holdfast-io/holdfast/cluster/manager"
 	"github.com/holdfast-io/holdfast/cluster/spm"
 	"github.com/holdfast-io/holdfast/fsm"
 	"github.com/holdfast-io/holdfast/http/api"
@@ -29,8 +30,8 @@ var errorRules = []errorRule{
 	{spm.ErrDomainDown, api.CodeUnavailable, "holdfast events shows why; other domains are served, this one is tried again"},
 	{spm.ErrNoDomain, api.CodeNotFound, "holdfast domain list shows what there is"},
 	{blockdev.ErrLeaseLost, api.CodeLeaseLost, "wait for the election and try again"},
-	{spm.ErrInvalid, api.CodeInvalid, ""},
-	{domain.ErrInvalid, api.CodeInvalid, ""},
+	{spm.ErrInvalid, api.CodeInvalid, "correct the request; nothing was done"},
+	{domain.ErrInvalid, api.CodeInvalid, "correct the request; nothing was done"},
 	{domain.ErrNameTaken, api.CodeNameTaken, "choose another name"},
 	{domain.ErrHasChildren, api.CodeConflict, "delete the volumes that are based on it first"},
 	{domain.ErrConflict, api.CodeConflict, "use a new Idempotency-Key for another request"},
@@ -47,11 +48,13 @@ var errorRules = []errorRule{
 	{lvm2.ErrSplitBrain, api.CodeCorrupt, "stop all hosts and compare the metadata areas before anything is written"},
 	{blockdev.ErrReadOnly, api.CodeDevice, "make the LUN writable for this host"},
 	{blockdev.ErrGone, api.CodeDevice, "bring the LUN back and try again"},
+	{blockdev.ErrNotSupported, api.CodeDevice, "use a block device, a regular file or an nbd:// address"},
 	{blockdev.ErrTimeout, api.CodeTimeout, "check the path to the LUN and try again"},
+	{manager.ErrHostNotUp, api.CodeConflict, "holdfast host list shows which hosts are up"},
 	{spm.ErrBusy, api.CodeBusy, "try again in a moment"},
 	{spm.ErrNotCommitted, api.CodeUnavailable, "send the request again"},
 	{fsm.ErrNotFound, api.CodeNotFound, ""},
-	{fsm.ErrInvalid, api.CodeInvalid, ""},
+	{fsm.ErrInvalid, api.CodeInvalid, "correct the request; nothing was done"},
 	{fsm.ErrExists, api.CodeConflict, ""},
 	{fsm.ErrTokenUnknown, api.CodeTokenInvalid, "ask for a new token: holdfast operator token create"},
 	{fsm.ErrTokenUsed, api.CodeTokenInvalid, "ask for a new token: holdfast operator token create"},
