@@ -196,13 +196,12 @@ func checkInit(i *api.Init) error {
 	default:
 		return invalid("use compatible, fast or dev", "profile %q is not known", i.Profile)
 	}
-	if len(i.Devices) == 0 && (i.Domain != "" || i.Force != "") {
-		return invalid("name the devices of the domain", "domain and force mean nothing without devices")
+	if len(i.Devices) == 0 {
+		return invalid("name at least one LUN", "the pool's master domain, which holds the SPM lease, needs a device")
 	}
-	if i.Domain = cmp.Or(i.Domain, "master"); len(i.Devices) > 0 {
-		if err := checkName("domain", i.Domain); err != nil {
-			return err
-		}
+	i.Domain = cmp.Or(i.Domain, "master")
+	if err := checkName("domain", i.Domain); err != nil {
+		return err
 	}
 	return checkDevices(i.Devices)
 }

@@ -49,7 +49,7 @@ var everyRoute = []struct {
 	{"GET", "/v1/operator/tokens", nil, 200},
 	{"POST", "/v1/operator/tokens", api.TokenCreate{}, 201},
 	{"DELETE", "/v1/operator/tokens/k7x2", nil, 204},
-	{"POST", "/v1/init", api.Init{Pool: "prod"}, 200},
+	{"POST", "/v1/init", api.Init{Pool: "prod", Devices: []string{"/dev/mapper/a"}}, 200},
 	{"POST", "/v1/join", api.Join{Address: "10.0.0.1:7420", Token: "a.b.c"}, 200},
 	{"POST", "/v1/leave", api.Leave{}, 200},
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -32,10 +33,12 @@ func getStatus(b *Backend, r *http.Request) (reply, error) {
 	var mark *Mark
 	if b.Mirror != nil {
 		m, err := syncMirror(b.Mirror, r)
-		if err != nil {
+		if err != nil && !isNotMember(err) {
 			return reply{}, err
 		}
-		mark = &m
+		if err == nil {
+			mark = &m
+		}
 	}
 	s, err := b.Status.Status(r.Context())
 	if err != nil {
@@ -54,4 +57,10 @@ func getMetrics(h *Handler, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	promhttp.HandlerFor(h.cfg.Metrics, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+}
+
+// isNotMember tells the error of a host that belongs to no cluster, which has a status all the same.
+func isNotMember(err error) bool {
+	var e *api.Error
+	return errors.As(err, &e) && e.Code == api.CodeNotMember
 }

@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/blockdev/domain"
+	"github.com/holdfast-io/holdfast/blockdev/lvm2"
+	"github.com/holdfast-io/holdfast/cluster"
+	"github.com/holdfast-io/holdfast/cluster/manager"
 	"github.com/holdfast-io/holdfast/cluster/spm"
 	"github.com/holdfast-io/holdfast/fsm"
 	"github.com/holdfast-io/holdfast/leases"
@@ -31,6 +36,7 @@ type formatRequest struct {
 	devices []string
 	force   string
 	epoch   uint64
+	inUse   []fsm.Domain // domains of the pool, whose LUNs nothing may force
 }
 
 // formatTimeout bounds the making of a domain.
@@ -50,8 +56,41 @@ func (h *Host) format(ctx context.Context, req formatRequest) (fsm.Domain, error
 	if err != nil {
 		return fsm.Domain{}, err
 	}
+	if err := refuseOwn(ctx, req.inUse, devs); err != nil {
+		return fsm.Domain{}, errors.Join(err, closeAll(devs))
+	}
 	d, err := h.create(ctx, req, devs)
 	return d, errors.Join(err, closeAll(devs))
+}
+
+// ErrOwnLUN says that a LUN belongs to a domain of this very pool. Force does not help: it is in use now.
+var ErrOwnLUN = errors.New("the LUN belongs to a domain of this pool")
+
+// refuseOwn refuses LUNs of the pool's own domains: by what lies on them, which holds whatever path they were reached
+// by, and by their path, which holds whatever has become of what lies on them.
+func refuseOwn(ctx context.Context, domains []fsm.Domain, devs []blockdev.Device) error {
+	for _, dev := range devs {
+		vg := ""
+		if info, err := lvm2.Inspect(ctx, dev); err == nil {
+			vg = info.VGName // with an error it is no physical volume, or a damaged one: then only the path can tell
+		}
+		for _, d := range domains {
+			if d.ID == vg || slices.ContainsFunc(d.LUNs, func(lun string) bool { return sameLUN(lun, dev.Name()) }) {
+				return fmt.Errorf("%s, domain %s (%s): %w", dev.Name(), d.Name, d.ID, ErrOwnLUN)
+			}
+		}
+	}
+	return nil
+}
+
+// sameLUN tells whether two paths or URIs lead to the same device on this host.
+func sameLUN(a, b string) bool {
+	if a == b {
+		return true
+	}
+	fa, errA := os.Stat(a)
+	fb, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(fa, fb)
 }
 
 func (h *Host) create(ctx context.Context, req formatRequest, devs []blockdev.Device) (fsm.Domain, error) {
@@ -80,15 +119,16 @@ func domainRecord(info domain.Info, req formatRequest) fsm.Domain {
 	}
 }
 
-// CreateDomain makes a further domain of the pool, or the master of a pool that has none. It runs on the SPM's host.
+// CreateDomain makes a further domain of the pool. It runs on the SPM's host.
 func (h *Host) CreateDomain(ctx context.Context, req DomainRequest) (fsm.Domain, uint64, error) {
 	node := h.Node()
 	if node == nil {
-		return fsm.Domain{}, 0, errors.New("this host belongs to no cluster")
+		return fsm.Domain{}, 0, cluster.ErrNotMember
 	}
-	pool, ok := node.View().Pool()
+	st := node.View()
+	pool, ok := st.Pool()
 	if !ok {
-		return fsm.Domain{}, 0, errors.New("the cluster has no pool")
+		return fsm.Domain{}, 0, manager.ErrNoPool
 	}
 	profile, err := leases.ProfileByName(pool.Profile)
 	if err != nil {
@@ -98,8 +138,8 @@ func (h *Host) CreateDomain(ctx context.Context, req DomainRequest) (fsm.Domain,
 	if err != nil {
 		return fsm.Domain{}, 0, err
 	}
-	d, err := h.format(ctx, formatRequest{pool: pool, profile: profile, master: pool.Master == "", name: req.Name,
-		devices: req.Devices, force: req.Force, epoch: epoch})
+	d, err := h.format(ctx, formatRequest{pool: pool, profile: profile, name: req.Name,
+		devices: req.Devices, force: req.Force, epoch: epoch, inUse: st.Domains.Values()})
 	if err != nil {
 		return fsm.Domain{}, 0, err
 	}
@@ -117,9 +157,6 @@ func (h *Host) CreateDomain(ctx context.Context, req DomainRequest) (fsm.Domain,
 
 // epoch is the SPM epoch that a new domain is recorded under.
 func (h *Host) epoch(pool fsm.Pool) (uint64, error) {
-	if pool.Master == "" {
-		return 0, errors.New("the pool has no master domain; make it with holdfast init")
-	}
 	role := h.Role()
 	if role == nil {
 		return 0, errNoStorage
@@ -152,5 +189,10 @@ func (h *Host) CheckDomain(ctx context.Context, d fsm.Domain) ([]domain.Finding,
 		return nil, errors.Join(err, closeAll(devs))
 	}
 	found, err := domain.Check(ctx, disk)
+	if id := disk.Info().UUID; err == nil && id != d.ID {
+		found = append(found, domain.Finding{Severity: domain.SeverityError, Where: fmt.Sprint(d.LUNs),
+			What:   fmt.Sprintf("the LUNs hold domain %s, not %s", id, d.ID),
+			Repair: "see which paths this host uses for the domain; if the domain itself was overwritten, restore it from a backup"})
+	}
 	return found, errors.Join(err, closeAll(devs))
 }

@@ -18,7 +18,7 @@ import (
 type InitRequest struct {
 	Pool    string   // name of the pool
 	Profile string   // compatible, fast or dev; empty takes the configuration's
-	Devices []string // LUNs of the master domain; empty: the domain comes later
+	Devices []string // LUNs of the master domain
 	Domain  string   // name of the master domain; empty: "master"
 	Force   string   // name of what may be destroyed, as the refusal gave it
 }
@@ -35,13 +35,16 @@ type Member struct {
 // firstTokenTTL is how long the join token that Init gives is good for.
 const firstTokenTTL = time.Hour
 
-// Init makes this host the first of a new cluster, with a pool and, if devices are given, its master domain. The disks
-// come first: what can be refused is refused before there is a cluster.
+// Init makes this host the first of a new cluster, with a pool and its master domain. The disks come first: what can be
+// refused is refused before there is a cluster.
 func (h *Host) Init(ctx context.Context, req InitRequest) (Member, error) {
 	h.setup.Lock()
 	defer h.setup.Unlock()
 	if cluster.IsMember(h.cfg.Cluster.DataDir) {
 		return Member{}, cluster.ErrAlreadyMember
+	}
+	if len(req.Devices) == 0 {
+		return Member{}, fmt.Errorf("%w: name at least one LUN for the pool's master domain, which holds the SPM lease", fsm.ErrInvalid)
 	}
 	if req.Profile == "" {
 		req.Profile = h.cfg.Profile
@@ -51,16 +54,13 @@ func (h *Host) Init(ctx context.Context, req InitRequest) (Member, error) {
 		return Member{}, fmt.Errorf("%w: %w", fsm.ErrInvalid, err)
 	}
 	pool := fsm.Pool{ID: uuid.NewString(), Name: req.Pool, Profile: profile.Name}
-	var master *fsm.Domain
-	if len(req.Devices) > 0 {
-		d, err := h.format(ctx, formatRequest{
-			pool: pool, profile: profile, master: true, name: firstOf(req.Domain, "master"), devices: req.Devices, force: req.Force,
-		})
-		if err != nil {
-			return Member{}, err
-		}
-		pool.Master, master = d.ID, &d
+	master, err := h.format(ctx, formatRequest{
+		pool: pool, profile: profile, master: true, name: firstOf(req.Domain, "master"), devices: req.Devices, force: req.Force,
+	})
+	if err != nil {
+		return Member{}, err
 	}
+	pool.Master = master.ID
 	return h.found(ctx, pool, master)
 }
 
@@ -72,7 +72,7 @@ func firstOf(a, b string) string {
 }
 
 // found makes the cluster and records pool and domain in it.
-func (h *Host) found(ctx context.Context, pool fsm.Pool, master *fsm.Domain) (Member, error) {
+func (h *Host) found(ctx context.Context, pool fsm.Pool, master fsm.Domain) (Member, error) {
 	node, err := cluster.Bootstrap(ctx, h.cfg.Cluster, pool.Name)
 	if err != nil {
 		return Member{}, fmt.Errorf("making the cluster: %w", err)
@@ -93,14 +93,12 @@ func (h *Host) found(ctx context.Context, pool fsm.Pool, master *fsm.Domain) (Me
 }
 
 // record puts pool and master domain into the mirror. The domain goes first: a pool that names a master has it.
-func (h *Host) record(ctx context.Context, node *cluster.Node, pool fsm.Pool, master *fsm.Domain) error {
+func (h *Host) record(ctx context.Context, node *cluster.Node, pool fsm.Pool, master fsm.Domain) error {
 	if err := await(ctx, node, func(st *fsm.State) bool { return st.Initialised() }); err != nil {
 		return fmt.Errorf("waiting for the first leader: %w", err)
 	}
-	if master != nil {
-		if err := apply(ctx, node, &fsm.DomainPut{Domain: *master}); err != nil {
-			return fmt.Errorf("recording the master domain: %w", err)
-		}
+	if err := apply(ctx, node, &fsm.DomainPut{Domain: master}); err != nil {
+		return fmt.Errorf("recording the master domain: %w", err)
 	}
 	if err := apply(ctx, node, &fsm.PoolCreate{Pool: pool, Time: time.Now().UnixNano()}); err != nil {
 		return fmt.Errorf("recording the pool: %w", err)

@@ -174,9 +174,11 @@ func (b *backend) forwardSPM() httpapi.Target {
 	if n == nil {
 		return httpapi.Target{Self: true}
 	}
-	pool, ok := n.View().Pool()
-	if !ok || pool.Master == "" {
-		return httpapi.Target{Self: true} // nothing to be SPM of yet: the request's own check answers
+	st := n.View()
+	pool, ok := st.Pool()
+	if !ok {
+		// A host that has just started has not read its own log yet; one whose cluster has no pool answers that itself.
+		return httpapi.Target{Self: st.Initialised()}
 	}
 	if r := b.host.Role(); r != nil {
 		if st := r.Status(); st.State == fsm.SPMServing {

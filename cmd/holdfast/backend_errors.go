@@ -9,6 +9,8 @@ import (
 	"github.com/holdfast-io/holdfast/blockdev/domain"
 	"github.com/holdfast-io/holdfast/blockdev/lvm2"
 	"github.com/holdfast-io/holdfast/cluster"
+	"github.com/holdfast-io/holdfast/cluster/host"
+	"github.com/holdfast-io/holdfast/cluster/join"
 	"github.com/holdfast-io/holdfast/cluster/manager"
 	"github.com/holdfast-io/holdfast/cluster/spm"
 	"github.com/holdfast-io/holdfast/fsm"
@@ -50,6 +52,12 @@ var errorRules = []errorRule{
 	{blockdev.ErrGone, api.CodeDevice, "bring the LUN back and try again"},
 	{blockdev.ErrNotSupported, api.CodeDevice, "use a block device, a regular file or an nbd:// address"},
 	{blockdev.ErrTimeout, api.CodeTimeout, "check the path to the LUN and try again"},
+	{host.ErrOwnLUN, api.CodeConflict, "use another LUN; nothing can be forced here"},
+	{manager.ErrNoPool, api.CodeNoPool, "holdfast init makes the pool"},
+	{manager.ErrSuperseded, api.CodeConflict, "see holdfast spm status, and ask again if need be"},
+	{manager.ErrNotReached, api.CodeTimeout, "see holdfast spm status for what is awaited"},
+	{join.ErrTokenMalformed, api.CodeTokenInvalid, "give the whole token as it was printed"},
+	{join.ErrWrongCluster, api.CodeTokenInvalid, "use an address and a token of the same cluster"},
 	{manager.ErrHostNotUp, api.CodeConflict, "holdfast host list shows which hosts are up"},
 	{spm.ErrBusy, api.CodeBusy, "try again in a moment"},
 	{spm.ErrNotCommitted, api.CodeUnavailable, "send the request again"},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/holdfast-io/holdfast/cluster"
 	"github.com/holdfast-io/holdfast/fsm"
 	"github.com/holdfast-io/holdfast/http"
 	"github.com/holdfast-io/holdfast/http/api"
@@ -34,10 +35,38 @@ func (b *backend) TransferLeadership(ctx context.Context, req api.RaftTransfer) 
 	if err != nil {
 		return nil, err
 	}
+	before, _ := n.Leader()
 	if err := n.TransferLeadership(ctx, req.To); err != nil {
 		return nil, apiError(err)
 	}
+	if err := awaitLeader(ctx, n, before, req.To); err != nil {
+		return nil, api.Errorf(api.CodeOutcomeUnknown, "holdfast operator raft list-peers shows who leads now", "the transfer began, but no new leader was seen: %v", err)
+	}
 	return b.RaftPeers(ctx)
+}
+
+// transferWait bounds the wait for a new leader, transferPoll is how often it is looked for.
+const (
+	transferWait = 5 * time.Second
+	transferPoll = 5 * time.Millisecond
+)
+
+// awaitLeader waits until this host knows the new leader.
+func awaitLeader(ctx context.Context, n *cluster.Node, before, to string) error {
+	ctx, cancel := context.WithTimeout(ctx, transferWait)
+	defer cancel()
+	tick := time.NewTicker(transferPoll)
+	defer tick.Stop()
+	for {
+		if now, ok := n.Leader(); ok && (now == to || to == "" && now != before) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
 }
 
 // Tokens lists the tokens without their secrets.

@@ -212,7 +212,7 @@ func warnings(st *fsm.State, hosts []api.Host, leader string) []api.Warning {
 	}
 	for _, h := range hosts {
 		if h.State != fsm.HostUp && h.State != fsm.HostMaintenance {
-			add(api.SeverityWarning, "host/"+h.Name, "", "%s: %s", h.State, h.Reason)
+			add(api.SeverityWarning, "host/"+h.Name, "", "%s", strings.TrimSuffix(h.State+": "+h.Reason, ": "))
 		}
 	}
 	for _, d := range st.Domains.All() {

@@ -13,13 +13,12 @@ import (
 func newInitCommand(g *global) *cobra.Command {
 	req := api.Init{}
 	cmd := &cobra.Command{
-		Use:   "init --pool NAME [DEVICE...]",
+		Use:   "init --pool NAME DEVICE...",
 		Short: "Make this host the first of a new cluster",
-		Long: `Make this host the first of a new cluster: it makes the cluster's CA and the gossip key and elects itself.
-
-With devices the master domain is made too, as by holdfast domain create. The answer holds a token for the next host.`,
+		Long: `Make this host the first of a new cluster: it makes the pool's master domain of the devices, the cluster's CA and
+the gossip key, and elects itself. The answer holds a token for the next host.`,
 		Example: "  holdfast init --pool prod /dev/mapper/36001405a",
-		Args:    cobra.ArbitraryArgs,
+		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Devices = args
 			return g.runSetup(cmd, func(ctx context.Context, c *client.Client) (api.Member, error) { return c.Init(ctx, req) })

@@ -4,8 +4,8 @@ package api
 type Init struct {
 	Pool    string `json:"pool"`              // name of the pool
 	Profile string `json:"profile,omitempty"` // compatible, fast or dev; default the agent's configuration
-	// Devices, when given, become the master domain in the same call.
-	Devices []string `json:"devices,omitempty"`
+	// Devices become the pool's master domain in the same call.
+	Devices []string `json:"devices"`
 	Domain  string   `json:"domain,omitempty"` // name of the master domain; default "master"
 	Force   string   `json:"force,omitempty"`  // see DomainCreate
 }
@@ -17,9 +17,7 @@ type Join struct {
 }
 
 // Leave takes this host out of its cluster.
-type Leave struct {
-	Force bool `json:"force,omitempty"` // leave without a quorum; the others must remove the host themselves
-}
+type Leave struct{}
 
 // Member is the answer to Init, Join and Leave.
 type Member struct {
