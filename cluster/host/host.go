@@ -101,9 +101,12 @@ func (h *Host) stay(ctx context.Context, m *membership) error {
 	g.Go(func() error { return m.node.Run(nodeCtx) })
 	g.Go(func() error {
 		defer stopNode()
-		h.storage(m, gctx.Done())
+		h.storage(gctx, m)
 		close(m.storageDown) // a leave waits for it before it ends the membership
-		<-m.ctx.Done()
+		select {
+		case <-m.ctx.Done():
+		case <-gctx.Done(): // the node failed
+		}
 		return nil
 	})
 	err := g.Wait()
@@ -119,19 +122,11 @@ func (h *Host) set(change func()) {
 	change()
 }
 
-// storage keeps a runtime going until the membership or its storage is to end, or the node is down.
-func (h *Host) storage(m *membership, nodeDown <-chan struct{}) {
+// storage keeps a runtime going until the membership or its storage is to end, or the node's context has ended.
+func (h *Host) storage(node context.Context, m *membership) {
 	ctx, cancel := context.WithCancel(m.storageCtx)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() {})
-	defer stop()
-	go func() { // ends with the membership, which storage does not outlive
-		select {
-		case <-nodeDown:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
+	defer context.AfterFunc(node, cancel)()
 	for wait := time.Duration(0); ; {
 		select {
 		case <-ctx.Done():
