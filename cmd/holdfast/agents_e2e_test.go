@@ -225,7 +225,7 @@ func (s *secured) readersRead(t *testing.T) {
 		"token revoke": func() error { return c.RevokeToken(ctx, "x") },
 		"transfer":     func() error { _, err := c.TransferLeadership(ctx, api.RaftTransfer{}); return err },
 		"leave":        func() error { _, err := c.Leave(ctx, api.Leave{}); return err },
-		"init":         func() error { _, err := c.Init(ctx, api.Init{Pool: "no"}); return err },
+		"init":         func() error { _, err := c.Init(ctx, api.Init{Pool: "no", Devices: []string{"/dev/null"}}); return err },
 	} {
 		t.Run(name, func(t *testing.T) { wantCode(t, f(), api.CodeForbidden) })
 	}
@@ -477,7 +477,7 @@ func (s *secured) leaveAndComeBack(t *testing.T) {
 	awaitHosts(t, s.agents[0].Client, 3)
 	s.strangerAt(t, 0, 1, 2)
 	refusal(t, h3, api.CodeAlreadyMember, "join", addr, "--token", tok)
-	refusal(t, h3, api.CodeAlreadyMember, "init", "--pool", "p2")
+	refusal(t, h3, api.CodeAlreadyMember, "init", "--pool", "p2", s.lun)
 	s.usedToken(ctx, t, addr, tok)
 	if v, err := h3.CreateVolume(ctx, api.VolumeCreate{Name: "back", Size: gib}, ""); err != nil || !v.Mirrored {
 		t.Errorf("through the host that came back: %+v, %v", v, err)
