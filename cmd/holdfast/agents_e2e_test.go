@@ -509,5 +509,5 @@ func (s *secured) usedToken(_ context.Context, t *testing.T, addr, tok string) {
 	c.Dev = false
 	h4 := startAgent(t, c)
 	refusal(t, h4, api.CodeTokenInvalid, "join", addr, "--token", tok)
-	refusal(t, h4, api.CodeNotMember, "status", "--timeout", "5s")
+	refusal(t, h4, api.CodeNotMember, "volume", "list")
 }
