@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -330,21 +331,27 @@ func (h *simHost) writeData(ctx context.Context, l *Lease) {
 // TestSim_oneHolder is the proof by trying: many seeds, all faults.
 func TestSim_oneHolder(t *testing.T) {
 	t.Parallel()
-	acquired, taken := 0, 0
-	for seed := range uint64(simSeeds(t)) {
-		s := runSim(t, seed, 4, 20*time.Minute, bugs{}, true)
-		if len(s.broken) > 0 {
-			t.Fatalf("seed %d:\n%s\n\n%s", seed, strings.Join(s.broken, "\n"), strings.Join(s.trace[max(0, len(s.trace)-40):], "\n"))
+	var acquired, taken atomic.Int64
+	t.Cleanup(func() { // after the last seed
+		t.Logf("%d acquires, %d of them from owners that did not release", acquired.Load(), taken.Load())
+		if seeds := int64(simSeeds()); acquired.Load() < 100*seeds || taken.Load() < seeds {
+			t.Errorf("too little happened: %d acquires, %d take-overs", acquired.Load(), taken.Load())
 		}
-		acquired, taken = acquired+s.acquired, taken+s.taken
-	}
-	t.Logf("%d acquires, %d of them from owners that did not release", acquired, taken)
-	if acquired < 100*simSeeds(t) || taken < simSeeds(t) {
-		t.Errorf("too little happened: %d acquires, %d take-overs", acquired, taken)
+	})
+	for seed := range uint64(simSeeds()) {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
+			s := runSim(t, seed, 4, 20*time.Minute, bugs{}, true)
+			if len(s.broken) > 0 {
+				t.Fatalf("%s\n\n%s", strings.Join(s.broken, "\n"), strings.Join(s.trace[max(0, len(s.trace)-40):], "\n"))
+			}
+			acquired.Add(int64(s.acquired))
+			taken.Add(int64(s.taken))
+		})
 	}
 }
 
-func simSeeds(t *testing.T) int {
+func simSeeds() int {
 	if testing.Short() {
 		return 5
 	}

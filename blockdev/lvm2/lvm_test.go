@@ -20,6 +20,7 @@ import (
 // lvm runs the real lvm2 on a few devices and nothing else.
 type lvm struct {
 	t    testing.TB
+	dir  string // its configuration
 	devs []string
 }
 
@@ -27,10 +28,10 @@ type lvm struct {
 func loops(t testing.TB, sectorSize int, sizes ...int64) (*lvm, []blockdev.Device) {
 	t.Helper()
 	testutil.NeedTool(t, "lvm")
-	l := &lvm{t: t}
+	l := &lvm{t: t, dir: t.TempDir()}
 	var devs []blockdev.Device
 	for i, size := range sizes {
-		path := testutil.LoopDevice(t, testutil.SparseFile(t, fmt.Sprintf("pv%d", i), size), sectorSize)
+		path := testutil.LoopDevice(t, testutil.MemoryFile(t, fmt.Sprintf("pv%d", i), size), sectorSize)
 		d, err := blockdev.Open(testContext(t), path, blockdev.Options{})
 		if err != nil {
 			t.Fatal(err)
@@ -38,14 +39,18 @@ func loops(t testing.TB, sectorSize int, sizes ...int64) (*lvm, []blockdev.Devic
 		t.Cleanup(func() { d.Close() })
 		l.devs, devs = append(l.devs, path), append(devs, d)
 	}
+	if err := os.WriteFile(filepath.Join(l.dir, "lvm.conf"), []byte(l.config()), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	return l, devs
 }
 
-// config keeps lvm away from other devices, daemons, caches and the host's files.
+// config keeps lvm away from other devices, daemons, caches and the host's files. It stands in place of the host's own,
+// which takes lvm longer to read than the command takes.
 func (l *lvm) config() string {
 	return `devices{filter=["a#^(` + strings.Join(l.devs, "|") + `)$#","r|.*|"] use_devicesfile=0 hints="none" ` +
-		`obtain_device_list_from_udev=0 write_cache_state=0} global{event_activation=0 use_lvmpolld=0} ` +
-		`activation{monitoring=0 udev_sync=0 udev_rules=0 verify_udev_operations=0} backup{backup=0 archive=0}`
+		`obtain_device_list_from_udev=0 write_cache_state=0} global{event_activation=0 use_lvmpolld=0 use_aio=0} ` +
+		`report{output_format="json"} activation{monitoring=0 udev_sync=0 udev_rules=0 verify_udev_operations=0} backup{backup=0 archive=0}`
 }
 
 // noise are the lines that lvm prints on a kernel without device-mapper.
@@ -55,10 +60,16 @@ var noise = []string{"/dev/mapper/control", "device-mapper driver", "device-mapp
 // try runs an lvm command and returns its output, its complaints and how it ended.
 func (l *lvm) try(args ...string) (out, complaints string, err error) {
 	l.t.Helper()
-	cmd := testutil.Command(l.t, append([]string{"lvm", args[0], "--config", l.config()}, args[1:]...)...)
-	cmd.Env = append(cmd.Env, "LVM_SUPPRESS_FD_WARNINGS=1", "DM_DISABLE_UDEV=1")
+	return l.start("", args...)
+}
+
+// start runs one lvm. Without arguments it takes commands from input, a line each, and complains about those that fail.
+func (l *lvm) start(input string, args ...string) (out, complaints string, err error) {
+	l.t.Helper()
+	cmd := testutil.Command(l.t, append([]string{"lvm"}, args...)...)
+	cmd.Env = append(cmd.Env, "LVM_SYSTEM_DIR="+l.dir, "LVM_SUPPRESS_FD_WARNINGS=1", "DM_DISABLE_UDEV=1")
 	var o, e bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &o, &e
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &o, &e
 	err = cmd.Run()
 	var bad []string
 	for line := range strings.Lines(e.String()) {
@@ -82,12 +93,23 @@ func (l *lvm) run(args ...string) string {
 // report runs a report command and returns its rows.
 func (l *lvm) report(cmd, fields string, more ...string) []map[string]string {
 	l.t.Helper()
-	out := l.run(append([]string{cmd, "--reportformat", "json", "--units", "b", "--nosuffix", "-o", fields}, more...)...)
+	return l.rows(json.NewDecoder(strings.NewReader(l.run(append(reportArgs(cmd, fields), more...)...))))
+}
+
+func reportArgs(cmd, fields string) []string {
+	return []string{cmd, "--units", "b", "--nosuffix", "-o", fields}
+}
+
+// rows reads the rows of the next report. Commands that report nothing print an empty object.
+func (l *lvm) rows(d *json.Decoder) []map[string]string {
+	l.t.Helper()
 	var r struct {
 		Report []map[string][]map[string]string
 	}
-	if err := json.Unmarshal([]byte(out), &r); err != nil {
-		l.t.Fatalf("lvm %s: %v\n%s", cmd, err, out)
+	for r.Report == nil {
+		if err := d.Decode(&r); err != nil {
+			l.t.Fatalf("report of lvm: %v", err)
+		}
 	}
 	for _, section := range r.Report {
 		for _, rows := range section {
@@ -101,9 +123,24 @@ func (l *lvm) report(cmd, fields string, more ...string) []map[string]string {
 func (l *lvm) agree(g *Group) {
 	l.t.Helper()
 	vg := g.VG()
-	l.run("vgck", vg.Name)
-	l.samePVs(vg)
-	rows := l.report("lvs", "lv_name,lv_uuid,lv_size,lv_tags,lv_host,segtype,seg_start_pe,seg_size_pe,seg_pe_ranges", "-a", "--segments", vg.Name)
+	out, bad, err := l.start(strings.Join([]string{"vgck " + vg.Name, strings.Join(reportArgs("pvs", pvFields), " "),
+		strings.Join(reportArgs("lvs", lvFields), " ") + " -a --segments " + vg.Name}, "\n"))
+	if err != nil || bad != "" {
+		l.t.Fatalf("vgck, pvs or lvs: %v\n%s%s", err, out, bad)
+	}
+	reports := json.NewDecoder(strings.NewReader(out))
+	l.samePVs(vg, l.rows(reports))
+	l.sameLVs(g, vg, l.rows(reports))
+}
+
+const (
+	pvFields = "pv_name,pv_uuid,pe_start,pv_pe_count,pv_pe_alloc_count,pv_in_use,pv_mda_count,vg_name,vg_uuid,vg_seqno,vg_free_count,vg_extent_size,vg_tags,vg_mda_free"
+	lvFields = "lv_name,lv_uuid,lv_size,lv_tags,lv_host,segtype,seg_start_pe,seg_size_pe,seg_pe_ranges"
+)
+
+// sameLVs compares logical volumes and where they lie.
+func (l *lvm) sameLVs(g *Group, vg *VG, rows []map[string]string) {
+	l.t.Helper()
 	var got, want []string
 	for _, r := range rows {
 		got = append(got, fmt.Sprint(r["lv_name"], r["lv_uuid"], r["lv_size"], r["lv_tags"], r["lv_host"], r["seg_start_pe"], r["seg_size_pe"], r["seg_pe_ranges"]))
@@ -125,9 +162,8 @@ func (l *lvm) agree(g *Group) {
 }
 
 // samePVs compares physical volumes and the group.
-func (l *lvm) samePVs(vg *VG) {
+func (l *lvm) samePVs(vg *VG, rows []map[string]string) {
 	l.t.Helper()
-	rows := l.report("pvs", "pv_name,pv_uuid,pe_start,pv_pe_count,pv_pe_alloc_count,pv_in_use,pv_mda_count,vg_name,vg_uuid,vg_seqno,vg_free_count,vg_extent_size,vg_tags,vg_mda_free")
 	if len(rows) != len(vg.PVs) {
 		l.t.Fatalf("pvs has %d rows: %v", len(rows), rows)
 	}
@@ -214,7 +250,7 @@ func TestLVM_histories(t *testing.T) {
 }
 
 // in is the same lvm for a sub-test.
-func (l *lvm) in(t testing.TB) *lvm { return &lvm{t, l.devs} }
+func (l *lvm) in(t testing.TB) *lvm { return &lvm{t, l.dir, l.devs} }
 
 func lvmHistory(t *testing.T, l *lvm, devs []blockdev.Device, seed uint64) {
 	ctx, r := testContext(t), rand.New(rand.NewPCG(seed, 4))

@@ -103,7 +103,7 @@ func (l *lvm) judgeCrash(what string, seqno uint32) {
 	if err != nil {
 		l.t.Fatalf("%s: vgck: %v %s", what, err, bad)
 	}
-	out, bad, err := l.try("vgs", "--noheadings", "-o", "vg_seqno", "small")
+	out, bad, err := l.try("vgs", "--reportformat", "basic", "--noheadings", "-o", "vg_seqno", "small")
 	if got := strings.TrimSpace(out); err != nil || got != fmt.Sprint(seqno) && got != fmt.Sprint(seqno+1) {
 		l.t.Fatalf("%s: vgs says %q, want %d or %d: %v %s", what, got, seqno, seqno+1, err, bad)
 	}
