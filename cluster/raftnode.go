@@ -69,6 +69,7 @@ func (n *Node) newRaft() (*raft.Raft, error) {
 // shutdownRaft stops raft, or says that it cannot be stopped.
 func (n *Node) shutdownRaft() error {
 	future := n.raft.Shutdown()
+	n.server.Raft().Isolate(true) // a call to a host that went down just now must not keep raft until its deadline
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer cancel()
 	err := n.await(ctx, future.Error)
