@@ -108,6 +108,8 @@ func (t *term) recordRole(view *fsm.State, in Inputs, d Decision) {
 		want.Host, want.HostID, want.Epoch, want.State, want.Reason = d.Host, d.HostID, in.Lease.Version, fsm.SPMServing, pool.SPM.Reason
 	case d.Row == RowFreeStopped, d.Row == RowFreeNobody, d.Row == RowLostDead, d.Row == RowFence:
 		want.Host, want.HostID, want.State, want.Reason = "", 0, fsm.SPMNone, d.Reason
+	case denied(&in, pool.SPM):
+		want.Host, want.HostID, want.State, want.Reason = "", 0, fsm.SPMNone, pool.SPM.Host+" has given the role up: "+d.Reason
 	default:
 		return
 	}
@@ -122,6 +124,13 @@ func (t *term) recordRole(view *fsm.State, in Inputs, d Decision) {
 			pause(ctx, t.m.cfg.Tick)
 		}
 	})
+}
+
+// denied tells whether the host that is recorded as SPM has been saying for a while that it is not, whatever the lease
+// looks like: it may be unreadable for everybody.
+func denied(in *Inputs, spm fsm.SPM) bool {
+	h := in.byName(spm.Host)
+	return spm.State == fsm.SPMServing && h != nil && h.Reachable && h.Role.State == RoleNone && h.RoleFor >= in.Policy.ReleaseAfter
 }
 
 // fencing reports whether a fence operation on the host is under way.
