@@ -15,8 +15,9 @@ const (
 	raftConnTimeout = 5 * time.Second
 	raftConnPool    = 3
 	logCacheSize    = 512
-	// shutdownTimeout is how long raft may take to stop. It never does while its disk hangs.
-	shutdownTimeout = 5 * time.Second
+	// shutdownTimeout is how long raft may take to stop, longer than one call to a deaf host. It never does while its
+	// disk hangs.
+	shutdownTimeout = 2 * raftConnTimeout
 )
 
 func (n *Node) newTransport() *raft.NetworkTransport {

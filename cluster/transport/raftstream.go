@@ -19,21 +19,28 @@ type RaftStream struct {
 	mu       sync.Mutex // guards the fields below
 	isolated bool
 	open     map[*trackedConn]struct{}
+	dialing  context.Context // ends when raft is isolated, and every dial under way with it
+	stopDial context.CancelFunc
 }
 
 var _ raft.StreamLayer = (*RaftStream)(nil)
 
 func newRaftStream(addr net.Addr, n Network, c *Certs) *RaftStream {
-	return &RaftStream{queue: newQueue(addr), network: n, certs: c, open: map[*trackedConn]struct{}{}}
+	r := &RaftStream{queue: newQueue(addr), network: n, certs: c, open: map[*trackedConn]struct{}{}}
+	r.dialing, r.stopDial = context.WithCancel(context.Background())
+	return r
 }
 
 // Dial connects to another host's raft.
 func (r *RaftStream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	if r.Isolated() {
+	r.mu.Lock()
+	base, isolated := r.dialing, r.isolated
+	r.mu.Unlock()
+	if isolated {
 		return nil, ErrIsolated
 	}
+	ctx, cancel := context.WithTimeout(base, timeout)
+	defer cancel()
 	conn, err := dialTLS(ctx, r.network, string(address), r.certs.Client(""), protoRaft)
 	if err != nil {
 		return nil, fmt.Errorf("raft connection to %s: %w", address, err)
@@ -59,7 +66,9 @@ func (r *RaftStream) Isolate(cut bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.isolated = cut
+	r.stopDial()
 	if !cut {
+		r.dialing, r.stopDial = context.WithCancel(context.Background())
 		return
 	}
 	for c := range r.open {

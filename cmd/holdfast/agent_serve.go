@@ -38,7 +38,7 @@ const (
 
 // newServers opens the listeners, so that a taken port is an error before anything else starts.
 func newServers(cfg config.Agent, h *host.Host, log *slog.Logger, m *metrics) (*servers, error) {
-	b := &backend{host: h, log: log}
+	b := &backend{host: h, log: log, started: time.Now()}
 	handler := httpapi.New(httpapi.Config{Host: cfg.Name, Log: log, Metrics: m.registry, Observe: m.observe}, b.roles())
 	h.ServePeers(handler.For(httpapi.Peers()))
 	s := &servers{log: log, local: handler.For(httpapi.Local("local"))}

@@ -21,6 +21,7 @@ func (b *backend) Sync(ctx context.Context, consistent bool, after uint64) (http
 	if err != nil {
 		return httpapi.Mark{}, err
 	}
+	b.awaitCaughtUp(ctx, n)
 	if consistent {
 		if err := n.Barrier(ctx); err != nil {
 			return httpapi.Mark{}, apiError(err)
@@ -32,6 +33,43 @@ func (b *backend) Sync(ctx context.Context, consistent bool, after uint64) (http
 		}
 	}
 	return httpapi.Mark{Index: n.View().Index, Age: n.LastContact()}, nil
+}
+
+// catchUpWait bounds how long a reader waits for a host that has just started; then it gets what there is. Without a
+// quorum a host never catches up, so that nobody waits once it has run for freshFor.
+const (
+	catchUpWait = 3 * time.Second
+	freshFor    = 10 * time.Second
+)
+
+// awaitCaughtUp waits until a host that has just started has applied its log: before that it would deny what exists.
+func (b *backend) awaitCaughtUp(ctx context.Context, n *cluster.Node) {
+	if b.caughtUp.Load() == n || time.Since(b.started) > freshFor {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, catchUpWait)
+	defer cancel()
+	tick := time.NewTicker(transferPoll)
+	defer tick.Stop()
+	for !caughtUp(n) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+	b.caughtUp.Store(n)
+}
+
+// caughtUp tells whether everything that this host knows to be committed is applied, and that a leader told it so.
+func caughtUp(n *cluster.Node) bool {
+	select {
+	case <-n.Ready():
+	default:
+		return false
+	}
+	st, err := n.Status()
+	return err == nil && st.Leader != "" && st.Commit > 0 && st.Applied >= st.Commit && n.View().Initialised()
 }
 
 // Status is the whole pool on one screen. It answers before the host is a member, too.
