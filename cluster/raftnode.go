@@ -27,6 +27,9 @@ func (n *Node) newTransport() *raft.NetworkTransport {
 		Stream:                n.server.Raft(),
 		MaxPool:               raftConnPool,
 		Timeout:               raftConnTimeout,
+		// No pipelining: with it a follower's refusal or end can block its replication for good, while heartbeats go on,
+		// and raft then cannot be stopped either (hashicorp/raft issue 612). Batches give the throughput needed here.
+		MaxRPCsInFlight: 1,
 	})
 }
 

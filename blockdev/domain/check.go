@@ -75,7 +75,7 @@ func (c *checker) group() {
 		c.add(SeverityError, "volume group", why, "give the volume group back to whoever manages it, or remove what is foreign with LVM")
 	}
 	for _, w := range c.d.group.Warnings() {
-		c.add(SeverityWarning, "volume group", w, "the next commit of the SPM rewrites the metadata areas in use")
+		c.add(SeverityWarning, "volume group", w, "an area that is only older is rewritten by the next commit of the SPM; a damaged one by vgck --updatemetadata while no host uses the domain")
 	}
 	if c.vg.ExtentSize != extentUnit {
 		c.add(SeverityWarning, "volume group", fmt.Sprintf("extents of %d bytes; the size rules assume %d", c.vg.ExtentSize, extentUnit), "none; sizes differ from what VDSM would choose")

@@ -3,6 +3,8 @@ package domain
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 )
 
 // xleases checks the head of the index of external leases.
@@ -38,6 +40,9 @@ func (c *checker) leases(ctx context.Context) error {
 	} else if space != c.vg.Name || name != "SDM" {
 		c.add(SeverityError, "leases", fmt.Sprintf("the SPM lease is that of %q in %q", name, space), "write the resource SDM anew while no host is SPM")
 	}
+	if err := c.lockspace(ctx); err != nil {
+		return err
+	}
 	var vols []*Volume
 	for _, v := range c.sorted() {
 		if v.exists() && v.Slot >= c.id.geo.firstSlot() && v.Slot <= MaxSlot {
@@ -61,6 +66,34 @@ func (c *checker) leases(ctx context.Context) error {
 		if what != "" {
 			c.add(SeverityError, vols[i].ID, what, "write the volume's lease anew; nobody can hold it")
 		}
+	}
+	return nil
+}
+
+// lockspace checks the records of the hosts.
+func (c *checker) lockspace(ctx context.Context) error {
+	r, ok := c.d.opt.Leases.(LockspaceReader)
+	if !ok || c.vg.LV("ids") == nil {
+		return nil
+	}
+	dev, off, err := c.d.Lockspace()
+	if err != nil {
+		return nil //nolint:nilerr // reported as a special volume that is not linear
+	}
+	var bad map[int]error
+	err = c.d.io.steps(ctx, func(ctx context.Context) (err error) {
+		bad, err = r.CheckLockspace(ctx, dev, off, c.vg.Name)
+		return err
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		c.add(SeverityError, "ids", err.Error(), "check the path to the LUN")
+	}
+	for _, id := range slices.Sorted(maps.Keys(bad)) {
+		c.add(SeverityError, fmt.Sprintf("ids, host id %d", id), bad[id].Error(),
+			"stop all hosts and write the lockspace and the resource SDM anew; this host id cannot be used before")
 	}
 	return nil
 }

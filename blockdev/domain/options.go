@@ -27,6 +27,12 @@ type LeaseReader interface {
 	ReadResource(ctx context.Context, dev blockdev.Device, off int64) (lockspace, resource string, err error)
 }
 
+// LockspaceReader is what a LeaseReader may offer besides: what is wrong with each damaged record of a lockspace, by
+// host id.
+type LockspaceReader interface {
+	CheckLockspace(ctx context.Context, dev blockdev.Device, off int64, name string) (map[int]error, error)
+}
+
 // Options are the settings of an open domain. The zero value is usable for reading.
 type Options struct {
 	IOTimeout time.Duration    // deadline of a single device call; 0: 10 s

@@ -103,6 +103,15 @@ func TestLocks_roundTrip(t *testing.T) {
 	if err := dev.ReadAt(ctx, disk, 1<<20); err != nil || string(disk) != string(head) {
 		t.Fatalf("the short form differs from the long one: %v", err)
 	}
+	if err := l.InitLockspace(ctx, dev, 5<<20, "space"); err != nil {
+		t.Fatal(err)
+	}
+	if bad, err := l.CheckLockspace(ctx, dev, 5<<20, "space"); err != nil || len(bad) != 0 {
+		t.Fatalf("a fresh lockspace: %v %v", bad, err)
+	}
+	if bad, err := l.CheckLockspace(ctx, dev, 6<<20, "space"); err != nil || len(bad) != maxHostID {
+		t.Fatalf("no lockspace: %d damaged, %v", len(bad), err)
+	}
 	if _, _, err := l.ReadResource(ctx, dev, 4<<20); err == nil {
 		t.Fatal("an area that was never written was taken for a resource")
 	}

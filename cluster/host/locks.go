@@ -41,6 +41,11 @@ func (l Locks) EncodeResource(sectorSize int, lockspace, resource string) ([]byt
 	return leases.EncodeResource(geometryOf(sectorSize), lockspace, resource, maxHostID)
 }
 
+// CheckLockspace tells what is wrong with the records of the hosts.
+func (l Locks) CheckLockspace(ctx context.Context, dev blockdev.Device, off int64, name string) (map[int]error, error) {
+	return leases.CheckLockspace(ctx, dev, off, geometry(dev), name, maxHostID)
+}
+
 // resourceMagic begins every resource lease (sanlock's paxos leader).
 const resourceMagic = 0x06152010
 

@@ -32,7 +32,7 @@ var damages = []damage{
 	{"a volume's metadata", func(t *testing.T, lun string, p places) { flip(t, lun, p.slot, 512) }, `(?i)slot|metadata`, ""},
 	{"a volume's lease", func(t *testing.T, lun string, p places) { flip(t, lun, p.lease, 512) }, `(?i)lease`, ""},
 	{"the SPM lease", func(t *testing.T, lun string, p places) { flip(t, lun, p.sdm, 512) }, `(?i)SDM|SPM`, `(?i)SDM`},
-	{"our sector of the lockspace", func(t *testing.T, lun string, p places) { flip(t, lun, p.ids, 512) }, "", `(?i)lockspace|host id`},
+	{"our sector of the lockspace", func(t *testing.T, lun string, p places) { flip(t, lun, p.ids, 512) }, `ids, host id 1`, `(?i)lockspace|host id`},
 }
 
 // Each kind of damage is told apart, what is readable is still shown, and nothing more is lost.
