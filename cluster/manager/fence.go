@@ -39,8 +39,8 @@ func (t *term) fence(ctx context.Context, h fsm.Host, d Decision) error {
 		}
 		ev, err := t.off(ctx, h)
 		if err != nil {
-			t.hostState(context.WithoutCancel(ctx), h.Name, HostUnresponsive, "fencing failed: "+err.Error())
-			return err
+			state := t.hostState(context.WithoutCancel(ctx), h.Name, HostUnresponsive, "fencing failed: "+err.Error())
+			return errors.Join(err, state)
 		}
 		if err := t.prove(ctx, h, d.Generation, ev); err != nil {
 			return fmt.Errorf("committing the proof: %w", err)

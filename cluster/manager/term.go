@@ -25,7 +25,6 @@ type term struct {
 	fresh time.Time            // disk facts gathered before this are not believed: something was done since
 	busy  map[string]bool      // actions under way, by key
 	calm  bool                 // the last decision asks for nothing
-	watch watchKey             // which SPM the long call is open to
 	said  map[string]time.Time // when a failure was last recorded, by kind and host
 	freed map[slot]time.Time   // records that were freed on disk in this term, and when that was known
 	notes sync.Mutex           // held while an event is committed in the background, so that they stay in order

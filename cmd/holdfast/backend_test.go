@@ -55,11 +55,12 @@ func TestApiError_notSPMNamesTheHolder(t *testing.T) {
 func TestApiError_keepsWhatIsDressed(t *testing.T) {
 	t.Parallel()
 	in := api.Errorf(api.CodeBusy, "wait", "busy")
-	if got := apiError(in); got != error(in) {
+	if got := apiError(in); !errors.Is(got, in) {
 		t.Fatalf("%v", got)
 	}
 	plain := errors.New("odd")
-	if got := apiError(plain); got != plain {
+	var dressed *api.Error
+	if got := apiError(plain); !errors.Is(got, plain) || errors.As(got, &dressed) {
 		t.Fatalf("an unknown error must stay one, so that the API calls it internal: %v", got)
 	}
 }

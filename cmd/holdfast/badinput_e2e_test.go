@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -96,7 +98,8 @@ func oddNames(t *testing.T, a *testAgent) {
 }
 
 func asError(err error) *api.Error {
-	if e, ok := err.(*api.Error); ok {
+	var e *api.Error
+	if errors.As(err, &e) {
 		return e
 	}
 	return &api.Error{}
@@ -135,7 +138,9 @@ func oddSizes(t *testing.T, a *testAgent) {
 func rawRequest(t *testing.T, a *testAgent, method, path, kind string, header map[string]string, body string) (int, *api.Error) {
 	t.Helper()
 	c := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
-		Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", a.conf.UnixSocket) }}}
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", a.conf.UnixSocket)
+		}}}
 	defer c.CloseIdleConnections()
 	req, err := http.NewRequest(method, "http://holdfast.sock"+path, strings.NewReader(body))
 	if err != nil {
