@@ -254,7 +254,7 @@ func (p *devProcess) stop() (int, error) {
 func (p *devProcess) killSupervisor() {
 	p.ended = true
 	_ = p.cmd.Process.Kill()
-	<-p.exited // a kill, as ordered
+	<-p.exited //nolint:errcheck // it says that it was killed, as ordered
 	for _, c := range p.clients {
 		c.Close()
 	}
