@@ -88,7 +88,7 @@ type applyRequest struct {
 
 func (n *Node) proposeAt(ctx context.Context, leader string, data []byte) (fsm.Outcome, error) {
 	if leader == n.cfg.Name {
-		return n.applyRaw(ctx, data)
+		return n.applyInitialised(ctx, data)
 	}
 	ctx, stop := n.whileLeads(ctx, leader)
 	defer stop()
@@ -126,6 +126,26 @@ func (n *Node) applyHere(ctx context.Context, cmd fsm.Command) (fsm.Outcome, err
 		return fsm.Outcome{}, err
 	}
 	return n.applyRaw(ctx, data)
+}
+
+// applyInitialised is applyRaw for all commands but the first one: a leader that has not written or read that one yet
+// would have them refused.
+func (n *Node) applyInitialised(ctx context.Context, data []byte) (fsm.Outcome, error) {
+	for {
+		changed, led := n.Changed(), n.leader.changes()
+		switch {
+		case !n.IsLeader():
+			return fsm.Outcome{}, ErrNotLeader
+		case n.View().Initialised():
+			return n.applyRaw(ctx, data)
+		}
+		select {
+		case <-changed:
+		case <-led:
+		case <-ctx.Done():
+			return fsm.Outcome{}, fmt.Errorf("the leader has not begun its term: %w: %w", ErrNotLeader, ctx.Err())
+		}
+	}
 }
 
 func (n *Node) applyRaw(ctx context.Context, data []byte) (fsm.Outcome, error) {

@@ -36,7 +36,7 @@ func (n *Node) serveApply(ctx context.Context, in applyRequest) (fsm.Outcome, er
 	if err := n.up(ctx); err != nil {
 		return fsm.Outcome{}, err
 	}
-	return n.applyRaw(ctx, in.Command)
+	return n.applyInitialised(ctx, in.Command)
 }
 
 func (n *Node) serveBarrier(ctx context.Context, _ struct{}) (uint64, error) {

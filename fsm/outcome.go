@@ -48,9 +48,6 @@ type RefusedError struct {
 	Message string
 }
 
-// Refusal is the former name of RefusedError.
-type Refusal = RefusedError
-
 // Error says what was refused and why.
 func (r *RefusedError) Error() string { return r.Message }
 
