@@ -2,8 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -76,16 +74,4 @@ func ListenUnix(ctx context.Context, path string) (net.Listener, error) {
 		return nil, errors.Join(fmt.Errorf("protecting the socket %s: %w", path, err), l.Close())
 	}
 	return l, nil
-}
-
-// ServerTLS is the configuration of the TLS listener: TLS 1.3, the host's certificate as it is at the time of each
-// handshake, client certificates welcome when ca signed them and not demanded, since a token does as well.
-func ServerTLS(cert func() (*tls.Certificate, error), ca *x509.CertPool) *tls.Config {
-	return &tls.Config{
-		MinVersion:     tls.VersionTLS13,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert() },
-		ClientAuth:     tls.VerifyClientCertIfGiven,
-		ClientCAs:      ca,
-		NextProtos:     []string{"h2", "http/1.1"},
-	}
 }

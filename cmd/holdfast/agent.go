@@ -90,7 +90,7 @@ func runAgent(ctx context.Context, cfg config.Agent, log *slog.Logger) error {
 	if err := metrics.registry.Register(collector{h}); err != nil {
 		return fmt.Errorf("registering the host's metrics: %w", err)
 	}
-	servers, err := newServers(cfg, h, log, metrics)
+	servers, err := newServers(ctx, cfg, h, log, metrics)
 	if err != nil {
 		return err
 	}
