@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	caLife   = 20 * 365 * 24 * time.Hour
-	certLife = 365 * 24 * time.Hour
+	caLife = 20 * 365 * 24 * time.Hour
+	// CertLife is how long certificates of hosts and clients are good for.
+	CertLife = 365 * 24 * time.Hour
 	// backdate lets a host whose clock is behind accept a certificate made just now.
 	backdate = 24 * time.Hour
 )
@@ -117,7 +118,7 @@ func leaf(name, unit string, now time.Time) *x509.Certificate {
 	return &x509.Certificate{
 		Subject:   pkix.Name{CommonName: name, OrganizationalUnit: []string{unit}},
 		NotBefore: now.Add(-backdate),
-		NotAfter:  now.Add(certLife),
+		NotAfter:  now.Add(CertLife),
 		KeyUsage:  x509.KeyUsageDigitalSignature,
 	}
 }

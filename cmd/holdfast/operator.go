@@ -7,10 +7,10 @@ import (
 )
 
 func newOperatorCommand(g *global) *cobra.Command {
-	cmd := &cobra.Command{Use: "operator", Short: "Raft and tokens"}
+	cmd := &cobra.Command{Use: "operator", Short: "Raft, tokens and certificates"}
 	raft := &cobra.Command{Use: "raft", Short: "The Raft configuration"}
 	raft.AddCommand(newRaftListCommand(g), newRaftTransferCommand(g))
-	cmd.AddCommand(raft, newTokenCommand(g))
+	cmd.AddCommand(raft, newTokenCommand(g), newCertificateCommand(g))
 	return cmd
 }
 
