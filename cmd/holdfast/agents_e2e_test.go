@@ -331,8 +331,10 @@ func (s *secured) gossipPort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := exchange(t, tcp, "\x06\x83\xa5Nodes\x00\xacUserStateLen\x00\xa4Join\xc3"); strings.Contains(got, "h1") || strings.Contains(got, "h2") {
-		t.Errorf("a push and pull without the key was answered: %q", got)
+	const encrypted = "\x0a" // memberlist's type of a message that only the key opens; its refusal comes as one
+	got := exchange(t, tcp, "\x06\x83\xa5Nodes\x00\xacUserStateLen\x00\xa4Join\xc3")
+	if got != "" && !strings.HasPrefix(got, encrypted) {
+		t.Errorf("a push and pull without the key was answered in the clear: %q", got)
 	}
 	hosts, _, err := s.agents[0].Hosts(deadline(t, 10*time.Second), client.Read{})
 	if err != nil || len(hosts) != 3 {
