@@ -1,9 +1,11 @@
 package leases
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/holdfast-io/holdfast/blockdev"
@@ -200,6 +202,7 @@ func (ls *Lockspace) Settle(ctx context.Context) error {
 		all = append(all, r)
 	}
 	ls.mu.Unlock()
+	slices.SortFunc(all, func(a, b *resource) int { return cmp.Compare(a.spec.Offset, b.spec.Offset) })
 	var errs []error
 	for _, r := range all {
 		if _, err := r.begin(stateDoubt); err != nil {

@@ -110,7 +110,7 @@ func (a *attempt) ballot(ctx context.Context, next, mbal uint64) (outcome, error
 	}
 	a.sharers = s.sharers
 	value.Inp, value.Inp2, value.Inp3 = uint64(a.ls.cfg.HostID), a.ls.generation, stamp(a.ls.now())
-	if s.best.Bal != 0 && !a.ls.cfg.bugs.ignoreValue {
+	if s.best.Bal != 0 && !a.ls.cfg.Bugs.IgnoreValue {
 		value.Inp, value.Inp2, value.Inp3 = s.best.Inp, s.best.Inp2, s.best.Inp3
 	}
 	value.Bal = mbal
@@ -118,7 +118,7 @@ func (a *attempt) ballot(ctx context.Context, next, mbal uint64) (outcome, error
 	if err := a.writeBlock(ctx, value); err != nil {
 		return goOn, err
 	}
-	if !a.ls.cfg.bugs.skipPhase2Read {
+	if !a.ls.cfg.Bugs.SkipPhase2Read {
 		if s, err = a.survey(ctx, next, mbal); err != nil || s.out != goOn {
 			return s.out, err
 		}

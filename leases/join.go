@@ -88,6 +88,9 @@ func (ls *Lockspace) take(ctx context.Context, found Leader, otherN time.Duratio
 	l := found
 	l.Timestamp, l.IOTimeout = stamp(start), ls.cfg.Profile.seconds()
 	l.OwnerID, l.OwnerGeneration, l.Resource = uint64(ls.cfg.HostID), found.OwnerGeneration+1, ls.host
+	if ls.cfg.Bugs.ForgetGeneration {
+		l.OwnerGeneration = max(1, found.OwnerGeneration)
+	}
 	clear(ls.sector)
 	l.Encode(ls.sector)
 	wctx, cancel := context.WithTimeout(ctx, ls.cfg.Profile.HostDead())
@@ -95,18 +98,28 @@ func (ls *Lockspace) take(ctx context.Context, found Leader, otherN time.Duratio
 	if err := writeSync(wctx, ls.cfg.Device, ls.sector, ls.recordOffset(ls.cfg.HostID)); err != nil {
 		return fmt.Errorf("taking host id %d in lockspace %s: %w", ls.cfg.HostID, ls.cfg.Name, err)
 	}
-	if err := ls.waitBoot(ctx, 2*otherN); err != nil {
+	if !ls.cfg.Bugs.SkipJoinReread {
+		if err := ls.confirm(ctx, &l, 2*otherN); err != nil {
+			return err
+		}
+	}
+	ls.own, ls.generation, ls.lastOK, ls.lastRenew = l, l.OwnerGeneration, true, start
+	return nil
+}
+
+// confirm waits and looks whether the record is still the one that we wrote.
+func (ls *Lockspace) confirm(ctx context.Context, l *Leader, wait time.Duration) error {
+	if err := ls.waitBoot(ctx, wait); err != nil {
 		return err
 	}
 	now, err := ls.readRecord(ctx, ls.cfg.HostID)
 	if err != nil {
 		return err
 	}
-	if now != l {
+	if now != *l {
 		return fmt.Errorf("%w: lockspace %s, host id %d: host %s took it at the same time", ErrHostIDBusy, ls.cfg.Name,
 			ls.cfg.HostID, now.Resource)
 	}
-	ls.own, ls.generation, ls.lastOK, ls.lastRenew = l, l.OwnerGeneration, true, start
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/internal/clock"
+	"github.com/holdfast-io/holdfast/leases/internal/plant"
 )
 
 // LockspaceConfig says which host id to take in which lockspace.
@@ -44,15 +45,8 @@ type LockspaceConfig struct {
 	// Rand draws the back-off times; the global source when nil.
 	Rand *rand.Rand
 
-	bugs bugs
-}
-
-// bugs are mistakes that tests plant to see that the checkers catch them. Always zero outside tests.
-type bugs struct {
-	skipPhase2Read bool // commit without looking whether a higher ballot started
-	takeOverEarly  bool // take a silent owner's lease after 8N, without W
-	timeAfterWrite bool // count the renewal from the end of the write
-	ignoreValue    bool // propose our own value although another was accepted
+	// Bugs are planted by tests. Always zero outside them.
+	Bugs plant.Bugs
 }
 
 // Lockspace is a host id held by this host. Run renews it; Leave gives it up.

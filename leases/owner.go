@@ -73,8 +73,8 @@ func (w *ownerWatch) step(ctx context.Context) (verdict, error) {
 func (w *ownerWatch) deadAfter(rec *Leader) time.Duration {
 	p := w.ls.cfg.Profile
 	p.IOTimeout = max(p.IOTimeout, w.ls.ioTimeoutOf(rec))
-	if w.ls.cfg.bugs.takeOverEarly {
-		return p.Expiry() / 2
+	if w.ls.cfg.Bugs.TakeOverEarly {
+		return p.Expiry()
 	}
 	return p.HostDead()
 }

@@ -222,7 +222,7 @@ func (r *resource) writeSector(ctx context.Context, i int, buf []byte) error {
 	} else {
 		err = writeSync(wctx, r.spec.Device, buf, r.spec.Offset+r.geo.sector(i))
 	}
-	if maybeDone(err) {
+	if maybeDone(err) && !r.ls.cfg.Bugs.IgnoreLateWrite {
 		r.unsettled, r.settleAt = true, r.ls.now()+r.ls.cfg.Profile.IOTimeout
 	}
 	return err

@@ -15,12 +15,13 @@ import (
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/internal/clock"
+	"github.com/holdfast-io/holdfast/leases/internal/plant"
 )
 
 // sim runs several hosts on one disk and checks after every acquire and renewal that there is one holder at most.
 type sim struct {
 	profile Profile
-	bugs    bugs
+	bugs    plant.Bugs
 	mem     *blockdev.Mem
 	clock   *clock.Virtual
 	faults  bool
@@ -60,7 +61,7 @@ type simHost struct {
 const simResource = mib
 
 // runSim runs one seed for the given virtual time and returns the sim for judgement.
-func runSim(t *testing.T, seed uint64, hosts int, length time.Duration, b bugs, faults bool) *sim {
+func runSim(t *testing.T, seed uint64, hosts int, length time.Duration, b plant.Bugs, faults bool) *sim {
 	s := &sim{profile: Profile{Name: "sim", IOTimeout: time.Second, Watchdog: 5 * time.Second}, bugs: b, faults: faults, freed: map[string]bool{}}
 	synctest.Test(t, func(t *testing.T) {
 		s.clock = &clock.Virtual{Start: time.Now().Add(-100 * time.Second)}
@@ -192,7 +193,7 @@ func (h *simHost) life(sim context.Context) {
 	ctx, cancel := context.WithTimeout(sim, h.between(20*time.Second, 300*time.Second))
 	defer cancel()
 	cfg := LockspaceConfig{Device: h.path, Name: "sim", HostID: h.id, HostName: fmt.Sprintf("host-%d", h.id), Profile: s.profile,
-		Clock: s.clock, Log: quiet(), Rand: rand.New(rand.NewPCG(h.rng.Uint64(), 2)), bugs: s.bugs,
+		Clock: s.clock, Log: quiet(), Rand: rand.New(rand.NewPCG(h.rng.Uint64(), 2)), Bugs: s.bugs,
 		OnRenew: func(start time.Duration) { s.renewed(h, start) }}
 	ls, err := Join(ctx, cfg)
 	if err != nil {
@@ -342,7 +343,7 @@ func TestSim_oneHolder(t *testing.T) {
 	for seed := range uint64(simSeeds()) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			t.Parallel()
-			s := runSim(t, seed, 4, 20*time.Minute, bugs{}, true)
+			s := runSim(t, seed, 4, 20*time.Minute, plant.Bugs{}, true)
 			if len(s.broken) > 0 {
 				t.Fatalf("%s\n\n%s", strings.Join(s.broken, "\n"), strings.Join(s.trace[max(0, len(s.trace)-40):], "\n"))
 			}
@@ -365,10 +366,10 @@ func simSeeds() int {
 func TestSim_reproducible(t *testing.T) {
 	// Not parallel: the number of processors is everybody's.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	first := runSim(t, 7, 4, 5*time.Minute, bugs{}, true)
+	first := runSim(t, 7, 4, 5*time.Minute, plant.Bugs{}, true)
 	var differs string
 	for range 4 {
-		if differs = difference(first.trace, runSim(t, 7, 4, 5*time.Minute, bugs{}, true).trace); differs == "" {
+		if differs = difference(first.trace, runSim(t, 7, 4, 5*time.Minute, plant.Bugs{}, true).trace); differs == "" {
 			return
 		}
 	}
@@ -389,11 +390,11 @@ func difference(a, b []string) string {
 // TestSim_catchesPlantedBugs: a checker that cannot fail is worth nothing.
 func TestSim_catchesPlantedBugs(t *testing.T) {
 	t.Parallel()
-	for name, b := range map[string]bugs{
-		"phase 2 without looking":          {skipPhase2Read: true},
-		"take-over without the watchdog":   {takeOverEarly: true},
-		"lease counted from the write end": {timeAfterWrite: true},
-		"accepted values ignored":          {ignoreValue: true},
+	for name, b := range map[string]plant.Bugs{
+		"phase 2 without looking":          {SkipPhase2Read: true},
+		"take-over without the watchdog":   {TakeOverEarly: true},
+		"lease counted from the write end": {TimeAfterWrite: true},
+		"accepted values ignored":          {IgnoreValue: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -134,6 +134,11 @@ func (s *server) run(ctx context.Context, gone <-chan struct{}) error {
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
 	defer signal.Stop(term)
+	return s.until(ctx, gone, term)
+}
+
+// until is run with the signal that ends it as a channel.
+func (s *server) until(ctx context.Context, gone <-chan struct{}, term <-chan os.Signal) error {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/internal/clock"
+	"github.com/holdfast-io/holdfast/leases/internal/plant"
 )
 
 // Opener opens a device; blockdev.Open outside tests.
@@ -27,6 +29,8 @@ type server struct {
 	open  Opener
 	clock clock.Clock
 	conn  net.Conn
+	bugs  plant.Bugs        // planted by tests
+	rand  func() *rand.Rand // a source for the back-off of one lockspace; nil: the global one
 
 	// base ends when no request may go on: the agent is gone or the keeper is about to end.
 	base   context.Context

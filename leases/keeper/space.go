@@ -123,6 +123,9 @@ func (s *server) lockspaceConfig(sp *space, probe blockdev.Device) leases.Locksp
 	c := leases.LockspaceConfig{Device: sp.dev, Probe: probe, Offset: sp.spec.Offset, Geometry: sp.spec.Geometry, Name: sp.spec.Name,
 		HostID: sp.spec.HostID, HostName: sp.spec.HostName, Profile: p, Clock: s.clock, Log: s.log,
 		OnRenew: func(start time.Duration) { s.page.setExpiry(slot, start+good) }}
+	if c.Bugs = s.bugs; s.rand != nil {
+		c.Rand = s.rand()
+	}
 	if remote(sp.spec.Device) {
 		c.Settle = p.IOTimeout
 	}
