@@ -13,7 +13,7 @@ import (
 
 // Commit writes the changes of a transaction. Afterwards VG shows them.
 //
-// The order is text, flush, precommitted slot, committed slot, flush; the change is made by the committed slot, one
+// The order is text, flush and precommitted slot, committed slot, flush; the change is made by the committed slot, one
 // sector. Before the first write the headers are read again, and ErrChanged is returned when they are not what the
 // transaction was built on. An error that is not blockdev.ErrOutcomeUnknown means that nothing was changed; with
 // ErrOutcomeUnknown the change may be there or not, and the Group takes no commit until a Refresh succeeded.
@@ -141,13 +141,31 @@ func (c *commit) run(ctx context.Context) error {
 	if err := c.writeHidden(ctx); err != nil {
 		return err
 	}
-	if err := c.flush(ctx); err != nil {
-		return fmt.Errorf("flush text: %w", err)
-	}
-	if err := c.each(func(i int) error { return c.writeHead(ctx, i, c.mdas[i].head.slots[0], c.next[i]) }); err != nil {
-		return fmt.Errorf("write precommitted slot: %w", err)
+	if err := c.announce(ctx); err != nil {
+		return err
 	}
 	return c.switchOver(ctx)
+}
+
+// announce flushes the text and writes the precommitted slots, at the same time: a reader of committed metadata does
+// not look at that slot, so it needs the text's bytes in their place but not yet for good.
+func (c *commit) announce(ctx context.Context) error {
+	jobs := []func() error{
+		func() error { return wrapped("flush text", c.flush(ctx)) },
+		func() error {
+			err := c.each(func(i int) error { return c.writeHead(ctx, i, c.mdas[i].head.slots[0], c.next[i]) })
+			return wrapped("write precommitted slot", err)
+		},
+	}
+	return errors.Join(parallel(len(jobs), func(i int) error { return jobs[i]() })...)
+}
+
+// wrapped says what failed.
+func wrapped(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // writeHidden writes all that nothing refers to yet: the text, and what the caller wants to be there with it.

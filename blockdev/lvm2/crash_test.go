@@ -295,7 +295,8 @@ func TestCommit_writes(t *testing.T) {
 	for _, e := range rec.Log() {
 		ops = append(ops, e.Op)
 	}
-	if want := []faulty.Op{faulty.Write, faulty.Write, faulty.Flush, faulty.Write, faulty.Write, faulty.Write, faulty.Write, faulty.Flush}; !slices.Equal(ops, want) {
+	slices.Sort(ops[2:5]) // the flush of the texts and the precommitted slots come in any order
+	if want := []faulty.Op{faulty.Write, faulty.Write, faulty.Write, faulty.Write, faulty.Flush, faulty.Write, faulty.Write, faulty.Flush}; !slices.Equal(ops, want) {
 		t.Errorf("order is %v", ops)
 	}
 }
