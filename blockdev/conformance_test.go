@@ -45,6 +45,7 @@ var conformance = []struct {
 	{"expired", testExpired},
 	{"parallel", testParallel},
 	{"submitCheck", testSubmitCheck},
+	{"steps", testSteps},
 }
 
 func testGeometry(t *testing.T, d blockdev.Device) {

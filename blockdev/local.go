@@ -37,14 +37,21 @@ type local struct {
 	closed bool
 }
 
-// localCall is one system call.
+// localStep is one system call.
+type localStep struct {
+	op  string
+	buf []byte // from the device's buffers; nil for flush, zero and discard
+	off int64
+	n   int64
+}
+
+// localCall is one system call, or a few that one worker makes one after the other.
 type localCall struct {
 	d     *local
 	ctx   context.Context
-	op    string
-	buf   []byte // from d.buffers; nil for flush, zero and discard
-	off   int64
-	n     int64
+	list  [maxSteps]localStep
+	steps []localStep // of list
+	at    int         // the step that failed; the last one when all went well
 	err   error
 	state atomic.Int32
 	done  chan struct{} // one token when stateDone was reached
@@ -189,20 +196,28 @@ func (d *local) steps(ctx context.Context, op string, off, n int64) error {
 // call hands one system call to a worker and waits for it. On success the caller has buf back; after any error buf
 // is not the caller's any more.
 func (d *local) call(ctx context.Context, op string, buf []byte, off, n int64) error {
+	step := [1]localStep{{op, buf, off, n}}
+	_, err := d.submitAll(ctx, step[:])
+	return err
+}
+
+// submitAll is call for several steps. With an error it says which step failed.
+func (d *local) submitAll(ctx context.Context, steps []localStep) (int, error) {
 	if err := d.flight.enter(ctx); err != nil {
-		d.buffers.put(buf)
-		return err
+		d.giveBack(steps)
+		return 0, err
 	}
 	if !d.ref() {
 		d.flight.leave()
-		d.buffers.put(buf)
-		return fmt.Errorf("%w: closed", ErrGone)
+		d.giveBack(steps)
+		return 0, fmt.Errorf("%w: closed", ErrGone)
 	}
-	c := &localCall{d: d, ctx: ctx, op: op, buf: buf, off: off, n: n, done: make(chan struct{}, 1)}
+	c := &localCall{d: d, ctx: ctx, done: make(chan struct{}, 1)}
+	c.steps = c.list[:copy(c.list[:], steps)]
 	go c.run()
 	select {
 	case <-c.done:
-		return c.finish()
+		return c.at, c.finish()
 	case <-ctx.Done():
 		return c.giveUp()
 	}
@@ -214,15 +229,47 @@ func (c *localCall) run() {
 		c.cleanup(true)
 		return
 	}
-	if c.err = submit(c.ctx, c.op); c.err == nil {
-		c.err = c.d.syscall(c.op, c.buf, c.off, c.n)
-	}
+	c.work()
 	if c.state.CompareAndSwap(stateSubmitted, stateDone) {
 		c.done <- struct{}{}
 		return
 	}
 	c.cleanup(true)
 	c.d.flight.pending.Add(-1)
+}
+
+// work makes the system calls, as far as they succeed.
+func (c *localCall) work() {
+	for i, s := range c.steps {
+		c.at = i
+		if c.err = submit(c.ctx, s.op); c.err != nil {
+			c.err = c.late(i, c.err)
+			return
+		}
+		if c.err = c.d.syscall(s.op, s.buf, s.off, s.n); c.err != nil {
+			return
+		}
+	}
+}
+
+// late is the error of step i that was not submitted any more: steps before it were.
+func (c *localCall) late(i int, err error) error {
+	for _, s := range c.steps[:i] {
+		if mutates(s.op) {
+			return fmt.Errorf("%w: the steps before it are done: %w", ErrOutcomeUnknown, err)
+		}
+	}
+	return err
+}
+
+// mutates is the first operation among the steps that may have changed the device, or a read.
+func (c *localCall) mutates() string {
+	for _, s := range c.steps {
+		if mutates(s.op) {
+			return s.op
+		}
+	}
+	return opRead
 }
 
 // finish is the caller's end of a call that came back.
@@ -232,23 +279,24 @@ func (c *localCall) finish() error {
 }
 
 // giveUp is the caller's end of a call that did not come back in time.
-func (c *localCall) giveUp() error {
+func (c *localCall) giveUp() (int, error) {
 	if c.state.CompareAndSwap(stateQueued, stateWithdrawn) {
-		return notSubmitted(c.ctx)
+		return 0, notSubmitted(c.ctx)
 	}
 	c.d.flight.pending.Add(1) // before anybody can see that the call was abandoned
+	op := c.mutates()
 	if c.state.CompareAndSwap(stateSubmitted, stateAbandoned) {
-		return abandoned(c.ctx, c.op)
+		return 0, abandoned(c.ctx, op)
 	}
 	c.d.flight.pending.Add(-1)
 	<-c.done
-	return c.finish()
+	return c.at, c.finish()
 }
 
-// cleanup gives back what the call held.
-func (c *localCall) cleanup(buffer bool) {
-	if buffer {
-		c.d.buffers.put(c.buf)
+// cleanup gives back what the call held, the buffers only if nobody else has them now.
+func (c *localCall) cleanup(buffers bool) {
+	if buffers {
+		c.d.giveBack(c.steps)
 	}
 	c.d.flight.leave()
 	_ = c.d.unref() // an error to close a descriptor that nobody wants any more helps nobody

@@ -98,10 +98,11 @@ func (a *attempt) decided(now *Leader, next uint64) (outcome, error) {
 func (a *attempt) ballot(ctx context.Context, next, mbal uint64) (outcome, error) {
 	a.tried = next
 	value := DBlock{Mbal: mbal, Lver: next}
-	if err := a.writeBlock(ctx, value); err != nil {
+	buf, err := a.writeBlockAndRead(ctx, value, a.sectors)
+	if err != nil {
 		return goOn, err
 	}
-	s, err := a.survey(ctx, next, mbal)
+	s, err := a.survey(ctx, buf, next, mbal)
 	if err != nil || s.out != goOn {
 		return s.out, err
 	}
@@ -115,13 +116,12 @@ func (a *attempt) ballot(ctx context.Context, next, mbal uint64) (outcome, error
 	}
 	value.Bal = mbal
 	a.accepted = true
-	if err := a.writeBlock(ctx, value); err != nil {
+	if buf, err = a.writeBlockAndRead(ctx, value, a.sectors); err != nil {
 		return goOn, err
 	}
-	if !a.ls.cfg.Bugs.SkipPhase2Read {
-		if s, err = a.survey(ctx, next, mbal); err != nil || s.out != goOn {
-			return s.out, err
-		}
+	s, err = a.survey(ctx, buf, next, mbal)
+	if (err != nil || s.out != goOn) && !a.ls.cfg.Bugs.SkipPhase2Read {
+		return s.out, err
 	}
 	return a.commit(ctx, next, &value)
 }
@@ -134,10 +134,11 @@ type survey struct {
 	sharers []sharer
 }
 
-// survey reads leader and blocks. The leader comes with the same read, so it is judged too.
-func (a *attempt) survey(ctx context.Context, next, mbal uint64) (survey, error) {
+// survey judges the area that was read after our block was written, and gives buf back. The leader came with the same
+// read, so it is judged too.
+func (a *attempt) survey(ctx context.Context, buf []byte, next, mbal uint64) (survey, error) {
 	var s survey
-	buf, l, err := a.readArea(ctx)
+	buf, l, err := a.wholeArea(ctx, buf)
 	if err != nil {
 		return s, err
 	}

@@ -10,13 +10,7 @@ import (
 
 // writeSync writes and makes durable, as one operation with one outcome.
 func writeSync(ctx context.Context, dev blockdev.Device, p []byte, off int64) error {
-	if err := dev.WriteAt(ctx, p, off); err != nil {
-		return err
-	}
-	if err := dev.Flush(ctx); err != nil && !errors.Is(err, blockdev.ErrNotSupported) {
-		return err
-	}
-	return nil
+	return blockdev.Do(ctx, dev, blockdev.WriteStep(p, off), blockdev.FlushStep())
 }
 
 // pause waits for d of virtual or real time, or until the context ends.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/holdfast-io/holdfast/blockdev"
 )
 
 // Lease is a resource held exclusively. It satisfies blockdev.Guard within the process that renews the lockspace;
@@ -42,15 +44,17 @@ func (l *Lease) Release(ctx context.Context) error {
 	}
 	// Our own block first: should the leader be rewritten by a slower host that commits us, this flag tells.
 	// If the storage forgets it in a crash that is a failed first step, which the protocol bears: no flush of its own.
-	b := r.releasedBlock()
-	r.lazy = true
-	err := r.writeBlock(ctx, b)
-	r.lazy = false
+	buf := r.ls.getBuffer(r.geo.SectorSize)
+	defer r.ls.putBuffer(buf)
+	err := r.putBlock(ctx, r.releasedBlock(), blockdev.ReadStep(buf, r.spec.Offset))
 	if err != nil && r.unsettled {
 		r.end(stateDoubt)
 		return fmt.Errorf("releasing resource %s: %w", r.spec.Name, err)
 	}
-	err = r.freeLeader(ctx)
+	now, err := r.leaderAfter(ctx, buf, err)
+	if err == nil {
+		err = r.freeLeader(ctx, now)
+	}
 	if err != nil && !errors.Is(err, ErrChanged) {
 		r.end(stateDoubt)
 		return fmt.Errorf("releasing resource %s: %w", r.spec.Name, err)
@@ -66,13 +70,18 @@ func (r *resource) releasedBlock() DBlock {
 	return b
 }
 
+// leaderAfter is the leader as read after the write of our block, in buf unless that failed before anything was sent:
+// such a failure is tolerated.
+func (r *resource) leaderAfter(ctx context.Context, buf []byte, err error) (Leader, error) {
+	if err != nil {
+		return r.readLeader(ctx)
+	}
+	return r.decodeLeader(buf)
+}
+
 // freeLeader writes timestamp 0 into a leader that is still exactly the one we committed. A leader that another host
 // wrote for us is left alone: the released flag speaks for it.
-func (r *resource) freeLeader(ctx context.Context) error {
-	now, err := r.readLeader(ctx)
-	if err != nil {
-		return err
-	}
+func (r *resource) freeLeader(ctx context.Context, now Leader) error {
 	if now.WriteID != uint64(r.ls.cfg.HostID) {
 		return nil
 	}

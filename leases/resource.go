@@ -35,7 +35,6 @@ type resource struct {
 	leader    Leader        // as committed, while held or in doubt
 	block     DBlock        // our host block as last written
 	tried     uint64        // version of the last ballot
-	lazy      bool          // the next write need not be durable by itself: a flushed one follows
 	unsettled bool          // a write has an unknown outcome
 	settleAt  time.Duration // not before this boot time may another write be sent after it
 }
@@ -111,18 +110,20 @@ func (r *resource) readArea(ctx context.Context) ([]byte, Leader, error) {
 	if err != nil {
 		return nil, Leader{}, err
 	}
+	return r.wholeArea(ctx, buf)
+}
+
+// wholeArea decodes the leader in buf, the area as far as it was read, and reads again if there is more of it.
+func (r *resource) wholeArea(ctx context.Context, buf []byte) ([]byte, Leader, error) {
 	l, err := r.decodeLeader(buf)
 	if err != nil {
 		r.ls.putBuffer(buf)
 		return nil, l, err
 	}
-	if need := int(l.NumHosts) + 2; need != r.sectors {
-		short := need > r.sectors
-		r.sectors = need
-		if short {
-			r.ls.putBuffer(buf)
-			return r.readArea(ctx)
-		}
+	r.sectors = int(l.NumHosts) + 2
+	if r.sectors*r.geo.SectorSize > len(buf) {
+		r.ls.putBuffer(buf)
+		return r.readArea(ctx)
 	}
 	return buf, l, nil
 }
@@ -185,11 +186,26 @@ func (r *resource) readBlock(ctx context.Context, h int) (DBlock, error) {
 
 // writeBlock writes our host block.
 func (r *resource) writeBlock(ctx context.Context, d DBlock) error {
+	return r.putBlock(ctx, d, blockdev.FlushStep())
+}
+
+// writeBlockAndRead writes our host block, durably, and then reads n sectors of the area.
+func (r *resource) writeBlockAndRead(ctx context.Context, d DBlock, n int) ([]byte, error) {
+	buf := r.ls.getBuffer(n * r.geo.SectorSize)
+	if err := r.putBlock(ctx, d, blockdev.FlushStep(), blockdev.ReadStep(buf, r.spec.Offset)); err != nil {
+		r.ls.putBuffer(buf)
+		return nil, err
+	}
+	return buf, nil
+}
+
+// putBlock writes our host block and takes the steps after it.
+func (r *resource) putBlock(ctx context.Context, d DBlock, after ...blockdev.Step) error {
 	buf := r.ls.getBuffer(r.geo.SectorSize)
 	defer r.ls.putBuffer(buf)
 	d.Encode(buf)
 	r.block = d // also when the write fails: it may have landed
-	if err := r.writeSector(ctx, r.ls.cfg.HostID+1, buf); err != nil {
+	if err := r.writeSector(ctx, r.ls.cfg.HostID+1, buf, after...); err != nil {
 		return fmt.Errorf("writing our block in resource %s: %w", r.spec.Name, err)
 	}
 	return nil
@@ -201,14 +217,15 @@ func (r *resource) writeLeader(ctx context.Context, l *Leader) error {
 	defer r.ls.putBuffer(buf)
 	clear(buf)
 	l.Encode(buf)
-	if err := r.writeSector(ctx, 0, buf); err != nil {
+	if err := r.writeSector(ctx, 0, buf, blockdev.FlushStep()); err != nil {
 		return fmt.Errorf("writing leader of resource %s: %w", r.spec.Name, err)
 	}
 	return nil
 }
 
-// writeSector writes one sector, unless an earlier write may still be on its way: landing later, it would undo this one.
-func (r *resource) writeSector(ctx context.Context, i int, buf []byte) error {
+// writeSector writes one sector and takes the steps after it, unless an earlier write may still be on its way: landing
+// later, it would undo this one.
+func (r *resource) writeSector(ctx context.Context, i int, buf []byte, after ...blockdev.Step) error {
 	if err := r.settled(); err != nil {
 		return err
 	}
@@ -217,11 +234,8 @@ func (r *resource) writeSector(ctx context.Context, i int, buf []byte) error {
 		return err
 	}
 	defer cancel()
-	if r.lazy {
-		err = r.spec.Device.WriteAt(wctx, buf, r.spec.Offset+r.geo.sector(i))
-	} else {
-		err = writeSync(wctx, r.spec.Device, buf, r.spec.Offset+r.geo.sector(i))
-	}
+	steps := append([]blockdev.Step{blockdev.WriteStep(buf, r.spec.Offset+r.geo.sector(i))}, after...)
+	err = blockdev.Do(wctx, r.spec.Device, steps...)
 	if maybeDone(err) && !r.ls.cfg.Bugs.IgnoreLateWrite {
 		r.unsettled, r.settleAt = true, r.ls.now()+r.ls.cfg.Profile.IOTimeout
 	}
