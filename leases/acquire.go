@@ -17,6 +17,15 @@ import (
 // After an error that wraps blockdev.ErrOutcomeUnknown the disk may say that we hold it; nobody does, and Settle or
 // the next Acquire sets that right.
 func (ls *Lockspace) Acquire(ctx context.Context, spec ResourceSpec) (*Lease, error) {
+	r, err := ls.enter(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	return r.acquire(ctx)
+}
+
+// enter makes the resource busy for an acquire, once nothing of an earlier one is left to undo.
+func (ls *Lockspace) enter(ctx context.Context, spec ResourceSpec) (*resource, error) {
 	if err := ls.Check(0); err != nil {
 		return nil, err
 	}
@@ -24,54 +33,82 @@ func (ls *Lockspace) Acquire(ctx context.Context, spec ResourceSpec) (*Lease, er
 	if err != nil {
 		return nil, err
 	}
+	if spec.LVB && !r.geo.hasLVB() {
+		return nil, fmt.Errorf("resource %s: %w: %+v", spec.Name, ErrLVB, r.geo)
+	}
 	was, err := r.begin(stateIdle, stateDoubt)
 	if err != nil {
 		return nil, err
 	}
-	r.spec = spec
+	r.spec, r.shared = spec, false
 	if was == stateDoubt {
 		if err := r.retract(ctx); err != nil {
 			r.end(stateDoubt)
 			return nil, err
 		}
 	}
-	return r.acquire(ctx)
+	return r, nil
 }
 
-// acquire runs attempts until one gives a result, and undoes what a failed one may have left.
+// acquire takes the resource exclusively.
 func (r *resource) acquire(ctx context.Context) (*Lease, error) {
+	if s, err := r.win(ctx, false); err != nil {
+		r.end(s)
+		return nil, err
+	}
+	if err := r.readLVB(ctx); err != nil {
+		return nil, r.lose(ctx, err)
+	}
+	return r.own()
+}
+
+// own makes the exclusive lease that was won usable.
+func (r *resource) own() (*Lease, error) {
+	if err := r.ls.Check(0); err != nil {
+		r.end(r.resting()) // nothing is released on disk when the lockspace is gone
+		return nil, err
+	}
+	l := &Lease{r: r, version: r.leader.Lver}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state, r.sharedAt = stateHeld, 0
+	return l, nil
+}
+
+// win runs attempts until one gives a result, and undoes what a failed one may have left. With an error comes the state
+// that the resource is in.
+func (r *resource) win(ctx context.Context, short bool) (resourceState, error) {
 	for accepted := false; ; {
-		a := &attempt{resource: r, accepted: accepted}
+		a := &attempt{resource: r, accepted: accepted, short: short}
 		done, err := a.run(ctx)
 		accepted = a.accepted
-		switch {
-		case err != nil:
-			return nil, r.undo(ctx, a, err)
-		case !done:
-			continue
+		if err != nil {
+			return r.undo(ctx, accepted, err)
 		}
-		if err := r.ls.Check(0); err != nil {
-			r.end(stateIdle) // nothing is released on disk when the lockspace is gone
-			return nil, err
+		if done {
+			return stateBusy, nil
 		}
-		r.end(stateHeld)
-		return &Lease{r: r, version: r.leader.Lver}, nil
 	}
 }
 
-// undo ends a failed acquire. If the ballot got as far as phase 2 another host may commit us as owner.
-func (r *resource) undo(ctx context.Context, a *attempt, err error) error {
-	if !a.accepted && !r.unsettled {
-		r.end(stateIdle)
-		return err
+// undo follows a failed acquire or conversion. If the ballot got as far as phase 2 another host may commit us as owner;
+// if a conversion got anywhere our block must say again that its ballot is over.
+func (r *resource) undo(ctx context.Context, accepted bool, err error) (resourceState, error) {
+	if !accepted && !r.unsettled && (!r.shared || r.block.Released()) {
+		return r.resting(), err
 	}
 	uctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.ls.cfg.Profile.IOTimeout)
 	defer cancel()
 	if rerr := r.retract(uctx); rerr != nil {
-		r.end(stateDoubt)
-		return fmt.Errorf("%w; %w: retracting failed: %w", err, blockdev.ErrOutcomeUnknown, rerr)
+		return r.doubt(), fmt.Errorf("%w; %w: retracting failed: %w", err, blockdev.ErrOutcomeUnknown, rerr)
 	}
-	r.end(stateIdle)
+	return r.resting(), err
+}
+
+// lose gives up what was won, because of err.
+func (r *resource) lose(ctx context.Context, err error) error {
+	s, err := r.undo(ctx, true, err)
+	r.end(s)
 	return err
 }
 
@@ -82,12 +119,8 @@ type attempt struct {
 	maxMbal  uint64
 	looked   bool // another owner was judged, so time has passed since step 1
 	accepted bool // phase 2 was begun: we may become owner
+	short    bool // the lease is wanted only to become a sharer: other sharers do not matter
 	sharers  []sharer
-}
-
-type sharer struct {
-	host       int
-	generation uint64
 }
 
 // run makes the attempt; false without an error means start over.
@@ -97,6 +130,9 @@ func (a *attempt) run(ctx context.Context) (bool, error) {
 	}
 	free, err := a.mayGo(ctx)
 	if err != nil || !free {
+		return false, err
+	}
+	if err := a.refuseShared(ctx); err != nil {
 		return false, err
 	}
 	won, err := a.ballots(ctx)
@@ -124,6 +160,7 @@ func (a *attempt) readAll(ctx context.Context) error {
 				a.spec.Offset+a.geo.sector(h+1), a.spec.Device.Name())
 		}
 		a.maxMbal = max(a.maxMbal, d.Mbal)
+		a.noteSharer(h, &d)
 	}
 	return nil
 }
@@ -183,7 +220,8 @@ func (a *attempt) releasedUnderneath(ctx context.Context) (bool, error) {
 
 // held is the refusal that names the owner in l.
 func (r *resource) held(l *Leader) error {
-	e := &HeldError{Resource: r.spec.Name, HostID: int(l.OwnerID), Generation: l.OwnerGeneration, Version: l.Lver}
+	e := &HeldError{Resource: r.spec.Name, HostID: int(l.OwnerID), Generation: l.OwnerGeneration, Version: l.Lver,
+		ShortHold: l.Flags&flagShortHold != 0}
 	if l.OwnerID <= uint64(r.ls.geo.MaxHosts()) {
 		s := r.ls.HostStatus(int(l.OwnerID))
 		e.HostName, e.State = s.Name, s.State
@@ -194,7 +232,8 @@ func (r *resource) held(l *Leader) error {
 	return e
 }
 
-// Settle undoes what calls with unknown outcome may have left on disk. It returns nil when nothing is left to undo.
+// Settle undoes what calls with unknown outcome may have left on disk, and clears requests of ours that are over. It
+// returns nil when nothing is left to undo.
 func (ls *Lockspace) Settle(ctx context.Context) error {
 	ls.mu.Lock()
 	var all []*resource
@@ -205,15 +244,15 @@ func (ls *Lockspace) Settle(ctx context.Context) error {
 	slices.SortFunc(all, func(a, b *resource) int { return cmp.Compare(a.spec.Offset, b.spec.Offset) })
 	var errs []error
 	for _, r := range all {
-		if _, err := r.begin(stateDoubt); err != nil {
+		if _, err := r.begin(stateDoubt, stateSharedDoubt); err != nil {
 			continue
 		}
 		if err := r.retract(ctx); err != nil {
-			r.end(stateDoubt)
+			r.end(r.doubt())
 			errs = append(errs, err)
 			continue
 		}
-		r.end(stateIdle)
+		r.end(r.resting())
 	}
-	return errors.Join(errs...)
+	return errors.Join(errors.Join(errs...), ls.settleRequests(ctx))
 }

@@ -178,7 +178,7 @@ func (a *attempt) commit(ctx context.Context, next uint64, v *DBlock) (outcome, 
 	l.WriteID, l.WriteGeneration, l.WriteTimestamp = uint64(a.ls.cfg.HostID), a.ls.generation, stamp(a.ls.now())
 	ours := v.Inp == uint64(a.ls.cfg.HostID) && v.Inp2 == a.ls.generation
 	if v.Inp == uint64(a.ls.cfg.HostID) {
-		l.Flags &^= flagShortHold
+		l.Flags = a.holdFlag(l.Flags)
 	}
 	if err := a.writeLeader(ctx, &l); err != nil {
 		return goOn, err
@@ -189,39 +189,4 @@ func (a *attempt) commit(ctx context.Context, next uint64, v *DBlock) (outcome, 
 	}
 	a.leader = l
 	return won, nil
-}
-
-// clearSharers is step 7: dead hosts' shared leases are wiped, live ones' win over us.
-func (a *attempt) clearSharers(ctx context.Context) error {
-	for _, s := range a.sharers {
-		if s.host == a.ls.cfg.HostID {
-			continue
-		}
-		d, err := a.readBlock(ctx, s.host)
-		if err != nil {
-			return err
-		}
-		if !d.Shared() || d.ModeGeneration == 0 {
-			continue
-		}
-		if !a.sharerDead(s.host, d.ModeGeneration) {
-			st := a.ls.HostStatus(s.host)
-			return &HeldError{Resource: a.spec.Name, HostID: s.host, Generation: d.ModeGeneration, Version: a.found.Lver,
-				HostName: st.Name, State: st.State, Free: st.DeadIn, Shared: true}
-		}
-		if err := a.writeSector(ctx, s.host+1, make([]byte, a.geo.SectorSize)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// sharerDead judges a sharing host from memory; whatever is not known counts as alive.
-func (a *attempt) sharerDead(host int, generation uint64) bool {
-	o := a.ls.observed(host)
-	if !o.seen {
-		return false
-	}
-	st := o.state(a.ls.cfg.Profile, a.ls.now())
-	return st == HostFree || st == HostDead || o.generation > generation
 }

@@ -31,6 +31,13 @@ var (
 	ErrChanged = errors.New("record changed on disk")
 	// ErrLeasesHeld says that a lockspace cannot be left while its leases are held.
 	ErrLeasesHeld = errors.New("resource leases are still held: release them first")
+	// ErrLVB says that there is no lock value block to use: not asked for, too much data, or no room in the lease area.
+	ErrLVB = errors.New("lock value block is not available")
+	// ErrRequest says that the owner of a resource cannot be asked for it: the version asked for is not the next one, or
+	// another host has asked for a later one. Nothing was written.
+	ErrRequest = errors.New("resource cannot be asked for")
+	// ErrShared says that a resource is held shared where an exclusive owner is needed. Nothing was written.
+	ErrShared = errors.New("resource is held shared")
 	// ErrHeld says that the resource belongs to another host. Use errors.As with *HeldError for the details.
 	ErrHeld = errors.New("resource is held by another host")
 )
@@ -47,6 +54,8 @@ type HeldError struct {
 	Free time.Duration
 	// Shared is true when the holder has a shared lease.
 	Shared bool
+	// ShortHold is true when the holder is only about to share the lease.
+	ShortHold bool
 }
 
 // Error implements error.

@@ -151,7 +151,7 @@ func checkGoldenRequest(t *testing.T, b []byte, size int, want map[string]any) {
 	if err := r.Decode(b); err != nil {
 		t.Fatal(err)
 	}
-	compare(t, want, map[string]any{"magic": r.Magic, "version": r.Version, "lver": r.Lver, "force_mode": r.ForceMode})
+	compare(t, want, map[string]any{"magic": r.Magic, "version": r.Version, "lver": r.Lver, "force_mode": uint32(r.ForceMode)})
 	out := make([]byte, requestSize)
 	r.Encode(out)
 	if !bytes.Equal(out, b[:requestSize]) {

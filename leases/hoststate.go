@@ -46,11 +46,12 @@ type observed struct {
 	seen, everLive               bool
 	firstCheck, lastCheck        time.Duration
 	lastLive                     time.Duration
+	heard                        heard
 }
 
 // look takes in the host's sector b as read at boot time now. Like sanlock it checks magic and lockspace name only:
-// whatever changes is a sign of life.
-func (o *observed) look(b []byte, space *Name, now time.Duration) {
+// whatever changes is a sign of life. It says whether this is a record that changed, so that it may have news.
+func (o *observed) look(b []byte, space *Name, now time.Duration) bool {
 	le := binary.LittleEndian
 	if !o.seen {
 		o.seen, o.firstCheck = true, now
@@ -62,13 +63,14 @@ func (o *observed) look(b []byte, space *Name, now time.Duration) {
 		owner, gen = o.owner, o.generation
 	}
 	if owner == o.owner && gen == o.generation && ts == o.timestamp {
-		return
+		return false
 	}
 	o.owner, o.generation, o.timestamp = owner, gen, ts
 	o.lastLive, o.everLive = now, true
 	if sane {
 		o.ioTimeout, o.name = le.Uint16(b[174:]), Name(b[104:152])
 	}
+	return sane
 }
 
 // since is the moment its silence is counted from.

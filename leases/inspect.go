@@ -2,7 +2,9 @@ package leases
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/holdfast-io/holdfast/blockdev"
 )
@@ -32,20 +34,29 @@ type ResourceInfo struct {
 	// OwnerStatus is the owner's state in the lockspace.
 	OwnerStatus HostStatus `json:"owner_status"`
 	// Takeable says that an acquire now would not have to wait.
-	Takeable bool  `json:"takeable"`
-	Sharers  []int `json:"sharers,omitempty"`
+	Takeable bool `json:"takeable"`
+	// ShortHold says that the exclusive owner is only about to share the resource.
+	ShortHold bool `json:"short_hold,omitempty"`
+	// Sharers have the resource shared. Hosts that left or lost their host id since are not listed, dead ones are.
+	Sharers []Sharer `json:"sharers,omitempty"`
+}
+
+// Sharer is a host that has a resource shared.
+type Sharer struct {
+	HostID     int    `json:"host_id"`
+	Generation uint64 `json:"generation"`
+	// Status is the host's state in the lockspace.
+	Status HostStatus `json:"status"`
+	// Dead says that the next exclusive acquire clears it away.
+	Dead bool `json:"dead"`
 }
 
 // ReadResource reads the state of a resource without changing anything.
 func (ls *Lockspace) ReadResource(ctx context.Context, spec ResourceSpec) (ResourceInfo, error) {
-	name, err := MakeName(spec.Name)
+	r, err := ls.viewer(spec)
 	if err != nil {
-		return ResourceInfo{}, fmt.Errorf("resource %w", err)
-	}
-	if err := checkRange(spec.Device, spec.Offset, ls.geo); err != nil {
 		return ResourceInfo{}, err
 	}
-	r := &resource{ls: ls, spec: spec, name: name, geo: ls.geo, sectors: (32 << 10) / ls.geo.SectorSize}
 	buf, l, err := r.readArea(ctx)
 	if err != nil {
 		return ResourceInfo{}, err
@@ -57,11 +68,42 @@ func (ls *Lockspace) ReadResource(ctx context.Context, spec ResourceSpec) (Resou
 		if err := blocks[h].Decode(buf[ls.geo.sector(h+1):]); err != nil {
 			return info, err
 		}
-		if blocks[h].Shared() {
-			info.Sharers = append(info.Sharers, h)
-		}
+	}
+	if info.Sharers, err = ls.sharers(ctx, blocks); err != nil {
+		return info, err
 	}
 	return info, ls.judge(ctx, &info, &l, blocks)
+}
+
+// sharers are the hosts that share a resource by what their blocks and their records say. A damaged record proves
+// nothing, so its host still shares.
+func (ls *Lockspace) sharers(ctx context.Context, blocks []DBlock) ([]Sharer, error) {
+	var all []Sharer
+	for h := range blocks {
+		d := &blocks[h]
+		if !d.Shared() || d.ModeGeneration == 0 {
+			continue
+		}
+		rec, err := ls.readRecord(ctx, h)
+		damaged := errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNoLease) || errors.Is(err, ErrVersion)
+		if err != nil && !damaged {
+			return nil, err
+		}
+		s := Sharer{HostID: h, Generation: d.ModeGeneration, Status: ls.HostStatus(h)}
+		if err == nil {
+			if passed(&rec, sharer{h, d.ModeGeneration}) {
+				continue
+			}
+			s.Dead = ls.silentTooLong(h, &rec)
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// allDead says whether an exclusive acquire need not mind the sharers.
+func allDead(all []Sharer) bool {
+	return !slices.ContainsFunc(all, func(s Sharer) bool { return !s.Dead })
 }
 
 // infoOf is what the leader alone says.
@@ -88,10 +130,10 @@ func (ls *Lockspace) judge(ctx context.Context, info *ResourceInfo, l *Leader, b
 	}
 	switch {
 	case held:
-		info.State = ResourceExclusive
-		info.Takeable = info.OwnerStatus.State == HostDead
+		info.State, info.ShortHold = ResourceExclusive, l.Flags&flagShortHold != 0
+		info.Takeable = info.OwnerStatus.State == HostDead && allDead(info.Sharers)
 	case len(info.Sharers) > 0:
-		info.State = ResourceShared
+		info.State, info.Takeable = ResourceShared, allDead(info.Sharers)
 	default:
 		info.Takeable = true
 	}

@@ -42,6 +42,10 @@ type LockspaceConfig struct {
 	// OnRenew is called after each renewal, in the renewal loop, with the boot time taken before the write. It must
 	// not block or allocate.
 	OnRenew func(start time.Duration)
+	// OnEvent is called for each host event to us, once, and OnAlert when another host wants us to look at the requests
+	// for what we hold. Both are called from the renewal loop: they must not block.
+	OnEvent func(HostEvent)
+	OnAlert func(fromHost int)
 	// Rand draws the back-off times; the global source when nil.
 	Rand *rand.Rand
 
@@ -56,10 +60,11 @@ type Lockspace struct {
 	space Name
 	host  Name
 
-	renewing   chan struct{} // one renewal, look or leave at a time; guards area, sector and own
+	renewing   chan struct{} // one renewal, look or leave at a time; guards area, sector, own and news
 	area       []byte        // what a look read
 	sector     []byte        // our record as it goes out
 	own        Leader        // our record as last written
+	news       []news        // what a look found for us, until it is delivered
 	renewals   int
 	generation uint64 // set by take, then constant
 	lastOK     bool   // the last renewal succeeded
@@ -73,6 +78,8 @@ type Lockspace struct {
 	hosts     []observed
 	cover     int // hosts that every look reads
 	leases    map[string]*resource
+	asked     map[string]asked // requests of ours on disk
+	out       notices
 	buffers   sync.Pool // areas of resources
 }
 
@@ -110,7 +117,8 @@ func newLockspace(ctx context.Context, cfg LockspaceConfig) (*Lockspace, error) 
 	if cfg.Clock == nil {
 		cfg.Clock = clock.System{}
 	}
-	ls := &Lockspace{cfg: cfg, leases: map[string]*resource{}, renewing: make(chan struct{}, 1)}
+	ls := &Lockspace{cfg: cfg, leases: map[string]*resource{}, asked: map[string]asked{},
+		renewing: make(chan struct{}, 1), news: make([]news, 0, 16)}
 	ls.space, _ = MakeName(cfg.Name)
 	ls.host, _ = MakeName(cfg.HostName)
 	if err := ls.findGeometry(ctx); err != nil {

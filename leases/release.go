@@ -42,6 +42,9 @@ func (l *Lease) Release(ctx context.Context) error {
 		r.end(stateIdle)
 		return err
 	}
+	if err := r.writeLVB(ctx); err != nil {
+		return r.lose(ctx, fmt.Errorf("releasing resource %s: %w", r.spec.Name, err))
+	}
 	// Our own block first: should the leader be rewritten by a slower host that commits us, this flag tells.
 	// If the storage forgets it in a crash that is a failed first step, which the protocol bears: no flush of its own.
 	buf := r.ls.getBuffer(r.geo.SectorSize)
@@ -63,10 +66,10 @@ func (l *Lease) Release(ctx context.Context) error {
 	return err
 }
 
-// releasedBlock is our block with the values it has and the released flag.
+// releasedBlock is our block with the values it has and the released flag. Its mode comes with the write.
 func (r *resource) releasedBlock() DBlock {
 	b := r.block
-	b.Flags, b.ModeFlags, b.ModeGeneration = flagReleased, 0, 0
+	b.Flags = flagReleased
 	return b
 }
 

@@ -115,8 +115,8 @@ func (ls *Lockspace) writeRenewal(ctx context.Context) error {
 	}
 	l := ls.own
 	l.Timestamp, l.IOTimeout = stamp(start), ls.cfg.Profile.seconds()
-	l.WriteID, l.WriteGeneration, l.WriteTimestamp = 0, 0, 0
 	clear(ls.sector)
+	ls.announce(&l, (*Bitmap)(ls.sector[bitmapOffset:bitmapOffset+bitmapSize]), start)
 	l.Encode(ls.sector)
 	end := start + left
 	wctx, cancel := context.WithTimeout(blockdev.WithSubmitCheck(ctx, func() error { return ls.notAfter(end) }), left)
@@ -175,7 +175,9 @@ func (ls *Lockspace) look(ctx context.Context, all bool) error {
 		if err := ls.cfg.Device.ReadAt(ctx, buf, ls.recordOffset(first+1)); err != nil {
 			return fmt.Errorf("reading lockspace %s: %w", ls.cfg.Name, err)
 		}
-		if err := ls.takeIn(buf, first); err != nil {
+		err := ls.takeIn(buf, first)
+		ls.deliver()
+		if err != nil {
 			return err
 		}
 	}
@@ -197,8 +199,13 @@ func (ls *Lockspace) takeIn(buf []byte, first int) error {
 	now, size := ls.now(), ls.geo.SectorSize
 	ls.mu.Lock()
 	for i := 0; i*size < len(buf); i++ {
-		o := &ls.hosts[first+i]
-		o.look(buf[i*size:], &ls.space, now)
+		o, b := &ls.hosts[first+i], buf[i*size:(i+1)*size]
+		known := o.seen // what stands in a record at first sight may have stood there for long
+		if o.look(b, &ls.space, now) && known && first+i+1 != ls.cfg.HostID {
+			if n, ok := o.heard.listen(b, ls.cfg.HostID, first+i+1, o.generation, now, ls.cfg.Profile.keepNotice()); ok {
+				ls.news = append(ls.news, n)
+			}
+		}
 		if o.timestamp != 0 || o.everLive {
 			ls.cover = max(ls.cover, first+i+1)
 		}

@@ -2,7 +2,6 @@ package leases
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -18,6 +17,9 @@ type ResourceSpec struct {
 	Offset int64
 	// NoWait makes Acquire fail with ErrHeld where it would otherwise wait for a silent owner to be dead.
 	NoWait bool
+	// LVB reads the lock value block with the lease and writes it back, if it was set, when the exclusive lease ends.
+	// It is refused (ErrLVB) where the area has no room for one: anything but 512-byte sectors or areas of 8 MiB.
+	LVB bool
 }
 
 // resource is what a lockspace remembers of one lease area between calls.
@@ -27,13 +29,17 @@ type resource struct {
 	name Name
 	geo  Geometry
 
-	mu    sync.Mutex // guards state
-	state resourceState
+	mu       sync.Mutex // guards state to lvbDirty
+	state    resourceState
+	sharedAt uint64 // version at which the shared lease was taken, 0 = none
+	lvb      []byte // the lock value block as read or set, nil = not asked for
+	lvbDirty bool
 
 	// The rest belongs to the call that set state to busy, or to nobody.
 	sectors   int           // how many sectors an area read needs, as far as known
 	leader    Leader        // as committed, while held or in doubt
-	block     DBlock        // our host block as last written
+	block     DBlock        // our host block as last written, without its mode
+	shared    bool          // our host block says SHARED: every write of it has to
 	tried     uint64        // version of the last ballot
 	unsettled bool          // a write has an unknown outcome
 	settleAt  time.Duration // not before this boot time may another write be sent after it
@@ -42,17 +48,19 @@ type resource struct {
 type resourceState int
 
 const (
-	stateIdle  resourceState = iota
-	stateBusy                // a call is under way
-	stateHeld                // ours
-	stateDoubt               // not ours to use, but the disk may still say so: Settle will undo it
+	stateIdle        resourceState = iota
+	stateBusy                      // a call is under way
+	stateHeld                      // ours
+	stateDoubt                     // not ours to use, but the disk may still say so: Settle will undo it
+	stateShared                    // ours together with others
+	stateSharedDoubt               // the same, but the leader may name us as exclusive owner: Settle will undo that
 )
 
 // inUse says whether the lockspace must not be left yet.
 func (r *resource) inUse() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.state == stateBusy || r.state == stateHeld
+	return r.state != stateIdle && r.state != stateDoubt
 }
 
 // begin moves from one of the given states to busy and returns the one it was in.
@@ -66,7 +74,7 @@ func (r *resource) begin(from ...resourceState) (resourceState, error) {
 		}
 	}
 	switch r.state {
-	case stateHeld:
+	case stateHeld, stateShared, stateSharedDoubt:
 		return r.state, fmt.Errorf("resource %s: %w", r.spec.Name, ErrHeldHere)
 	case stateIdle:
 		return r.state, fmt.Errorf("resource %s: %w", r.spec.Name, ErrNotHeld)
@@ -78,28 +86,38 @@ func (r *resource) end(s resourceState) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.state = s
+	if s == stateIdle || s == stateDoubt {
+		r.sharedAt = 0
+	}
+}
+
+// resting is the state without any exclusive lease, doubt the same while the disk may still say otherwise.
+func (r *resource) resting() resourceState {
+	if r.shared {
+		return stateShared
+	}
+	return stateIdle
+}
+
+func (r *resource) doubt() resourceState {
+	if r.shared {
+		return stateSharedDoubt
+	}
+	return stateDoubt
 }
 
 // resource finds or makes the memory of a lease area.
 func (ls *Lockspace) resource(spec ResourceSpec) (*resource, error) {
-	name, err := MakeName(spec.Name)
+	r, err := ls.viewer(spec)
 	if err != nil {
-		return nil, fmt.Errorf("resource %w", err)
+		return nil, err
 	}
-	if spec.Device == nil {
-		return nil, errors.New("resource needs a device")
-	}
-	if err := checkRange(spec.Device, spec.Offset, ls.geo); err != nil {
-		return nil, fmt.Errorf("resource %s: %w", spec.Name, err)
-	}
-	key := fmt.Sprintf("%s@%d", spec.Name, spec.Offset)
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	r := ls.leases[key]
-	if r == nil {
-		r = &resource{ls: ls, spec: spec, name: name, geo: ls.geo, sectors: (32 << 10) / ls.geo.SectorSize}
-		ls.leases[key] = r
+	if have := ls.leases[r.key()]; have != nil {
+		return have, nil
 	}
+	ls.leases[r.key()] = r
 	return r, nil
 }
 
@@ -199,12 +217,16 @@ func (r *resource) writeBlockAndRead(ctx context.Context, d DBlock, n int) ([]by
 	return buf, nil
 }
 
-// putBlock writes our host block and takes the steps after it.
+// putBlock writes our host block, with the mode that r.shared says, and takes the steps after it.
 func (r *resource) putBlock(ctx context.Context, d DBlock, after ...blockdev.Step) error {
 	buf := r.ls.getBuffer(r.geo.SectorSize)
 	defer r.ls.putBuffer(buf)
-	d.Encode(buf)
 	r.block = d // also when the write fails: it may have landed
+	d.ModeFlags, d.ModeGeneration = 0, 0
+	if r.shared {
+		d.ModeFlags, d.ModeGeneration = flagShared, r.ls.generation
+	}
+	d.Encode(buf)
 	if err := r.writeSector(ctx, r.ls.cfg.HostID+1, buf, after...); err != nil {
 		return fmt.Errorf("writing our block in resource %s: %w", r.spec.Name, err)
 	}
