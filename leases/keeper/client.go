@@ -18,13 +18,14 @@ import (
 
 // Client is the agent's side of its keeper. It is safe for concurrent use. Every call needs a context with a deadline.
 type Client struct {
-	log   *slog.Logger
-	page  *page
-	clock clock.Clock
-	conn  net.Conn
-	cmd   *exec.Cmd
-	done  chan struct{} // closed when the process has ended
-	err   error         // how it ended; valid after done
+	log    *slog.Logger
+	onLost func(Loss)
+	page   *page
+	clock  clock.Clock
+	conn   *net.UnixConn
+	cmd    *exec.Cmd
+	done   chan struct{} // closed when the process has ended
+	err    error         // how it ended; valid after done
 
 	writing sync.Mutex // one frame at a time on conn
 
@@ -57,7 +58,12 @@ func (c *Client) Leave(ctx context.Context, lockspace string) error {
 // Acquire takes a resource and returns the version of the lease; see leases.Acquire. A lease that is held already is
 // answered with its version.
 func (c *Client) Acquire(ctx context.Context, spec ResourceSpec) (uint64, error) {
-	resp, err := c.call(ctx, &request{Method: methodAcquire, Resource: &spec})
+	files, err := spec.Holder.open()
+	if err != nil {
+		return 0, fmt.Errorf("acquiring %s: %w", spec.Name, err)
+	}
+	defer closeAll(files)
+	resp, err := c.call(ctx, &request{Method: methodAcquire, Resource: &spec, FDs: len(files), files: files})
 	if err != nil {
 		return 0, fmt.Errorf("acquiring %s: %w", spec.Name, err)
 	}
@@ -203,7 +209,7 @@ func (c *Client) send(req *request) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	_ = c.conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
-	return writeFrame(c.conn, req)
+	return writeFrame(&fdWriter{c.conn, req.files}, req)
 }
 
 // receive hands answers to those who wait for them.
@@ -212,6 +218,10 @@ func (c *Client) receive() {
 		resp := &response{}
 		if err := readFrame(c.conn, resp); err != nil {
 			return
+		}
+		if resp.Lost != nil && c.onLost != nil {
+			c.onLost(*resp.Lost)
+			continue
 		}
 		c.mu.Lock()
 		ch := c.waiting[resp.ID]

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/holdfast-io/holdfast/leases"
@@ -29,6 +30,7 @@ const (
 	methodFreeHost = "free_host"
 	methodShutdown = "shutdown"
 	methodCancel   = "cancel"
+	methodConfirm  = "confirm"
 )
 
 // request is a frame from the agent.
@@ -36,17 +38,22 @@ type request struct {
 	ID     uint64 `json:"id"`
 	Method string `json:"method"`
 	// Timeout is the time the agent is going to wait, in nanoseconds.
-	Timeout    time.Duration  `json:"timeout,omitempty"`
+	Timeout time.Duration `json:"timeout,omitempty"`
+	// FDs is how many descriptors come with the frame.
+	FDs        int            `json:"fds,omitempty"`
 	Lockspace  *LockspaceSpec `json:"lockspace,omitempty"`
 	Resource   *ResourceSpec  `json:"resource,omitempty"`
 	Name       string         `json:"name,omitempty"`
 	HostID     int            `json:"host_id,omitempty"`
 	Generation uint64         `json:"generation,omitempty"`
+
+	files []*os.File
 }
 
-// response is a frame from the keeper.
+// response is a frame from the keeper. Those without an id are notices.
 type response struct {
 	ID            uint64               `json:"id"`
+	Lost          *Loss                `json:"lost,omitempty"`
 	Error         *wireError           `json:"error,omitempty"`
 	PID           int                  `json:"pid,omitempty"`
 	Generation    uint64               `json:"generation,omitempty"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -28,23 +29,30 @@ func (s *server) resource(ctx context.Context, spec *ResourceSpec) (*space, leas
 }
 
 // acquire takes a lease and publishes it. Asking again for one that is held answers with the same version.
-func (s *server) acquire(ctx context.Context, spec *ResourceSpec, resp *response) error {
+func (s *server) acquire(ctx context.Context, spec *ResourceSpec, files []*os.File, resp *response) error {
 	sp, rspec, err := s.resource(ctx, spec)
 	if err != nil {
+		closeAll(files)
 		return err
 	}
 	resp.LockspaceSlot, resp.Generation = sp.slot, sp.ls.Generation()
 	if h := s.holdingOf(sp, spec); h != nil {
 		resp.Version, resp.ResourceSlot = h.lease.Epoch(), h.slot
-		return nil
+		return h.checkHolder(spec.Holder, files)
+	}
+	t, err := newTied(spec.Holder, files)
+	if err != nil {
+		return err
 	}
 	lease, err := sp.ls.Acquire(ctx, rspec)
 	if err != nil {
 		s.dropIfGone(spec.Device, rspec.Device, err)
+		t.forget()
 		return err
 	}
-	h, err := s.publish(sp, spec, lease)
+	h, err := s.publish(sp, spec, lease, t)
 	if err != nil {
+		t.forget()
 		return errors.Join(err, lease.Release(ctx))
 	}
 	resp.Version, resp.ResourceSlot = lease.Epoch(), h.slot
@@ -62,7 +70,7 @@ func (s *server) holdingOf(sp *space, spec *ResourceSpec) *holding {
 }
 
 // publish gives the lease a slot in the shared page.
-func (s *server) publish(sp *space, spec *ResourceSpec, lease *leases.Lease) (*holding, error) {
+func (s *server) publish(sp *space, spec *ResourceSpec, lease *leases.Lease, t *tied) (*holding, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if sp.lost != nil {
@@ -75,13 +83,19 @@ func (s *server) publish(sp *space, spec *ResourceSpec, lease *leases.Lease) (*h
 	if i < 0 {
 		return nil, fmt.Errorf("%w: more than %d leases", ErrInvalid, resourceSlots)
 	}
-	h := &holding{spec: *spec, slot: i, lease: lease}
-	sp.held[spec.key()], sp.used = h, true
+	h := &holding{spec: *spec, slot: i, lease: lease, tied: t, withdrawn: make(chan struct{}), done: make(chan struct{})}
+	sp.held[spec.key()] = h
 	s.page.holdResource(i, lease.Epoch(), sp.ls.Generation(), sp.slot)
+	if t == nil {
+		sp.used = true
+		return h, nil
+	}
+	sp.watchers.Go(func() { s.watchHolder(sp, h) })
 	return h, nil
 }
 
-// release takes the lease away from the readers first and then off the disk.
+// release takes the lease away from the readers first and then off the disk. Whoever names a holder releases what is
+// held for that one only.
 func (s *server) release(ctx context.Context, spec *ResourceSpec) error {
 	if err := spec.validate(); err != nil {
 		return err
@@ -90,25 +104,44 @@ func (s *server) release(ctx context.Context, spec *ResourceSpec) error {
 	if err != nil {
 		return err
 	}
-	h := s.withdraw(sp, spec.key())
+	have := s.holdingOf(sp, spec)
+	if have != nil && spec.Holder != nil && !have.isFor(spec.Holder) {
+		return have.heldHere()
+	}
+	h := s.withdraw(sp, spec.key(), have)
 	if h == nil {
 		return fmt.Errorf("resource %s: %w", spec.Name, leases.ErrNotHeld)
 	}
+	defer s.released(sp)
+	h.tied.forget()
 	return h.lease.Release(ctx)
 }
 
-// withdraw ends the publication of a lease.
-func (s *server) withdraw(sp *space, key string) *holding {
+// withdraw ends the publication of the lease h, if that is what is held.
+func (s *server) withdraw(sp *space, key string, h *holding) *holding {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := sp.held[key]
-	if h == nil {
+	if h == nil || sp.held[key] != h {
 		return nil
 	}
+	s.withdrawLocked(sp, key, h)
+	sp.releasing++
+	return h
+}
+
+// withdrawLocked takes a lease away from the readers; the caller holds mu.
+func (s *server) withdrawLocked(sp *space, key string, h *holding) {
 	s.page.dropResource(h.slot)
 	s.resUsed[h.slot] = false
 	delete(sp.held, key)
-	return h
+	close(h.withdrawn)
+}
+
+// released says that a lease that was withdrawn is off the disk, or will not be.
+func (s *server) released(sp *space) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sp.releasing--
 }
 
 // inspect reads a resource's state.
@@ -159,29 +192,50 @@ func (s *server) releaseAll(ctx context.Context, waitRemote bool) error {
 	return errors.Join(errs...)
 }
 
-// releaseSpace frees the leases of one lockspace and leaves it.
+// releaseSpace frees the leases of one lockspace and leaves it. Leases with processes are freed when those have ended.
 func (s *server) releaseSpace(ctx context.Context, sp *space, waitRemote bool) error {
-	s.mu.Lock()
-	var held []*holding
-	for key, h := range sp.held {
-		s.page.dropResource(h.slot)
-		s.resUsed[h.slot] = false
-		delete(sp.held, key)
-		held = append(held, h)
-	}
-	s.mu.Unlock()
+	held := s.heldIn(sp)
 	errs := make([]error, len(held))
 	var wg sync.WaitGroup
 	for i, h := range held {
+		if h.tied != nil {
+			wg.Go(func() {
+				h.tied.dismiss(ctx, timeline{profile: sp.spec.Profile})
+				select {
+				case <-h.done:
+				case <-ctx.Done():
+				}
+			})
+			continue
+		}
 		wg.Go(func() {
+			if s.withdraw(sp, h.spec.key(), h) == nil {
+				return
+			}
+			defer s.released(sp)
 			if waitRemote && (remote(h.spec.Device) || remote(sp.spec.Device)) {
 				_ = sleep(ctx, sp.spec.Profile.IOTimeout)
 			}
-			errs[i] = h.lease.Release(ctx)
+			rctx, cancel := context.WithTimeout(ctx, endTimeLimit)
+			defer cancel()
+			errs[i] = h.lease.Release(rctx)
 		})
 	}
 	wg.Wait()
+	ctx, cancel := context.WithTimeout(ctx, endTimeLimit)
+	defer cancel()
 	return errors.Join(errors.Join(errs...), s.leave(ctx, sp.spec.Name))
+}
+
+// heldIn lists what is held in a lockspace.
+func (s *server) heldIn(sp *space) []*holding {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var held []*holding
+	for _, h := range sp.held {
+		held = append(held, h)
+	}
+	return held
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"syscall"
 	"time"
 
@@ -32,8 +33,8 @@ const (
 	lockName     = "keeper.lock"
 	lockRetry    = 10 * time.Millisecond
 	memoryLimit  = 14 << 20
-	mclOnFault   = 4 // MCL_ONFAULT
-	endTimeLimit = 5 * time.Minute
+	mclOnFault   = 4               // MCL_ONFAULT
+	endTimeLimit = 5 * time.Minute // for what is written at the end
 )
 
 // Main is `holdfast keeper`: it serves the agent that started it and returns when everything is released, or when it
@@ -68,6 +69,11 @@ func run(ctx context.Context, log *slog.Logger, open Opener) error {
 	}
 	defer lock.Close()
 	s := newServer(log, p, open, conn)
+	var once sync.Once
+	s.killAgent = func() {
+		once.Do(func() { s.log.Error("the agent does not say that its I/O is back, ending it") })
+		_ = unix.PidfdSendSignal(fdAgent, unix.SIGKILL, nil, 0) // it may be gone already
+	}
 	return s.run(ctx, agent.gone)
 }
 
@@ -178,8 +184,10 @@ func (s *server) yield(gone <-chan struct{}) error {
 	case <-gone:
 		return s.end(true)
 	case <-time.After(longest):
-		return s.end(false)
 	}
+	// Where a lockspace is lost and the agent has not confirmed, its end is the only proof that is left.
+	s.awaitWound(gone)
+	return s.end(false)
 }
 
 // end stops all calls and releases what is left.
@@ -191,9 +199,10 @@ func (s *server) end(waitRemote bool) error {
 	s.mu.Unlock()
 	s.cancel()
 	s.calls.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), endTimeLimit)
-	defer cancel()
-	err := s.releaseAll(ctx, waitRemote)
+	// No limit: processes that hold leases must be gone before this one may go.
+	s.confirmAll(context.Background(), waitRemote)
+	err := s.releaseAll(context.Background(), waitRemote)
+	s.awaitWound(nil)
 	if err != nil {
 		s.log.Error("not everything could be released, other hosts have to wait", "error", err)
 	}

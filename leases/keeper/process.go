@@ -55,3 +55,73 @@ func (w *watcher) close() {
 	_ = w.wake.Close()
 	w.wg.Wait()
 }
+
+// process is a process that a lease is tied to, held by its pidfd.
+type process struct {
+	pid  int
+	file *os.File
+	gone chan struct{} // closed when it has ended
+}
+
+// takeProcess starts waiting for the end of the process behind a pidfd. It owns the file from here on.
+func takeProcess(pid int, file *os.File) (*process, error) {
+	// Signal 0 tells a pidfd from other descriptors, and fails on a process that has ended already.
+	if err := unix.PidfdSendSignal(int(file.Fd()), 0, nil, 0); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("process %d: %w: %w", pid, ErrProcess, err)
+	}
+	// Fd made it blocking; the runtime's poller wants it otherwise.
+	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	_ = file.Close()
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("process %d: %w", pid, err)
+	}
+	return &process{pid: pid, file: os.NewFile(uintptr(fd), "pidfd"), gone: make(chan struct{})}, nil
+}
+
+// wait returns at the end of the process, or when the descriptor is closed.
+func (p *process) wait() {
+	raw, err := p.file.SyscallConn()
+	if err != nil {
+		return
+	}
+	ended := false
+	_ = raw.Read(func(fd uintptr) bool {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, 0)
+		ended = n == 1 && err == nil && fds[0].Revents&unix.POLLIN != 0
+		return ended
+	})
+	if ended {
+		close(p.gone)
+	}
+}
+
+// signal sends sig; a process that has ended is no error.
+func (p *process) signal(sig unix.Signal) error {
+	raw, err := p.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	if err := raw.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), sig, nil, 0) }); err != nil {
+		return err
+	}
+	if sent == unix.ESRCH {
+		return nil
+	}
+	return sent
+}
+
+// running says whether it has not ended yet.
+func (p *process) running() bool {
+	select {
+	case <-p.gone:
+		return false
+	default:
+		return true
+	}
+}

@@ -40,6 +40,8 @@ type server struct {
 	stop   chan struct{} // closed by the shutdown request
 	once   sync.Once
 
+	killAgent func() // ends the agent by force
+
 	writing sync.Mutex // one frame at a time on conn
 
 	mu      sync.Mutex // guards all below; never held over I/O
@@ -54,15 +56,22 @@ func newServer(log *slog.Logger, p *page, open Opener, conn net.Conn) *server {
 	s := &server{log: log, page: p, open: open, clock: clock.System{}, conn: conn, slots: make(chan struct{}, maxRequests),
 		stop: make(chan struct{}), spaces: map[string]*space{}, devices: map[string]blockdev.Device{},
 		running: map[uint64]context.CancelFunc{}}
+	s.killAgent = func() {}
 	s.base, s.cancel = context.WithCancel(context.Background())
 	return s
 }
 
 // serve answers requests until the connection breaks. The leases do not depend on it.
 func (s *server) serve() {
+	in := &fdReader{conn: s.conn}
+	defer in.close()
 	for {
 		var req request
-		if err := readFrame(s.conn, &req); err != nil {
+		err := readFrame(in, &req)
+		if err == nil {
+			req.files, err = in.take(req.FDs)
+		}
+		if err != nil {
 			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 				s.log.Warn("connection to the agent is broken; leases stay until it ends", "error", err)
 			}
@@ -81,6 +90,7 @@ func (s *server) dispatch(req request) {
 	select {
 	case s.slots <- struct{}{}:
 	case <-s.base.Done():
+		closeAll(req.files)
 		return
 	}
 	ctx, cancel := context.WithTimeout(s.base, max(req.Timeout, time.Millisecond))
@@ -143,7 +153,7 @@ func (s *server) route(ctx context.Context, req *request, resp *response) error 
 	case methodLeave:
 		return s.leave(ctx, req.Name)
 	case methodAcquire:
-		return s.acquire(ctx, req.Resource, resp)
+		return s.acquire(ctx, req.Resource, req.files, resp)
 	case methodRelease:
 		return s.release(ctx, req.Resource)
 	case methodHosts:
@@ -152,6 +162,8 @@ func (s *server) route(ctx context.Context, req *request, resp *response) error 
 		return s.inspect(ctx, req.Resource, resp)
 	case methodFreeHost:
 		return s.freeHost(ctx, req)
+	case methodConfirm:
+		return s.confirm(req.Name)
 	case methodShutdown:
 		return s.releaseAll(ctx, false)
 	}

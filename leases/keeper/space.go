@@ -18,14 +18,20 @@ type space struct {
 	dev  blockdev.Device // renewals only
 	ls   *leases.Lockspace
 
-	cancel context.CancelFunc // ends the renewal and settle loops
-	loops  sync.WaitGroup
+	cancel   context.CancelFunc // ends the renewal and settle loops
+	loops    sync.WaitGroup
+	watchers sync.WaitGroup // of processes that hold leases
+	news     chan struct{}  // tells windDown that the agent has confirmed
 
 	// guarded by server.mu
 	ready bool
 	lost  error
-	used  bool // a lease was ever held under it
+	used  bool // the agent ever held a lease under it and has not said that its I/O is back
 	held  map[string]*holding
+	// releasing counts leases that are not published any more and not freed yet.
+	releasing int
+	users     []*tied       // processes that held leases when the lockspace was lost and have not ended
+	wound     chan struct{} // closed when a lost lockspace has no users any more
 }
 
 // holding is a lease held.
@@ -33,6 +39,10 @@ type holding struct {
 	spec  ResourceSpec
 	slot  int
 	lease *leases.Lease
+
+	tied      *tied         // nil: the agent holds it
+	withdrawn chan struct{} // closed when it is not published any more
+	done      chan struct{} // closed when its processes are not watched any more
 }
 
 // join takes a host id. Asking again for what is held answers with the same generation.
@@ -68,14 +78,17 @@ func (s *server) reserve(spec *LockspaceSpec) (*space, bool, error) {
 			return nil, false, fmt.Errorf("%w: lockspace %s is joined as host %d", ErrInvalid, spec.Name, sp.spec.HostID)
 		case sp.used && !spec.Rejoin:
 			return nil, false, fmt.Errorf("lockspace %s: %w: %w", spec.Name, ErrRejoin, sp.lost)
+		case len(sp.users) > 0:
+			return nil, false, fmt.Errorf("lockspace %s: %w: %d processes that held leases there are being ended", spec.Name, leases.ErrBusy, len(sp.users))
 		}
+		s.confirmLocked(sp)
 		s.dropSpace(sp)
 	}
 	i := freeSlot(s.lsUsed[:])
 	if i < 0 {
 		return nil, false, fmt.Errorf("%w: more than %d lockspaces", ErrInvalid, lockspaceSlots)
 	}
-	sp := &space{spec: *spec, slot: i, held: map[string]*holding{}}
+	sp := &space{spec: *spec, slot: i, held: map[string]*holding{}, news: make(chan struct{}, 1)}
 	s.spaces[spec.Name] = sp
 	return sp, false, nil
 }
@@ -148,20 +161,6 @@ func (s *server) startSpace(sp *space) {
 	sp.loops.Go(func() { s.settleLoop(ctx, sp) })
 }
 
-// loseSpace makes all leases of the lockspace void for the agent.
-func (s *server) loseSpace(sp *space, err error) {
-	s.page.dropLockspace(sp.slot)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sp.lost = err
-	for key, h := range sp.held {
-		s.page.dropResource(h.slot)
-		s.resUsed[h.slot] = false
-		delete(sp.held, key)
-	}
-	s.log.Error("lockspace lost, all its leases are void", "lockspace", sp.spec.Name, "error", err)
-}
-
 // settleLoop undoes on disk what calls with unknown outcome may have left.
 func (s *server) settleLoop(ctx context.Context, sp *space) {
 	t := time.NewTicker(sp.spec.Profile.IOTimeout)
@@ -220,7 +219,7 @@ func (s *server) leave(ctx context.Context, name string) error {
 	if errors.Is(err, leases.ErrLost) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if sp := s.spaces[name]; sp != nil && sp.lost != nil && !sp.used {
+		if sp := s.spaces[name]; sp != nil && sp.lost != nil && !sp.used && len(sp.users) == 0 {
 			s.dropSpace(sp)
 		}
 		return nil
@@ -233,6 +232,7 @@ func (s *server) leave(ctx context.Context, name string) error {
 	}
 	sp.cancel()
 	sp.loops.Wait()
+	sp.watchers.Wait()
 	s.forget(sp)
 	return nil
 }

@@ -43,6 +43,9 @@ type ResourceSpec struct {
 	Offset int64 `json:"offset"`
 	// NoWait refuses instead of waiting for a silent owner to be dead.
 	NoWait bool `json:"no_wait,omitempty"`
+	// Holder is who the lease is held for; nil is the agent itself. Asking again for what is held here needs the same
+	// holder, which may name further processes then. Releasing with a holder refuses what is held for another one.
+	Holder *Holder `json:"holder,omitempty"`
 }
 
 // key names a resource within the keeper.
@@ -53,7 +56,7 @@ func (s *ResourceSpec) validate() error {
 	if s == nil || s.Lockspace == "" || s.Name == "" || s.Device == "" || s.Offset < 0 {
 		return fmt.Errorf("%w: resource %+v", ErrInvalid, s)
 	}
-	return nil
+	return s.Holder.validate()
 }
 
 // remote says whether requests to this device may outlive the process that sent them.

@@ -34,6 +34,8 @@ type Config struct {
 	// Stderr gets the keeper's log; the agent's own stderr when nil. With a file the keeper can go on logging when the
 	// agent is gone.
 	Stderr *os.File
+	// OnLost is called when a lockspace is lost under which the agent holds leases. It must not block; see Loss.
+	OnLost func(Loss)
 	// Log is required.
 	Log *slog.Logger
 }
@@ -87,7 +89,7 @@ func spawn(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, errors.Join(err, ours.Close())
 	}
-	c := &Client{log: cfg.Log, page: p, clock: clock.System{}, conn: ours, cmd: cmd, done: make(chan struct{}),
+	c := &Client{log: cfg.Log, onLost: cfg.OnLost, page: p, clock: clock.System{}, conn: ours, cmd: cmd, done: make(chan struct{}),
 		waiting: map[uint64]chan *response{}, grants: map[string]*grant{}, orphans: map[uint64]ResourceSpec{}}
 	c.loops.Go(c.receive)
 	c.loops.Go(c.reap)
@@ -134,7 +136,7 @@ func command(cfg Config, files ...*os.File) (*exec.Cmd, error) {
 }
 
 // socketPair gives the agent's end as a connection and the keeper's as a file.
-func socketPair() (net.Conn, *os.File, error) {
+func socketPair() (*net.UnixConn, *os.File, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("socketpair: %w", err)
@@ -146,7 +148,7 @@ func socketPair() (net.Conn, *os.File, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, theirs.Close())
 	}
-	return ours, theirs, nil
+	return ours.(*net.UnixConn), theirs, nil
 }
 
 // agentPidfd is opened here and inherited, so that it cannot name a process that came later.

@@ -35,6 +35,7 @@ var codes = []struct {
 	{"leases_held", leases.ErrLeasesHeld}, {"outcome_unknown", blockdev.ErrOutcomeUnknown},
 	{"io_timeout", blockdev.ErrTimeout}, {"device_gone", blockdev.ErrGone}, {"read_only", blockdev.ErrReadOnly},
 	{"not_joined", ErrNotJoined}, {"invalid", ErrInvalid}, {"dir_in_use", ErrDirInUse}, {"rejoin", ErrRejoin},
+	{"process", ErrProcess},
 	{"canceled", context.Canceled}, {"deadline", context.DeadlineExceeded},
 }
 
