@@ -90,7 +90,7 @@ func (s *server) publish(sp *space, spec *ResourceSpec, lease *leases.Lease, t *
 		sp.used = true
 		return h, nil
 	}
-	sp.watchers.Go(func() { s.watchHolder(sp, h) })
+	go s.watchHolder(sp, h) // done says when it ends
 	return h, nil
 }
 
@@ -112,7 +112,7 @@ func (s *server) release(ctx context.Context, spec *ResourceSpec) error {
 	if h == nil {
 		return fmt.Errorf("resource %s: %w", spec.Name, leases.ErrNotHeld)
 	}
-	defer s.released(sp)
+	defer s.released(sp, h)
 	h.tied.forget()
 	return h.lease.Release(ctx)
 }
@@ -125,7 +125,7 @@ func (s *server) withdraw(sp *space, key string, h *holding) *holding {
 		return nil
 	}
 	s.withdrawLocked(sp, key, h)
-	sp.releasing++
+	sp.freeing[h] = true
 	return h
 }
 
@@ -138,10 +138,10 @@ func (s *server) withdrawLocked(sp *space, key string, h *holding) {
 }
 
 // released says that a lease that was withdrawn is off the disk, or will not be.
-func (s *server) released(sp *space) {
+func (s *server) released(sp *space, h *holding) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sp.releasing--
+	delete(sp.freeing, h)
 }
 
 // inspect reads a resource's state.
@@ -212,7 +212,7 @@ func (s *server) releaseSpace(ctx context.Context, sp *space, waitRemote bool) e
 			if s.withdraw(sp, h.spec.key(), h) == nil {
 				return
 			}
-			defer s.released(sp)
+			defer s.released(sp, h)
 			if waitRemote && (remote(h.spec.Device) || remote(sp.spec.Device)) {
 				_ = sleep(ctx, sp.spec.Profile.IOTimeout)
 			}
@@ -224,7 +224,26 @@ func (s *server) releaseSpace(ctx context.Context, sp *space, waitRemote bool) e
 	wg.Wait()
 	ctx, cancel := context.WithTimeout(ctx, endTimeLimit)
 	defer cancel()
+	s.awaitFreed(ctx, sp)
 	return errors.Join(errors.Join(errs...), s.leave(ctx, sp.spec.Name))
+}
+
+// awaitFreed waits for leases that are being freed because their processes have ended.
+func (s *server) awaitFreed(ctx context.Context, sp *space) {
+	s.mu.Lock()
+	var watched []*holding
+	for h := range sp.freeing {
+		if h.tied != nil {
+			watched = append(watched, h)
+		}
+	}
+	s.mu.Unlock()
+	for _, h := range watched {
+		select {
+		case <-h.done:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // heldIn lists what is held in a lockspace.

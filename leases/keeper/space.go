@@ -18,20 +18,18 @@ type space struct {
 	dev  blockdev.Device // renewals only
 	ls   *leases.Lockspace
 
-	cancel   context.CancelFunc // ends the renewal and settle loops
-	loops    sync.WaitGroup
-	watchers sync.WaitGroup // of processes that hold leases
-	news     chan struct{}  // tells windDown that the agent has confirmed
+	cancel context.CancelFunc // ends the renewal and settle loops
+	loops  sync.WaitGroup
+	news   chan struct{} // tells windDown that the agent has confirmed
 
 	// guarded by server.mu
-	ready bool
-	lost  error
-	used  bool // the agent ever held a lease under it and has not said that its I/O is back
-	held  map[string]*holding
-	// releasing counts leases that are not published any more and not freed yet.
-	releasing int
-	users     []*tied       // processes that held leases when the lockspace was lost and have not ended
-	wound     chan struct{} // closed when a lost lockspace has no users any more
+	ready   bool
+	lost    error
+	used    bool // the agent ever held a lease under it and has not said that its I/O is back
+	held    map[string]*holding
+	freeing map[*holding]bool // not published any more and not freed on disk yet
+	users   []*tied           // processes that held leases when the lockspace was lost and have not ended
+	wound   chan struct{}     // closed when a lost lockspace has no users any more
 }
 
 // holding is a lease held.
@@ -88,7 +86,7 @@ func (s *server) reserve(spec *LockspaceSpec) (*space, bool, error) {
 	if i < 0 {
 		return nil, false, fmt.Errorf("%w: more than %d lockspaces", ErrInvalid, lockspaceSlots)
 	}
-	sp := &space{spec: *spec, slot: i, held: map[string]*holding{}, news: make(chan struct{}, 1)}
+	sp := &space{spec: *spec, slot: i, held: map[string]*holding{}, freeing: map[*holding]bool{}, news: make(chan struct{}, 1)}
 	s.spaces[spec.Name] = sp
 	return sp, false, nil
 }
@@ -232,7 +230,6 @@ func (s *server) leave(ctx context.Context, name string) error {
 	}
 	sp.cancel()
 	sp.loops.Wait()
-	sp.watchers.Wait()
 	s.forget(sp)
 	return nil
 }

@@ -183,7 +183,7 @@ func (s *server) watchHolder(sp *space, h *holding) {
 	if s.withdraw(sp, h.spec.key(), h) == nil {
 		return // released, or lost: then nothing may be written
 	}
-	defer s.released(sp)
+	defer s.released(sp, h)
 	defer h.tied.close()
 	s.log.Info("the processes of a lease have ended, freeing it", "resource", h.spec.key(), "holder", h.spec.Holder.String())
 	ctx, cancel := context.WithTimeout(context.Background(), endTimeLimit)
