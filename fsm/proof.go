@@ -1,6 +1,10 @@
 package fsm
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
 
 // Kinds of proof that a host can no longer write.
 const (
@@ -12,6 +16,9 @@ const (
 )
 
 // Proof is recorded evidence that a host of a given generation can no longer write.
+//
+// Generation is that of the master's lockspace. A host has another one in each lockspace, so Spaces says for each what
+// was seen there: the proof is about these generations and no later ones.
 type Proof struct {
 	Kind       string `codec:"k" json:"kind"`
 	Host       string `codec:"n" json:"host"`
@@ -20,7 +27,20 @@ type Proof struct {
 	Evidence   string `codec:"w" json:"evidence"`
 	By         string `codec:"b" json:"by"`
 	Time       int64  `codec:"t" json:"time"`
+
+	Spaces []SpaceRecord `codec:"s,omitempty" json:"spaces,omitempty"` // by lockspace; none in the oldest proofs
 }
+
+// SpaceRecord is a host's record in one lockspace as it was seen for a proof: the generation before the host was switched
+// off, the timestamp afterwards.
+type SpaceRecord struct {
+	Lockspace  string `codec:"l" json:"lockspace"` // the domain's UUID
+	Generation uint64 `codec:"e" json:"generation"`
+	Timestamp  uint64 `codec:"t" json:"timestamp"` // 0: the host had left the lockspace
+}
+
+// maxSpaces bounds the lockspaces of one proof; more than a pool can have.
+const maxSpaces = 1024
 
 // ProofKey is the key of a host's proof in State.Proofs.
 func ProofKey(host string, generation uint64) string {
@@ -44,6 +64,9 @@ func (c *ProofAdd) apply(t *tables, _ uint64) Outcome {
 	if c.Proof.Kind == "" || c.Proof.Host == "" {
 		return refuse(CodeInvalid, "a proof needs a kind and a host")
 	}
+	if len(c.Proof.Spaces) > maxSpaces {
+		return refuse(CodeInvalid, fmt.Sprintf("a proof names at most %d lockspaces", maxSpaces))
+	}
 	t.addProof(c.Proof)
 	return Outcome{HostID: c.Proof.HostID}
 }
@@ -52,6 +75,8 @@ func (c *ProofAdd) apply(t *tables, _ uint64) Outcome {
 const proofsPerHost = 16
 
 func (t *tables) addProof(p Proof) {
+	old, _ := t.proofs.Get(ProofKey(p.Host, p.Generation))
+	p.Spaces = mergeSpaces(old.Spaces, p.Spaces)
 	t.proofs.put(ProofKey(p.Host, p.Generation), p)
 	var keys []string
 	for k := range t.proofs.Prefix(p.Host + "/") {
@@ -60,6 +85,19 @@ func (t *tables) addProof(p Proof) {
 	for ; len(keys) > proofsPerHost; keys = keys[1:] {
 		t.proofs.remove(keys[0])
 	}
+}
+
+// mergeSpaces adds what a second proof of the same generation has seen to what the first had; of one lockspace the later
+// sight counts. The result is sorted.
+func mergeSpaces(old, seen []SpaceRecord) []SpaceRecord {
+	out := slices.Clone(seen)
+	for _, o := range old {
+		if !slices.ContainsFunc(seen, func(s SpaceRecord) bool { return s.Lockspace == o.Lockspace }) {
+			out = append(out, o)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b SpaceRecord) int { return cmp.Compare(a.Lockspace, b.Lockspace) })
+	return out[:min(len(out), maxSpaces)]
 }
 
 func (t *tables) proven(h Host) bool {
@@ -79,4 +117,31 @@ func (s *State) ProofFor(h Host) (Proof, bool) {
 		}
 	}
 	return Proof{}, false
+}
+
+// Space is what the proof says about one lockspace. Proofs that name none are about the master's alone.
+func (p Proof) Space(lockspace, master string) (SpaceRecord, bool) {
+	for _, s := range p.Spaces {
+		if s.Lockspace == lockspace {
+			return s, true
+		}
+	}
+	if lockspace == master && len(p.Spaces) == 0 {
+		return SpaceRecord{Lockspace: lockspace, Generation: p.Generation}, true
+	}
+	return SpaceRecord{}, false
+}
+
+// ProofOf finds a proof about exactly this generation of a host id in a lockspace, the newest one. The name that the host
+// had does not matter: it is the slot and its generation that a record on disk shows.
+func (s *State) ProofOf(hostID int, lockspace string, generation uint64) (Proof, bool) {
+	pool, _ := s.Pool()
+	var found Proof
+	for _, p := range s.Proofs.All() {
+		sp, ok := p.Space(lockspace, pool.Master)
+		if ok && p.Kind != "" && p.HostID == hostID && sp.Generation == generation && p.Time >= found.Time {
+			found = p
+		}
+	}
+	return found, found.Kind != ""
 }

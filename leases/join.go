@@ -55,10 +55,7 @@ func (ls *Lockspace) waitForHost(ctx context.Context, found Leader, otherN time.
 	wait := 8*otherN + ls.cfg.Profile.Watchdog
 	ls.cfg.Log.Info("host id is another host's, waiting whether it is alive", "lockspace", ls.cfg.Name,
 		"host_id", ls.cfg.HostID, "owner", found.Resource.String(), "wait", wait)
-	if err := ls.waitBoot(ctx, wait); err != nil {
-		return found, err
-	}
-	again, err := ls.readRecord(ctx, ls.cfg.HostID)
+	again, err := ls.waitFreed(ctx, found, wait)
 	if err != nil {
 		return found, err
 	}
@@ -67,6 +64,22 @@ func (ls *Lockspace) waitForHost(ctx context.Context, found Leader, otherN time.
 			ls.cfg.HostID, again.Resource, again.OwnerGeneration)
 	}
 	return again, nil
+}
+
+// waitFreed waits and returns our record as it is then. It ends early when somebody frees the record, as is done on proof
+// that its host can write no more. Any other change counts at the end only.
+func (ls *Lockspace) waitFreed(ctx context.Context, found Leader, wait time.Duration) (Leader, error) {
+	for end := ls.now() + wait; ; {
+		left := end - ls.now()
+		if err := ls.waitBoot(ctx, min(left, ls.cfg.Profile.IOTimeout)); err != nil {
+			return found, err
+		}
+		now, err := ls.readRecord(ctx, ls.cfg.HostID)
+		freed := err == nil && now.Timestamp == 0
+		if freed || left <= ls.cfg.Profile.IOTimeout {
+			return now, err
+		}
+	}
 }
 
 // waitBoot waits until d has passed on the boot clock. A suspend in between only makes the timer late.

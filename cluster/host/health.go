@@ -3,6 +3,8 @@ package host
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/holdfast-io/holdfast/leases"
@@ -44,7 +46,7 @@ func (rt *runtime) probeOnce(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*rt.profile.IOTimeout)
 	defer cancel()
 	var hl health
-	hosts, err := rt.Hosts(ctx)
+	hosts, err := rt.keeper.Hosts(ctx, rt.master.Lockspace)
 	for _, h := range hosts {
 		hl.keeperOK = hl.keeperOK || h.HostID == rt.self.HostID && h.State == leases.HostLive
 	}
@@ -65,13 +67,32 @@ func (rt *runtime) probeOnce(ctx context.Context) {
 	rt.log.Warn("this host cannot be SPM", "keeper_ok", hl.keeperOK, "master_valid", hl.masterValid, "err", err)
 }
 
-// Hosts lists the master's lockspace.
-func (rt *runtime) Hosts(ctx context.Context) ([]leases.HostStatus, error) {
-	return rt.keeper.Hosts(ctx, rt.master.Lockspace)
+// lockspaces are those that this host has joined, for the manager's questions.
+type lockspaces struct{ rt *runtime }
+
+// Joined names them, the master's first.
+func (l lockspaces) Joined() []string {
+	rt := l.rt
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	names := slices.Sorted(maps.Keys(rt.domains))
+	if i := slices.Index(names, rt.pool.Master); i > 0 {
+		names[0], names[i] = names[i], names[0]
+	}
+	return names
 }
 
-// FreeHost frees a host that is proven dead in the master's lockspace, which the SPM lease waits for. The generation is
-// that of this lockspace; a host has others elsewhere.
-func (rt *runtime) FreeHost(ctx context.Context, hostID int, generation uint64) error {
-	return rt.keeper.FreeHost(ctx, rt.master.Lockspace, hostID, generation)
+// Hosts lists the hosts of a lockspace as the keeper saw them.
+func (l lockspaces) Hosts(ctx context.Context, lockspace string) ([]leases.HostStatus, error) {
+	return l.rt.keeper.Hosts(ctx, lockspace)
+}
+
+// ReadHost reads a host's record from the disk.
+func (l lockspaces) ReadHost(ctx context.Context, lockspace string, hostID int) (leases.HostRecord, error) {
+	return l.rt.keeper.ReadHost(ctx, lockspace, hostID)
+}
+
+// FreeRecord frees the record of a host that is proven dead. The witness, which alone calls it, has seen the proof.
+func (l lockspaces) FreeRecord(ctx context.Context, lockspace string, seen leases.HostRecord) error {
+	return l.rt.keeper.FreeRecord(ctx, lockspace, seen)
 }

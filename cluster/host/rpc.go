@@ -15,7 +15,8 @@ var errNoStorage = errors.New("this host's storage is not up")
 
 // methods are the RPC methods that other hosts, and the manager here, call.
 var methods = []string{
-	manager.MethodPing, manager.MethodInspect, manager.MethodFree, spm.MethodStart, spm.MethodStop, spm.MethodWatch,
+	manager.MethodPing, manager.MethodInspect, manager.MethodFree, manager.MethodSight,
+	spm.MethodStart, spm.MethodStop, spm.MethodWatch,
 }
 
 // register answers RPC with whatever runtime there is at the time.
@@ -46,14 +47,15 @@ func (h *Host) pingWithoutStorage(node *cluster.Node) manager.PingReply {
 // witness answers the manager from this runtime.
 func (rt *runtime) witness() *manager.Witness {
 	return &manager.Witness{
-		Host: rt.self.Name, HostID: rt.self.HostID, Role: rt.role.Status, Self: rt, Space: rt,
-		Lease: spm.KeeperLease{Keeper: rt.keeper, Spec: rt.master}, Proven: rt.proven, Started: rt.cfg.started,
+		Host: rt.self.Name, HostID: rt.self.HostID, Role: rt.role.Status, Self: rt, Master: rt.pool.Master, Spaces: lockspaces{rt},
+		Lease: spm.KeeperLease{Keeper: rt.keeper, Spec: rt.master}, Proofs: proofs{rt}, Started: rt.cfg.started,
 	}
 }
 
-// proven reports whether this host's mirror has the proof that a generation of a host can write no more.
-func (rt *runtime) proven(hostID int, generation uint64) bool {
-	st := rt.node.View()
-	h, ok := st.HostByID(hostID)
-	return ok && st.Proofs.Has(fsm.ProofKey(h.Name, generation))
+// proofs are those of this host's mirror.
+type proofs struct{ rt *runtime }
+
+// ProofOf finds one about exactly this generation of a host id in a lockspace.
+func (p proofs) ProofOf(hostID int, lockspace string, generation uint64) (fsm.Proof, bool) {
+	return p.rt.node.View().ProofOf(hostID, lockspace, generation)
 }

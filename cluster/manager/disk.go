@@ -139,23 +139,30 @@ func (t *term) merge(begun time.Time, got []answer) {
 	}
 	t.disk.at, t.disk.lease = begun, lease
 	for _, a := range got {
-		forgetFreed(a.rep.Hosts, begun, t.freed)
+		forgetFreed(a.rep.Hosts, t.master(), begun, t.freed)
 	}
 	t.disk.hosts = mergeHosts(got, t.disk.hosts)
 }
 
-// slot is one generation of a host id: what a proof is about and what is freed.
+// slot is one generation of a host id in a lockspace: what a proof is about and what is freed.
 type slot struct {
+	lockspace  string
 	id         int
 	generation uint64
 }
 
+// master is the lockspace of the master domain.
+func (t *term) master() string {
+	pool, _ := t.m.cfg.Cluster.View().Pool()
+	return pool.Master
+}
+
 // forgetFreed corrects what keepers remember of records that were freed since they last read them; they read a record
 // once in a renewal period. What they read later counts again: a dead host's last write may land after all.
-func forgetFreed(hosts []leases.HostStatus, begun time.Time, freed map[slot]time.Time) {
+func forgetFreed(hosts []leases.HostStatus, lockspace string, begun time.Time, freed map[slot]time.Time) {
 	for i := range hosts {
 		h := &hosts[i]
-		if at, ok := freed[slot{h.HostID, h.Generation}]; ok && begun.Add(-h.Looked).Before(at) {
+		if at, ok := freed[slot{lockspace, h.HostID, h.Generation}]; ok && begun.Add(-h.Looked).Before(at) {
 			h.State, h.DeadIn = leases.HostFree, 0
 		}
 	}
@@ -166,7 +173,7 @@ func (t *term) nowFree(s slot) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.freed[s] = t.m.cfg.Now()
-	if h, ok := t.disk.hosts[s.id]; ok && h.gen == s.generation {
+	if h, ok := t.disk.hosts[s.id]; ok && s.lockspace == t.master() && h.gen == s.generation {
 		h.status, h.deadIn = Free, 0
 		t.disk.hosts[s.id] = h
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/fencing"
 	"github.com/holdfast-io/holdfast/fsm"
+	"github.com/holdfast-io/holdfast/leases"
 )
 
 // errAnswered says that a host that was about to be fenced answered.
@@ -34,19 +35,35 @@ func (t *term) performFence(view *fsm.State, d Decision) {
 // The term is checked before each step; a new leader begins again from what was committed.
 func (t *term) fence(ctx context.Context, h fsm.Host, d Decision) error {
 	if d.Action == ActFence {
-		if err := t.intent(ctx, h, d); err != nil {
-			return fmt.Errorf("committing the intent: %w", err)
-		}
-		ev, err := t.off(ctx, h)
-		if err != nil {
-			state := t.hostState(context.WithoutCancel(ctx), h.Name, HostUnresponsive, "fencing failed: "+err.Error())
-			return errors.Join(err, state)
-		}
-		if err := t.prove(ctx, h, d.Generation, ev); err != nil {
-			return fmt.Errorf("committing the proof: %w", err)
+		if err := t.switchOff(ctx, h, d); err != nil {
+			return err
 		}
 	}
-	return t.freeID(ctx, h, d.Generation)
+	return t.freeProven(ctx, h, d.Generation)
+}
+
+// switchOff commits the intent, switches the host off and commits the proof. The records of the host are read before it
+// is off, for their generations, and after, for their times.
+func (t *term) switchOff(ctx context.Context, h fsm.Host, d Decision) error {
+	if err := t.intent(ctx, h, d); err != nil {
+		return fmt.Errorf("committing the intent: %w", err)
+	}
+	before := make(chan sights, 1)
+	t.wg.Go(func() { before <- t.sight(ctx, h.HostID) })
+	err := t.ask(ctx, h)
+	was := <-before
+	if err != nil {
+		return err
+	}
+	ev, err := t.off(ctx, h)
+	if err != nil {
+		state := t.hostState(context.WithoutCancel(ctx), h.Name, HostUnresponsive, "fencing failed: "+err.Error())
+		return errors.Join(err, state)
+	}
+	if err := t.prove(ctx, h, d.Generation, ev, t.sight(ctx, h.HostID).records(was)); err != nil {
+		return fmt.Errorf("committing the proof: %w", err)
+	}
+	return nil
 }
 
 // intent commits what is about to be done. Without a quorum nobody is fenced.
@@ -63,12 +80,17 @@ func (t *term) intent(ctx context.Context, h fsm.Host, d Decision) error {
 	return t.hostState(ctx, h.Name, HostFencing, d.Reason)
 }
 
-// off asks the host one last time, switches it off and has that confirmed.
-func (t *term) off(ctx context.Context, h fsm.Host) (fencing.Evidence, error) {
+// ask asks the host one last time.
+func (t *term) ask(ctx context.Context, h fsm.Host) error {
 	var rep PingReply
 	if err := t.call(ctx, t.m.cfg.PingTimeout, h.Name, MethodPing, struct{}{}, &rep); err == nil {
-		return fencing.Evidence{}, errAnswered
+		return errAnswered
 	}
+	return nil
+}
+
+// off switches the host off and has that confirmed.
+func (t *term) off(ctx context.Context, h fsm.Host) (fencing.Evidence, error) {
 	if err := ctx.Err(); err != nil {
 		return fencing.Evidence{}, fmt.Errorf("the leader's term is over: %w", err)
 	}
@@ -78,36 +100,46 @@ func (t *term) off(ctx context.Context, h fsm.Host) (fencing.Evidence, error) {
 }
 
 // prove commits the proof.
-func (t *term) prove(ctx context.Context, h fsm.Host, generation uint64, ev fencing.Evidence) error {
+func (t *term) prove(ctx context.Context, h fsm.Host, generation uint64, ev fencing.Evidence, spaces []fsm.SpaceRecord) error {
 	now := t.m.cfg.Now().UnixNano()
 	err := t.command(ctx, &fsm.ProofAdd{Proof: fsm.Proof{Kind: ev.Kind, Host: h.Name, HostID: h.HostID,
-		Generation: generation, Evidence: ev.Detail, By: t.m.cfg.Host, Time: now}})
+		Generation: generation, Evidence: ev.Detail, By: t.m.cfg.Host, Time: now, Spaces: ofMaster(spaces, t.master(), generation)}})
 	if err != nil {
 		return err
 	}
 	return t.hostState(ctx, h.Name, fsm.HostFenced, "off is confirmed: "+ev.Detail)
 }
 
-// freeID frees the host id on disk through any host's keeper, which re-reads the record and compares the generation.
-func (t *term) freeID(ctx context.Context, h fsm.Host, generation uint64) error {
-	t.mu.Lock()
-	via := t.witnesses()
-	t.mu.Unlock()
-	if i := slices.Index(via, t.m.cfg.Host); i > 0 {
-		via[0], via[i] = via[i], via[0] // the leader's own mirror surely has the proof
+// ofMaster leaves the master's lockspace out when it shows another generation than the one that the proof is about.
+func ofMaster(spaces []fsm.SpaceRecord, master string, generation uint64) []fsm.SpaceRecord {
+	return slices.DeleteFunc(spaces, func(s fsm.SpaceRecord) bool { return s.Lockspace == master && s.Generation != generation })
+}
+
+// freeProven frees the host's records in all lockspaces by the proof of this generation. What the SPM lease waits for is
+// the master's; the others are tried again by watchProofs.
+func (t *term) freeProven(ctx context.Context, h fsm.Host, generation uint64) error {
+	p, ok := t.m.cfg.Cluster.View().Proofs.Get(fsm.ProofKey(h.Name, generation))
+	if !ok {
+		return fmt.Errorf("the proof about generation %d of %s is not in the mirror: %w", generation, h.Name, fsm.ErrNotFound)
 	}
-	errs := []error{fmt.Errorf("no host could free host id %d on disk", h.HostID)}
-	for _, name := range via {
-		var rep FreeReply
-		err := t.call(ctx, t.m.cfg.Policy.StopTimeout, name, MethodFree, FreeRequest{HostID: h.HostID, Generation: generation}, &rep)
-		if err == nil {
-			t.nowFree(slot{h.HostID, generation})
+	master := t.master()
+	if _, ok := p.Space(master, master); !ok {
+		p.Spaces = append(slices.Clone(p.Spaces), fsm.SpaceRecord{Lockspace: master, Generation: generation})
+	}
+	var err error
+	for _, out := range t.freeEverywhere(ctx, p) {
+		switch {
+		case out.Lockspace != master:
+			t.report(out.Err, "freeing a host that is proven dead")
+		case out.Err != nil:
+			err = out.Err
+		case out.Verdict == VerdictVoid:
+			err = fmt.Errorf("the record of host id %d changed after the proof: %w", h.HostID, leases.ErrChanged)
+		default:
 			t.noteFreed(h, generation)
-			return nil
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", name, err))
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 // noteFreed records the end of a fence operation once for each proof, whoever led when and however often the record was

@@ -3,10 +3,14 @@ package manager
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/holdfast-io/holdfast/cluster/spm"
+	"github.com/holdfast-io/holdfast/fsm"
 	"github.com/holdfast-io/holdfast/leases"
 )
 
@@ -15,6 +19,7 @@ const (
 	MethodPing    = "host.ping"
 	MethodInspect = "host.inspect"
 	MethodFree    = "host.free"
+	MethodSight   = "host.sight"
 )
 
 // PingReply is a host's answer about itself. It touches no disk.
@@ -38,16 +43,53 @@ type InspectReply struct {
 // FreeRequest asks a host to free the lockspace record of a host that is proven dead.
 type FreeRequest struct {
 	HostID     int    `json:"host_id"`
+	Lockspace  string `json:"lockspace"`
 	Generation uint64 `json:"generation"`
+	// Late allows a record to be freed that one write changed after the proof.
+	Late bool `json:"late"`
 }
 
-// FreeReply is empty.
-type FreeReply struct{}
+// FreeReply tells what the proof allowed. VerdictFree, VerdictLate and VerdictDone: the record is free now.
+type FreeReply struct {
+	Verdict Verdict `json:"verdict"`
+}
 
-// Lockspace is the master's lockspace as this host's keeper sees it.
-type Lockspace interface {
-	Hosts(ctx context.Context) ([]leases.HostStatus, error)
-	FreeHost(ctx context.Context, hostID int, generation uint64) error
+// SightRequest asks for the records of hosts in every lockspace that the asked host has joined.
+type SightRequest struct {
+	HostIDs []int `json:"host_ids"`
+	// Disk reads them now; otherwise they are as the keeper saw them at its last renewal.
+	Disk bool `json:"disk"`
+}
+
+// SightReply lists what could be read.
+type SightReply struct {
+	Seen []SpaceSight `json:"seen"`
+}
+
+// SpaceSight is a host's record in one lockspace.
+type SpaceSight struct {
+	Lockspace string            `json:"lockspace"`
+	Record    leases.HostRecord `json:"record"`
+	State     leases.HostState  `json:"state"`     // by the keeper's memory
+	Looked    time.Duration     `json:"looked_ns"` // since the record was read
+	Silent    time.Duration     `json:"silent_ns"` // since the keeper saw it change
+	DeadIn    time.Duration     `json:"dead_in_ns"`
+}
+
+// Lockspaces are those that this host has joined, by the UUIDs of their domains, as its keeper sees them.
+type Lockspaces interface {
+	// Joined names them.
+	Joined() []string
+	Hosts(ctx context.Context, lockspace string) ([]leases.HostStatus, error)
+	ReadHost(ctx context.Context, lockspace string, hostID int) (leases.HostRecord, error)
+	// FreeRecord frees a record that is as it was seen. Nothing but Witness.Free may call it: it asks for a proof first.
+	FreeRecord(ctx context.Context, lockspace string, seen leases.HostRecord) error
+}
+
+// Proofs finds a recorded proof about exactly this generation of a host id in a lockspace. It looks into the host's own
+// mirror, never at what a caller says.
+type Proofs interface {
+	ProofOf(hostID int, lockspace string, generation uint64) (fsm.Proof, bool)
 }
 
 // LeaseReader reads the SPM lease from the disk. spm.KeeperLease is one.
@@ -68,9 +110,10 @@ type Witness struct {
 	HostID  int
 	Role    func() spm.Status
 	Self    Self
-	Space   Lockspace
+	Master  string // the master's lockspace
+	Spaces  Lockspaces
 	Lease   LeaseReader
-	Proven  func(hostID int, generation uint64) bool // whether this host's mirror has the proof; nil takes the caller's word
+	Proofs  Proofs
 	Started time.Time
 }
 
@@ -83,7 +126,7 @@ func (w *Witness) Ping(_ context.Context, _ struct{}) (PingReply, error) {
 
 // Inspect reads the lease and the lockspace.
 func (w *Witness) Inspect(ctx context.Context, _ struct{}) (InspectReply, error) {
-	hosts, err := w.Space.Hosts(ctx)
+	hosts, err := w.Spaces.Hosts(ctx, w.Master)
 	if err != nil {
 		return InspectReply{}, fmt.Errorf("asking the keeper about the lockspace: %w", err)
 	}
@@ -94,35 +137,108 @@ func (w *Witness) Inspect(ctx context.Context, _ struct{}) (InspectReply, error)
 	return rep, nil
 }
 
-// Free frees a host id on disk. The keeper re-reads the record and refuses when the generation moved on.
+// ErrNoProof says that this host's mirror has no proof about a record.
+var ErrNoProof = errors.New("no proof is recorded here; try again when the mirror has it")
+
+// Free frees a record on disk if this host's mirror has a proof about exactly this generation, and the record is as the
+// proof says.
 func (w *Witness) Free(ctx context.Context, req FreeRequest) (FreeReply, error) {
 	if req.HostID == w.HostID {
 		return FreeReply{}, fmt.Errorf("host id %d is this host, which is alive", req.HostID)
 	}
-	if !w.awaitProof(ctx, req) {
-		return FreeReply{}, fmt.Errorf("no proof recorded for host id %d generation %d: try again when the mirror has it", req.HostID, req.Generation)
+	p, ok := w.awaitProof(ctx, req)
+	if !ok {
+		return FreeReply{}, fmt.Errorf("host id %d generation %d in lockspace %s: %w", req.HostID, req.Generation, req.Lockspace, ErrNoProof)
 	}
-	return FreeReply{}, w.Space.FreeHost(ctx, req.HostID, req.Generation)
+	rec, err := w.Spaces.ReadHost(ctx, req.Lockspace, req.HostID)
+	if err != nil {
+		return FreeReply{}, err
+	}
+	v := Judge(p, req.Lockspace, w.Master, rec)
+	if v == VerdictLate && !req.Late {
+		v = VerdictVoid // the second change: that is no late write, somebody renews
+	}
+	if v != VerdictFree && v != VerdictLate {
+		return FreeReply{Verdict: v}, nil
+	}
+	err = w.Spaces.FreeRecord(ctx, req.Lockspace, rec)
+	if errors.Is(err, leases.ErrChanged) {
+		return FreeReply{Verdict: VerdictVoid}, nil
+	}
+	return FreeReply{Verdict: v}, err
+}
+
+// Sight reads the records of hosts in all lockspaces at the same time; one that hangs does not hold up the others' answers
+// for longer than the caller waits.
+func (w *Witness) Sight(ctx context.Context, req SightRequest) (SightReply, error) {
+	names := w.Spaces.Joined()
+	found := make(chan []SpaceSight, len(names))
+	var wg sync.WaitGroup
+	for _, name := range names {
+		wg.Go(func() { found <- w.sightIn(ctx, name, req) })
+	}
+	wg.Wait()
+	close(found)
+	var rep SightReply
+	for list := range found {
+		rep.Seen = append(rep.Seen, list...)
+	}
+	return rep, nil
+}
+
+// sightTime is the part of a caller's patience that is given to the disks.
+const sightTime = 3
+
+// sightIn is what can be said of one lockspace.
+func (w *Witness) sightIn(ctx context.Context, name string, req SightRequest) []SpaceSight {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)*sightTime/4)
+		defer cancel()
+	}
+	hosts, err := w.Spaces.Hosts(ctx, name)
+	if err != nil {
+		return nil
+	}
+	var out []SpaceSight
+	for _, h := range hosts {
+		if !slices.Contains(req.HostIDs, h.HostID) {
+			continue
+		}
+		s := SpaceSight{Lockspace: name, State: h.State, Looked: h.Looked, Silent: h.Silent, DeadIn: h.DeadIn,
+			Record: leases.HostRecord{HostID: h.HostID, Generation: h.Generation, Timestamp: h.Timestamp, Name: h.Name, IOTimeout: h.IOTimeout}}
+		if req.Disk {
+			if s.Record, err = w.Spaces.ReadHost(ctx, name, h.HostID); err != nil {
+				continue
+			}
+			s.Looked = 0
+		}
+		out = append(out, s)
+	}
+	return out
 }
 
 // proofWait bounds how long a free waits for a proof that the leader has just committed.
 const proofWait = 500 * time.Millisecond
 
 // awaitProof waits until this host's mirror has the proof; it may be a commit behind the leader.
-func (w *Witness) awaitProof(ctx context.Context, req FreeRequest) bool {
+func (w *Witness) awaitProof(ctx context.Context, req FreeRequest) (fsm.Proof, bool) {
 	ctx, cancel := context.WithTimeout(ctx, proofWait)
 	defer cancel()
-	for w.Proven != nil && !w.Proven(req.HostID, req.Generation) {
+	for {
+		if p, ok := w.Proofs.ProofOf(req.HostID, req.Lockspace, req.Generation); ok {
+			return p, true
+		}
 		if pause(ctx, 5*time.Millisecond); ctx.Err() != nil {
-			return false
+			return fsm.Proof{}, false
 		}
 	}
-	return true
 }
 
 // Handlers returns what the agent registers on its cluster port.
 func (w *Witness) Handlers() map[string]spm.Handler {
-	return map[string]spm.Handler{MethodPing: handle(w.Ping), MethodInspect: handle(w.Inspect), MethodFree: handle(w.Free)}
+	return map[string]spm.Handler{MethodPing: handle(w.Ping), MethodInspect: handle(w.Inspect), MethodFree: handle(w.Free),
+		MethodSight: handle(w.Sight)}
 }
 
 // handle decodes the request of fn.

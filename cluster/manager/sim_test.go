@@ -31,6 +31,9 @@ type sim struct {
 	power    counts
 	switchUp bool // the power switch answers
 	rpcTook  time.Duration
+
+	noOn      bool // the power switch does not switch on
+	beforeOff func(h *simHost)
 }
 
 type simHost struct {
@@ -49,9 +52,25 @@ type simHost struct {
 	master        bool
 	started       time.Time
 	changed       chan struct{}
+	other         otherRecord
+	lateMaster    uint64
 }
 
-const simPool, simMaster = "pool-1", "dom-1"
+// otherRecord is a host's record in the lockspace of a domain besides the master.
+type otherRecord struct {
+	gen   uint64
+	free  bool
+	late  uint64 // added to the time by writes that land after the host's death
+	frees int
+	seen  otherSeen // what keepers remember
+}
+
+type otherSeen struct {
+	rec leases.HostRecord
+	at  time.Time
+}
+
+const simPool, simMaster, simOther = "pool-1", "dom-1", "dom-2"
 
 func newSim(t *testing.T, names ...string) *sim {
 	t.Helper()
@@ -59,7 +78,7 @@ func newSim(t *testing.T, names ...string) *sim {
 	now := time.Now().UnixNano()
 	for i, n := range names {
 		s.hosts[n] = &simHost{s: s, name: n, id: i + 1, agent: true, keeper: true, gen: 1, role: RoleNone, master: true,
-			started: time.Now(), changed: make(chan struct{})}
+			started: time.Now(), changed: make(chan struct{}), other: otherRecord{gen: 11}}
 		h := fsm.Host{Name: n, Priority: 5, State: fsm.HostUp, KeyHash: n}
 		if i == 0 {
 			s.must(t, &fsm.ClusterInit{ClusterID: "c", ClusterName: "c", Version: 1, Host: h, Time: now})
@@ -114,6 +133,10 @@ func (s *sim) Call(ctx context.Context, host, method string, in, out any) error 
 		<-ctx.Done()
 		return ctx.Err()
 	}
+	if method == MethodFree || method == MethodSight {
+		s.mu.Unlock()
+		return h.witness(ctx, method, in, out)
+	}
 	rep, wait, err := h.handle(method, in)
 	s.mu.Unlock()
 	if wait != nil {
@@ -144,8 +167,6 @@ func (h *simHost) handle(method string, in any) (any, chan struct{}, error) {
 			Role: spm.Status{State: h.role, Epoch: h.epoch}}, nil, nil
 	case MethodInspect:
 		return h.s.inspect(), nil, nil
-	case MethodFree:
-		return FreeReply{}, nil, h.s.freeHost(in.(FreeRequest))
 	case spm.MethodStart:
 		rep, err := h.start(in.(spm.StartRequest))
 		return rep, nil, err
@@ -204,11 +225,89 @@ func (h *simHost) remembered() leases.HostStatus {
 	return st
 }
 
-func (s *sim) freeHost(req FreeRequest) error {
-	h := s.byID(req.HostID)
-	if h.gen != req.Generation {
-		return errors.New("generation moved on")
+// witness lets a real Witness answer, over the simulated records.
+func (h *simHost) witness(ctx context.Context, method string, in, out any) error {
+	w := &Witness{Host: h.name, HostID: h.id, Master: simMaster, Spaces: simSpaces{h.s}, Proofs: simProofs{h.s}}
+	body, _ := json.Marshal(in)
+	rep, err := w.Handlers()[method](ctx, "", body)
+	if err != nil {
+		return err
 	}
+	b, _ := json.Marshal(rep)
+	return json.Unmarshal(b, out)
+}
+
+type simProofs struct{ s *sim }
+
+func (p simProofs) ProofOf(hostID int, lockspace string, generation uint64) (fsm.Proof, bool) {
+	return p.s.View().ProofOf(hostID, lockspace, generation)
+}
+
+// simSpaces are the two lockspaces of the simulated pool.
+type simSpaces struct{ s *sim }
+
+func (simSpaces) Joined() []string { return []string{simMaster, simOther} }
+
+func (x simSpaces) Hosts(_ context.Context, ls string) ([]leases.HostStatus, error) {
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	var out []leases.HostStatus
+	for _, h := range x.s.hosts {
+		st := h.remembered()
+		rec := h.record(ls)
+		if ls == simOther { // read once in a renewal period
+			if o := &h.other.seen; o.at.IsZero() || time.Since(o.at) >= 2500*time.Millisecond {
+				o.rec, o.at = rec, time.Now()
+			}
+			rec, st.Looked = h.other.seen.rec, time.Since(h.other.seen.at)
+		}
+		st.Generation, st.Timestamp = rec.Generation, rec.Timestamp
+		out = append(out, st)
+	}
+	return out, nil
+}
+
+func (x simSpaces) ReadHost(_ context.Context, ls string, id int) (leases.HostRecord, error) {
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	return x.s.byID(id).record(ls), nil
+}
+
+func (x simSpaces) FreeRecord(_ context.Context, ls string, seen leases.HostRecord) error {
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	h := x.s.byID(seen.HostID)
+	if h.record(ls) != seen {
+		return leases.ErrChanged
+	}
+	if ls == simMaster {
+		h.lateMaster = 0
+		return x.s.freeHost(h)
+	}
+	if h.keeper || h.agent {
+		x.s.breaches = append(x.s.breaches, "freed another record of a running host "+h.name)
+	}
+	h.other.free, h.other.frees = true, h.other.frees+1
+	return nil
+}
+
+// record is what is on disk. Caller holds mu.
+func (h *simHost) record(ls string) leases.HostRecord {
+	r := leases.HostRecord{HostID: h.id, Generation: h.gen, IOTimeout: time.Second}
+	until, free, late := time.Now(), h.free, h.lateMaster
+	if !h.keeper {
+		until = h.renewed
+	}
+	if ls == simOther {
+		r.Generation, free, late = h.other.gen, h.other.free, h.other.late
+	}
+	if !free {
+		r.Timestamp = 1000 + uint64(until.Sub(h.started)/time.Second) + late
+	}
+	return r
+}
+
+func (s *sim) freeHost(h *simHost) error {
 	if h.keeper || h.agent {
 		s.breaches = append(s.breaches, "freed the record of a running host "+h.name)
 	}
@@ -296,6 +395,21 @@ func (s *sim) boot(name string) {
 	h.agent, h.keeper, h.cut, h.hung, h.role, h.epoch, h.started = true, true, false, false, RoleNone, 0, time.Now()
 	h.freedAt = time.Time{}
 	h.gen++
+	h.free, h.other = false, otherRecord{gen: h.other.gen + 1, frees: h.other.frees}
+}
+
+// late lets a write of a dead host land in the other lockspace.
+func (s *sim) late(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.hosts[name]
+	h.other.free, h.other.late = false, h.other.late+1
+}
+
+func (s *sim) otherOf(name string) otherRecord {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hosts[name].other
 }
 
 // Status, Off and On make the sim a fencing.Agent.
@@ -323,11 +437,20 @@ func (s *sim) Off(_ context.Context, host string) (fencing.Evidence, error) {
 		s.breaches = append(s.breaches, "switched off a host that answers: "+host)
 	}
 	s.power.offs++
+	if s.beforeOff != nil {
+		s.beforeOff(h)
+	}
 	s.killLocked(h)
 	return fencing.Evidence{Kind: fencing.KindProcessExit, Detail: "exited"}, nil
 }
 
 func (s *sim) On(_ context.Context, host string) error {
+	s.mu.Lock()
+	broken := s.noOn
+	s.mu.Unlock()
+	if broken {
+		return errors.New("it does not switch on")
+	}
 	s.boot(host)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -27,12 +27,17 @@ type term struct {
 	calm  bool                 // the last decision asks for nothing
 	said  map[string]time.Time // when a failure was last recorded, by kind and host
 	freed map[slot]time.Time   // records that were freed on disk in this term, and when that was known
-	notes sync.Mutex           // held while an event is committed in the background, so that they stay in order
+	late  map[slot]bool        // records that were freed again after a late write; there can be one
+	void  map[slot]bool        // records that changed after a proof
+
+	proofsAt time.Time  // when watchProofs looked last
+	notes    sync.Mutex // held while an event is committed in the background, so that they stay in order
 }
 
 func newTerm(m *Manager, ctx context.Context) *term {
 	return &term{m: m, ctx: ctx, start: m.cfg.Now(), kick: make(chan struct{}, 1),
-		hosts: map[string]*sighting{}, busy: map[string]bool{}, said: map[string]time.Time{}, freed: map[slot]time.Time{}}
+		hosts: map[string]*sighting{}, busy: map[string]bool{}, said: map[string]time.Time{}, freed: map[slot]time.Time{},
+		late: map[slot]bool{}, void: map[slot]bool{}}
 }
 
 // run is the loop.
@@ -83,6 +88,7 @@ func (t *term) step() {
 	if fd, ok := DecideFence(in); ok {
 		t.performFence(view, fd)
 	}
+	t.watchProofs(view)
 	t.powerOn(view, in)
 	t.recordHosts(view, in)
 	t.recordRole(view, in, d)
@@ -151,6 +157,9 @@ func (t *term) inputs(view *fsm.State) Inputs {
 		if s := t.hosts[h.Name]; s != nil {
 			f := s.facts(now, h, t)
 			f.ProofGen = provenGeneration(view, h.Name, max(in.Lease.Generation, t.disk.generation(h.HostID)))
+			if t.void[slot{pool.Master, h.HostID, f.ProofGen}] {
+				f.ProofGen = 0
+			}
 			in.Hosts = append(in.Hosts, f)
 			in.Storage[h.HostID] = t.disk.storage(now, h.HostID, f.LostFor, f.Reachable, t.m.cfg.Policy)
 		}

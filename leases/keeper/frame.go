@@ -28,6 +28,8 @@ const (
 	methodHosts    = "hosts"
 	methodInspect  = "inspect"
 	methodFreeHost = "free_host"
+	methodReadHost = "read_host"
+	methodFreeSeen = "free_record"
 	methodShutdown = "shutdown"
 	methodCancel   = "cancel"
 	methodConfirm  = "confirm"
@@ -47,7 +49,8 @@ type request struct {
 	HostID     int            `json:"host_id,omitempty"`
 	Generation uint64         `json:"generation,omitempty"`
 
-	files []*os.File
+	files  []*os.File
+	Record *leases.HostRecord `json:"record,omitempty"`
 }
 
 // response is a frame from the keeper. Those without an id are notices.
@@ -62,6 +65,8 @@ type response struct {
 	ResourceSlot  int                  `json:"resource_slot,omitempty"`
 	Hosts         []leases.HostStatus  `json:"hosts,omitempty"`
 	Info          *leases.ResourceInfo `json:"info,omitempty"`
+
+	Record *leases.HostRecord `json:"record,omitempty"`
 }
 
 // writeFrame sends v in one write.

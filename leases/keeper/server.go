@@ -164,6 +164,10 @@ func (s *server) route(ctx context.Context, req *request, resp *response) error 
 		return s.freeHost(ctx, req)
 	case methodConfirm:
 		return s.confirm(req.Name)
+	case methodReadHost:
+		return s.readHost(ctx, req, resp)
+	case methodFreeSeen:
+		return s.freeRecord(ctx, req)
 	case methodShutdown:
 		return s.releaseAll(ctx, false)
 	}
