@@ -45,9 +45,12 @@ type Status interface {
 	Health(ctx context.Context) api.Health
 }
 
-// Hosts lists the hosts of the mirror.
+// Hosts lists the hosts of the mirror, and takes a person's word about one.
 type Hosts interface {
 	Hosts(ctx context.Context) ([]api.Host, error)
+	// ConfirmRebooted records the word of the person called by that a host writes nothing any more, and frees its records
+	// in every lockspace. It runs on the leader.
+	ConfirmRebooted(ctx context.Context, name string, req api.HostConfirm, by string) (api.HostConfirmed, error)
 }
 
 // Domains lists, makes and checks storage domains.

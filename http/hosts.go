@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"github.com/holdfast-io/holdfast/http/api"
 )
@@ -31,4 +32,32 @@ func getHost(b *Backend, r *http.Request) (reply, error) {
 		}
 		return api.Host{}, api.Errorf(api.CodeNotFound, "holdfast host list shows the hosts", "no host is called %q", name)
 	})
+}
+
+// maxReason bounds what a person says; it is kept in the pool's history.
+const maxReason = 500
+
+func confirmRebooted(b *Backend, r *http.Request) (reply, error) {
+	name, err := pathVar(r, "name")
+	if err != nil {
+		return reply{}, err
+	}
+	var req api.HostConfirm
+	if err := decode(r, &req); err != nil {
+		return reply{}, err
+	}
+	if err := checkText("reason", req.Reason, maxReason); err != nil {
+		return reply{}, err
+	}
+	if strings.TrimSpace(req.Reason) == "" {
+		return reply{}, invalid("say how you know that the host writes nothing any more", "reason is missing")
+	}
+	if b.Hosts == nil {
+		return reply{}, notMember()
+	}
+	out, err := b.Hosts.ConfirmRebooted(r.Context(), name, req, identityOf(r.Context()).Name)
+	if err != nil {
+		return reply{}, err
+	}
+	return reply{body: out}, nil
 }

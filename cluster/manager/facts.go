@@ -99,6 +99,8 @@ type Policy struct {
 	Grace time.Duration
 	// RenewPeriod is how often a host renews its record in the lockspace.
 	RenewPeriod time.Duration
+	// LeaseLife is how long after a renewal a host may still be using its leases, by its own clock.
+	LeaseLife time.Duration
 	// SilentAfter is how long a host must be silent, without a renewal on storage, before it is fenced when its
 	// power switch does not say that it is off. A host that lives shows a renewal in three periods.
 	SilentAfter time.Duration

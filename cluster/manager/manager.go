@@ -55,6 +55,7 @@ type Config struct {
 type Manager struct {
 	cfg    Config
 	status atomic.Pointer[Status]
+	asks   chan func(*term) // what an operator wants of the present term
 }
 
 // New makes a Manager.
@@ -87,7 +88,7 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Manager{cfg: cfg}, nil
+	return &Manager{cfg: cfg, asks: make(chan func(*term))}, nil
 }
 
 // Lead does the work of one leadership term. It returns when ctx, the term, ends and everything it started has

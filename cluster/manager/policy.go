@@ -22,6 +22,7 @@ func DefaultPolicy(profile string) Policy {
 		lp = leases.Fast
 		p.Grace, p.FenceQuiet, p.ReleaseAfter = 3*time.Second, time.Minute, time.Second
 	}
+	p.LeaseLife = lp.Expiry()
 	p.RenewPeriod = lp.RenewalPeriod()
 	p.SilentAfter = 3 * p.RenewPeriod
 	return p

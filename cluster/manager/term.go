@@ -53,6 +53,8 @@ func (t *term) run() {
 			return
 		case <-tick.C:
 		case <-t.kick:
+		case ask := <-t.m.asks:
+			t.wg.Go(func() { ask(t) })
 		case <-changed:
 		}
 		pause(t.ctx, breath) // however fast answers and commits come, the loop never spins

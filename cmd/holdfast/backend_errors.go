@@ -53,6 +53,8 @@ var errorRules = []errorRule{
 	{blockdev.ErrNotSupported, api.CodeDevice, "use a block device, a regular file or an nbd:// address"},
 	{blockdev.ErrTimeout, api.CodeTimeout, "check the path to the LUN and try again"},
 	{host.ErrOwnLUN, api.CodeConflict, "use another LUN; nothing can be forced here"},
+	{manager.ErrNotLeading, api.CodeNotLeader, "try again"},
+	{manager.ErrHostAnswers, api.CodeConflict, "nothing; to take a host out of use stop its agent"},
 	{manager.ErrNoPool, api.CodeNoPool, "holdfast init makes the pool"},
 	{manager.ErrSuperseded, api.CodeConflict, "see holdfast spm status, and ask again if need be"},
 	{manager.ErrNotReached, api.CodeTimeout, "see holdfast spm status for what is awaited"},
@@ -88,6 +90,11 @@ func apiError(err error) error {
 	if err == nil || errors.As(err, &done) {
 		return err
 	}
+	var live *manager.StorageLiveError
+	if errors.As(err, &live) {
+		return dressed(err, errorRule{code: api.CodeConflict,
+			next: "see whether the host really is down; storage will say so when it has been silent for long enough. --force takes your word against storage: if the host still writes, data is lost"})
+	}
 	for _, r := range errorRules {
 		if errors.Is(err, r.target) {
 			return dressed(err, r)
@@ -99,6 +106,10 @@ func apiError(err error) error {
 // dressed fills in what particular errors know.
 func dressed(err error, r errorRule) *api.Error {
 	e := &api.Error{Code: r.code, Message: err.Error(), NextStep: r.next}
+	var live *manager.StorageLiveError
+	if errors.As(err, &live) {
+		e.RetryAfter = live.Left
+	}
 	var notSPM *spm.NotSPMError
 	if errors.As(err, &notSPM) {
 		e.Holder, e.Epoch, e.RetryAfter = notSPM.Holder, notSPM.Epoch, time.Second

@@ -65,6 +65,7 @@ func TestCLI_goldenOutput(t *testing.T) {
 		"status.json":        "status -o json",
 		"host-show":          "host show h3",
 		"host-show.json":     "host show h1 -o json",
+		"host-confirm":       "host confirm-rebooted h3 --force --reason unplugged",
 		"domain-create":      "domain create --name san2 /dev/sdb",
 		"domain-list":        "domain list",
 		"domain-show":        "domain show san1",

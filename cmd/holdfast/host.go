@@ -13,7 +13,7 @@ import (
 
 func newHostCommand(g *global) *cobra.Command {
 	cmd := &cobra.Command{Use: "host", Short: "Hosts of the pool"}
-	cmd.AddCommand(newHostListCommand(g), newHostShowCommand(g))
+	cmd.AddCommand(newHostListCommand(g), newHostShowCommand(g), newHostConfirmCommand(g))
 	return cmd
 }
 
@@ -77,6 +77,38 @@ func newHostShowCommand(g *global) *cobra.Command {
 	}
 	consistentFlag(cmd, &consistent)
 	return cmd
+}
+
+func newHostConfirmCommand(g *global) *cobra.Command {
+	req := api.HostConfirm{}
+	cmd := &cobra.Command{
+		Use: "confirm-rebooted NAME", Short: "Give your word that a host was rebooted and writes nothing any more, so that its leases can be taken",
+		Args: cobra.ExactArgs(1), ValidArgsFunction: g.completeHosts,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := g.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			done, err := c.ConfirmRebooted(cmd.Context(), args[0], req)
+			if err != nil {
+				return err
+			}
+			return g.show(cmd, done, func() *table { return confirmTable(done) })
+		},
+	}
+	cmd.Flags().StringVar(&req.Reason, "reason", "", "how you know it, for the pool's history (required)")
+	cmd.Flags().BoolVar(&req.Force, "force", false, "although storage says that the host lives; if it still writes, data is lost")
+	_ = cmd.MarkFlagRequired("reason")
+	return cmd
+}
+
+func confirmTable(c api.HostConfirmed) *table {
+	t := &table{head: []string{"DOMAIN", "ITS RECORD", "MESSAGE"}}
+	for _, l := range c.Lockspaces {
+		t.add(l.Domain, l.Result, l.Message)
+	}
+	return t
 }
 
 func hostFields(h api.Host) *table {

@@ -14,6 +14,38 @@ const (
 	HostMaintenance  = "maintenance"
 )
 
+// HostConfirm is a person's word that a host was rebooted and writes nothing any more.
+type HostConfirm struct {
+	Reason string `json:"reason"`
+	Force  bool   `json:"force,omitempty"` // although storage says that the host lives
+}
+
+// What became of a host's record in one lockspace.
+const (
+	SpaceFreed   = "freed"   // its leases there can be taken
+	SpaceAlready = "already" // it had none
+	SpaceChanged = "changed" // the record changed meanwhile: nothing was freed
+	SpaceFailed  = "failed"  // could not be written; it is tried again
+)
+
+// HostConfirmed tells what followed from a HostConfirm.
+type HostConfirmed struct {
+	Host       string         `json:"host"`
+	HostID     int            `json:"host_id"`
+	Generation uint64         `json:"generation"`
+	Reason     string         `json:"reason"`
+	By         string         `json:"by"`
+	Forced     bool           `json:"forced"`
+	Lockspaces []SpaceOutcome `json:"lockspaces"`
+}
+
+// SpaceOutcome is what became of the host's record in the lockspace of one domain.
+type SpaceOutcome struct {
+	Domain  string `json:"domain"`
+	Result  string `json:"result"` // freed, already, changed or failed
+	Message string `json:"message,omitempty"`
+}
+
 // Host is a machine that runs an agent.
 type Host struct {
 	Name       string    `json:"name"`

@@ -221,6 +221,21 @@ func (f *Fake) SPM(context.Context) (api.SPM, error) {
 	return f.spm, f.err
 }
 
+// ConfirmRebooted implements httpapi.Hosts.
+func (f *Fake) ConfirmRebooted(_ context.Context, name string, req api.HostConfirm, by string) (api.HostConfirmed, error) {
+	if err := f.fail(); err != nil {
+		return api.HostConfirmed{}, err
+	}
+	switch {
+	case name != "h3":
+		return api.HostConfirmed{}, api.Errorf(api.CodeNotFound, "holdfast host list shows the hosts", "no host is called %q", name)
+	case !req.Force:
+		return api.HostConfirmed{}, api.Errorf(api.CodeConflict, "wait until storage says otherwise", "storage says that %s is LIVE", name)
+	}
+	return api.HostConfirmed{Host: name, HostID: 3, Generation: 4, Reason: req.Reason, By: by, Forced: true,
+		Lockspaces: []api.SpaceOutcome{{Domain: DomainID, Result: api.SpaceFreed}}}, nil
+}
+
 // MoveSPM implements httpapi.SPM.
 func (f *Fake) MoveSPM(_ context.Context, req api.SPMMove) (api.SPM, error) {
 	s := api.SPM{Host: "h2", HostID: 2, Epoch: 4, State: api.SPMServing, Since: Now, Reason: req.Reason, Desired: "any"}

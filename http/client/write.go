@@ -45,6 +45,11 @@ func (c *Client) CheckDomain(ctx context.Context, ref string) (api.Check, error)
 	return change[api.Check](ctx, c, call{method: http.MethodPost, path: "/v1/domains/" + url.PathEscape(ref) + "/check", once: true})
 }
 
+// ConfirmRebooted gives a person's word that a host writes nothing any more.
+func (c *Client) ConfirmRebooted(ctx context.Context, name string, req api.HostConfirm) (api.HostConfirmed, error) {
+	return post[api.HostConfirmed](ctx, c, "/v1/hosts/"+url.PathEscape(name)+"/confirm-rebooted", req)
+}
+
 // MoveSPM moves the role and returns when the new host serves.
 func (c *Client) MoveSPM(ctx context.Context, req api.SPMMove) (api.SPM, error) {
 	return post[api.SPM](ctx, c, "/v1/spm/move", req)
