@@ -18,14 +18,17 @@ import (
 
 // Client is the agent's side of its keeper. It is safe for concurrent use. Every call needs a context with a deadline.
 type Client struct {
-	log    *slog.Logger
-	onLost func(Loss)
-	page   *page
-	clock  clock.Clock
-	conn   *net.UnixConn
-	cmd    *exec.Cmd
-	done   chan struct{} // closed when the process has ended
-	err    error         // how it ended; valid after done
+	log       *slog.Logger
+	onLost    func(Loss)
+	onRequest func(RequestSeen)
+	onEvent   func(string, leases.HostEvent)
+	notices   chan *response // for onRequest and onEvent
+	page      *page
+	clock     clock.Clock
+	conn      *net.UnixConn
+	cmd       *exec.Cmd
+	done      chan struct{} // closed when the process has ended
+	err       error         // how it ended; valid after done
 
 	writing sync.Mutex // one frame at a time on conn
 
@@ -67,13 +70,27 @@ func (c *Client) Acquire(ctx context.Context, spec ResourceSpec) (uint64, error)
 	if err != nil {
 		return 0, fmt.Errorf("acquiring %s: %w", spec.Name, err)
 	}
+	c.granted(&spec, resp)
+	return resp.Version, nil
+}
+
+// granted remembers what the keeper holds for us. Guards of the same holding stay good.
+func (c *Client) granted(spec *ResourceSpec, resp *response) {
+	state := uint64(stateHeld)
+	if spec.Shared {
+		state = stateShared
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if g := c.grants[spec.key()]; g != nil && g.version == resp.Version && !g.revoked.Load() {
-		return resp.Version, nil
+	g := c.grants[spec.key()]
+	if g != nil && g.version == resp.Version && g.state == state && !g.revoked.Load() {
+		return
 	}
-	c.grants[spec.key()] = &grant{resource: resp.ResourceSlot, lockspace: resp.LockspaceSlot, version: resp.Version, generation: resp.Generation}
-	return resp.Version, nil
+	if g != nil {
+		g.revoked.Store(true)
+	}
+	c.grants[spec.key()] = &grant{resource: resp.ResourceSlot, lockspace: resp.LockspaceSlot, version: resp.Version,
+		generation: resp.Generation, state: state}
 }
 
 // Release gives a resource back. Its guards fail from this call on, whatever comes of it. All writes under the lease
@@ -214,6 +231,7 @@ func (c *Client) send(req *request) error {
 
 // receive hands answers to those who wait for them.
 func (c *Client) receive() {
+	defer close(c.notices)
 	for {
 		resp := &response{}
 		if err := readFrame(c.conn, resp); err != nil {
@@ -221,6 +239,10 @@ func (c *Client) receive() {
 		}
 		if resp.Lost != nil && c.onLost != nil {
 			c.onLost(*resp.Lost)
+			continue
+		}
+		if resp.Request != nil || resp.Event != nil {
+			c.queue(resp)
 			continue
 		}
 		c.mu.Lock()

@@ -14,5 +14,6 @@
 //	from word 192: 128 resource slots of 8 words:  sequence, state, version, generation, lockspace slot
 //
 // A slot is being changed while its sequence is odd; a reader takes what it read only if the sequence was even and the
-// same before and after. State 1 is held; everything else is not.
+// same before and after. State 1 is held, for a resource exclusively; state 2 is a resource held shared; everything else
+// is not held.
 package keeper

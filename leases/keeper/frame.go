@@ -33,6 +33,13 @@ const (
 	methodShutdown = "shutdown"
 	methodCancel   = "cancel"
 	methodConfirm  = "confirm"
+
+	methodConvert      = "convert"
+	methodRequest      = "request"
+	methodClearRequest = "clear_request"
+	methodSendEvent    = "send_event"
+	methodGetLVB       = "get_lvb"
+	methodSetLVB       = "set_lvb"
 )
 
 // request is a frame from the agent.
@@ -49,14 +56,24 @@ type request struct {
 	HostID     int            `json:"host_id,omitempty"`
 	Generation uint64         `json:"generation,omitempty"`
 
-	files  []*os.File
 	Record *leases.HostRecord `json:"record,omitempty"`
+	// for requests and events
+	Lver  uint64           `json:"lver,omitempty"`
+	Mode  leases.ForceMode `json:"mode,omitempty"`
+	Event uint64           `json:"event,omitempty"`
+	Data  uint64           `json:"data,omitempty"`
+	Value []byte           `json:"value,omitempty"` // lock value block
+
+	files []*os.File
 }
 
 // response is a frame from the keeper. Those without an id are notices.
 type response struct {
 	ID            uint64               `json:"id"`
 	Lost          *Loss                `json:"lost,omitempty"`
+	Request       *RequestSeen         `json:"request,omitempty"`
+	Event         *eventSeen           `json:"event,omitempty"`
+	Value         []byte               `json:"value,omitempty"`
 	Error         *wireError           `json:"error,omitempty"`
 	PID           int                  `json:"pid,omitempty"`
 	Generation    uint64               `json:"generation,omitempty"`

@@ -77,9 +77,13 @@ func TestPage_guardSeesTornAndForeign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &grant{resource: 3, lockspace: 2, version: 9, generation: 4}
+	g := &grant{resource: 3, lockspace: 2, version: 9, generation: 4, state: stateHeld}
 	w.holdLockspace(2, 77, 4)
-	w.holdResource(3, 9, 4, 2)
+	w.holdResource(3, stateShared, 9, 4, 2)
+	if _, err := r.expiryOf(g); err == nil {
+		t.Error("a shared lease was taken for an exclusive one")
+	}
+	w.holdResource(3, stateHeld, 9, 4, 2)
 	if e, err := r.expiryOf(g); err != nil || e != 77 {
 		t.Fatalf("%v, %v", e, err)
 	}
@@ -92,7 +96,7 @@ func TestPage_guardSeesTornAndForeign(t *testing.T) {
 		t.Errorf("torn slot: %v", err)
 	}
 	w.slot(resourceBase, 3)[wordSeq]++
-	w.holdResource(3, 10, 4, 2)
+	w.holdResource(3, stateHeld, 10, 4, 2)
 	if _, err := r.expiryOf(g); err == nil {
 		t.Error("another version's slot was taken for ours")
 	}

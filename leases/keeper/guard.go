@@ -14,6 +14,7 @@ import (
 type grant struct {
 	resource, lockspace int // slots
 	version, generation uint64
+	state               uint64      // held exclusively or shared
 	revoked             atomic.Bool // the agent gave it back, or the keeper is gone
 }
 
@@ -55,7 +56,7 @@ func (p *page) expiryOf(g *grant) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if r[wordState] != stateHeld || r[wordVersion] != g.version || r[wordGeneration] != g.generation || r[wordLockspace] != uint64(g.lockspace) {
+	if r[wordState] != g.state || r[wordVersion] != g.version || r[wordGeneration] != g.generation || r[wordLockspace] != uint64(g.lockspace) {
 		return 0, fmt.Errorf("the keeper does not hold version %d any more", g.version)
 	}
 	return p.spaceExpiry(g.lockspace, g.generation)

@@ -25,7 +25,7 @@ func (s *server) resource(ctx context.Context, spec *ResourceSpec) (*space, leas
 	if err != nil {
 		return nil, leases.ResourceSpec{}, err
 	}
-	return sp, leases.ResourceSpec{Name: spec.Name, Device: dev, Offset: spec.Offset, NoWait: spec.NoWait}, nil
+	return sp, leases.ResourceSpec{Name: spec.Name, Device: dev, Offset: spec.Offset, NoWait: spec.NoWait, LVB: spec.LVB}, nil
 }
 
 // acquire takes a lease and publishes it. Asking again for one that is held answers with the same version.
@@ -37,14 +37,17 @@ func (s *server) acquire(ctx context.Context, spec *ResourceSpec, files []*os.Fi
 	}
 	resp.LockspaceSlot, resp.Generation = sp.slot, sp.ls.Generation()
 	if h := s.holdingOf(sp, spec); h != nil {
-		resp.Version, resp.ResourceSlot = h.lease.Epoch(), h.slot
-		return h.checkHolder(spec.Holder, files)
+		resp.Version, resp.ResourceSlot = s.versionOf(h), h.slot
+		if err := h.checkHolder(spec.Holder, files); err != nil {
+			return err
+		}
+		return s.again(sp, h, spec)
 	}
 	t, err := newTied(spec.Holder, files)
 	if err != nil {
 		return err
 	}
-	lease, err := sp.ls.Acquire(ctx, rspec)
+	lease, err := take(ctx, sp.ls, rspec, spec.Shared)
 	if err != nil {
 		s.dropIfGone(spec.Device, rspec.Device, err)
 		t.forget()
@@ -70,7 +73,7 @@ func (s *server) holdingOf(sp *space, spec *ResourceSpec) *holding {
 }
 
 // publish gives the lease a slot in the shared page.
-func (s *server) publish(sp *space, spec *ResourceSpec, lease *leases.Lease, t *tied) (*holding, error) {
+func (s *server) publish(sp *space, spec *ResourceSpec, lease held, t *tied) (*holding, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if sp.lost != nil {
@@ -85,7 +88,8 @@ func (s *server) publish(sp *space, spec *ResourceSpec, lease *leases.Lease, t *
 	}
 	h := &holding{spec: *spec, slot: i, lease: lease, tied: t, withdrawn: make(chan struct{}), done: make(chan struct{})}
 	sp.held[spec.key()] = h
-	s.page.holdResource(i, lease.Epoch(), sp.ls.Generation(), sp.slot)
+	s.show(sp, h)
+	s.watchLocked(sp, h, spec.WatchRequests)
 	if t == nil {
 		sp.used = true
 		return h, nil
@@ -114,7 +118,7 @@ func (s *server) release(ctx context.Context, spec *ResourceSpec) error {
 	}
 	defer s.released(sp, h)
 	h.tied.forget()
-	return h.lease.Release(ctx)
+	return h.free(ctx)
 }
 
 // withdraw ends the publication of the lease h, if that is what is held.
@@ -218,7 +222,7 @@ func (s *server) releaseSpace(ctx context.Context, sp *space, waitRemote bool) e
 			}
 			rctx, cancel := context.WithTimeout(ctx, endTimeLimit)
 			defer cancel()
-			errs[i] = h.lease.Release(rctx)
+			errs[i] = h.free(rctx)
 		})
 	}
 	wg.Wait()

@@ -203,6 +203,7 @@ func (s *server) end(waitRemote bool) error {
 	s.confirmAll(context.Background(), waitRemote)
 	err := s.releaseAll(context.Background(), waitRemote)
 	s.awaitWound(nil)
+	s.watches.Wait()
 	if err != nil {
 		s.log.Error("not everything could be released, other hosts have to wait", "error", err)
 	}

@@ -33,7 +33,8 @@ const (
 	wordGeneration = 3
 	wordLockspace  = 4
 
-	stateHeld = 1
+	stateHeld   = 1
+	stateShared = 2 // resource slots only
 )
 
 // errTorn says that a slot is in the middle of a change for too long: its writer died there.
@@ -109,8 +110,8 @@ func (p *page) holdLockspace(i int, expiry time.Duration, generation uint64) {
 func (p *page) dropLockspace(i int) { update(p.slot(lockspaceBase, i), 0, 0, 0) }
 
 // holdResource publishes a lease.
-func (p *page) holdResource(i int, version, generation uint64, lockspace int) {
-	update(p.slot(resourceBase, i), stateHeld, version, generation, uint64(lockspace))
+func (p *page) holdResource(i int, state, version, generation uint64, lockspace int) {
+	update(p.slot(resourceBase, i), state, version, generation, uint64(lockspace))
 }
 
 // dropResource takes a lease away from the readers.

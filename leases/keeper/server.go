@@ -42,6 +42,8 @@ type server struct {
 
 	killAgent func() // ends the agent by force
 
+	watches sync.WaitGroup // of the requests for leases; they end with the leases
+
 	writing sync.Mutex // one frame at a time on conn
 
 	mu      sync.Mutex // guards all below; never held over I/O
@@ -162,6 +164,14 @@ func (s *server) route(ctx context.Context, req *request, resp *response) error 
 		return s.inspect(ctx, req.Resource, resp)
 	case methodFreeHost:
 		return s.freeHost(ctx, req)
+	case methodConvert:
+		return s.convert(ctx, req.Resource, resp)
+	case methodRequest, methodClearRequest:
+		return s.request(ctx, req, resp)
+	case methodSendEvent:
+		return s.sendEvent(ctx, req)
+	case methodGetLVB, methodSetLVB:
+		return s.lvb(req, resp)
 	case methodConfirm:
 		return s.confirm(req.Name)
 	case methodReadHost:

@@ -30,13 +30,22 @@ type space struct {
 	freeing map[*holding]bool // not published any more and not freed on disk yet
 	users   []*tied           // processes that held leases when the lockspace was lost and have not ended
 	wound   chan struct{}     // closed when a lost lockspace has no users any more
+
+	alerts chan int              // hosts that want us to look at requests
+	events chan leases.HostEvent // on their way to the agent
 }
 
 // holding is a lease held.
 type holding struct {
-	spec  ResourceSpec
-	slot  int
-	lease *leases.Lease
+	spec ResourceSpec
+	slot int
+
+	turn  sync.Mutex // one conversion or release at a time; held over its I/O
+	lease held       // exclusive or shared; changed with turn and server.mu held
+
+	// guarded by server.mu
+	watched bool           // its request record is looked at all the time
+	told    leases.Request // the request that the agent was told of
 
 	tied      *tied         // nil: the agent holds it
 	withdrawn chan struct{} // closed when it is not published any more
@@ -86,7 +95,8 @@ func (s *server) reserve(spec *LockspaceSpec) (*space, bool, error) {
 	if i < 0 {
 		return nil, false, fmt.Errorf("%w: more than %d lockspaces", ErrInvalid, lockspaceSlots)
 	}
-	sp := &space{spec: *spec, slot: i, held: map[string]*holding{}, freeing: map[*holding]bool{}, news: make(chan struct{}, 1)}
+	sp := &space{spec: *spec, slot: i, held: map[string]*holding{}, freeing: map[*holding]bool{}, news: make(chan struct{}, 1),
+		alerts: make(chan int, maxAlerts), events: make(chan leases.HostEvent, maxAlerts)}
 	s.spaces[spec.Name] = sp
 	return sp, false, nil
 }
@@ -133,7 +143,7 @@ func (s *server) lockspaceConfig(sp *space, probe blockdev.Device) leases.Locksp
 	slot, good := sp.slot, p.Expiry()-p.Margin()
 	c := leases.LockspaceConfig{Device: sp.dev, Probe: probe, Offset: sp.spec.Offset, Geometry: sp.spec.Geometry, Name: sp.spec.Name,
 		HostID: sp.spec.HostID, HostName: sp.spec.HostName, Profile: p, Clock: s.clock, Log: s.log,
-		OnRenew: func(start time.Duration) { s.page.setExpiry(slot, start+good) }}
+		OnRenew: func(start time.Duration) { s.page.setExpiry(slot, start+good) }, OnAlert: sp.alert, OnEvent: sp.event}
 	if c.Bugs = s.bugs; s.rand != nil {
 		c.Rand = s.rand()
 	}
@@ -157,6 +167,8 @@ func (s *server) startSpace(sp *space) {
 		}
 	})
 	sp.loops.Go(func() { s.settleLoop(ctx, sp) })
+	sp.loops.Go(func() { s.alertLoop(ctx, sp) })
+	sp.loops.Go(func() { s.eventLoop(ctx, sp) })
 }
 
 // settleLoop undoes on disk what calls with unknown outcome may have left.

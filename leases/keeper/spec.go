@@ -43,6 +43,14 @@ type ResourceSpec struct {
 	Offset int64 `json:"offset"`
 	// NoWait refuses instead of waiting for a silent owner to be dead.
 	NoWait bool `json:"no_wait,omitempty"`
+	// Shared takes the lease together with others; see leases.AcquireShared. What is held here already is not converted
+	// by asking for it the other way: Convert does that.
+	Shared bool `json:"shared,omitempty"`
+	// LVB reads the lock value block with the lease; see Client.LVB.
+	LVB bool `json:"lvb,omitempty"`
+	// WatchRequests looks each half second whether another host asks for the resource while it is held, and tells
+	// Config.OnRequest. Without it requests are seen only when their sender's record tells us to look.
+	WatchRequests bool `json:"watch_requests,omitempty"`
 	// Holder is who the lease is held for; nil is the agent itself. Asking again for what is held here needs the same
 	// holder, which may name further processes then. Releasing with a holder refuses what is held for another one.
 	Holder *Holder `json:"holder,omitempty"`

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-io/holdfast/internal/clock"
+	"github.com/holdfast-io/holdfast/leases"
 )
 
 // Config says how to start a keeper.
@@ -36,6 +37,10 @@ type Config struct {
 	Stderr *os.File
 	// OnLost is called when a lockspace is lost under which the agent holds leases. It must not block; see Loss.
 	OnLost func(Loss)
+	// OnRequest is called when another host asks for a resource that is held, once for each request, and OnEvent for each
+	// event that a host of a lockspace sends us. They are called one after the other, and may use the Client but for Close.
+	OnRequest func(RequestSeen)
+	OnEvent   func(lockspace string, e leases.HostEvent)
 	// Log is required.
 	Log *slog.Logger
 }
@@ -90,8 +95,10 @@ func spawn(cfg Config) (*Client, error) {
 		return nil, errors.Join(err, ours.Close())
 	}
 	c := &Client{log: cfg.Log, onLost: cfg.OnLost, page: p, clock: clock.System{}, conn: ours, cmd: cmd, done: make(chan struct{}),
-		waiting: map[uint64]chan *response{}, grants: map[string]*grant{}, orphans: map[uint64]ResourceSpec{}}
+		waiting: map[uint64]chan *response{}, grants: map[string]*grant{}, orphans: map[uint64]ResourceSpec{},
+		onRequest: cfg.OnRequest, onEvent: cfg.OnEvent, notices: make(chan *response, maxNotices)}
 	c.loops.Go(c.receive)
+	c.loops.Go(c.tell)
 	c.loops.Go(c.reap)
 	return c, nil
 }

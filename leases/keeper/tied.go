@@ -191,7 +191,7 @@ func (s *server) watchHolder(sp *space, h *holding) {
 	if remote(h.spec.Device) || remote(sp.spec.Device) {
 		_ = sleep(ctx, sp.spec.Profile.IOTimeout) // what they sent to a server may still be carried out
 	}
-	if err := h.lease.Release(ctx); err != nil {
+	if err := h.free(ctx); err != nil {
 		s.log.Error("a lease could not be freed", "resource", h.spec.key(), "error", err)
 	}
 }

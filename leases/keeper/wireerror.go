@@ -32,6 +32,7 @@ var codes = []struct {
 	{"corrupt", leases.ErrCorrupt}, {"no_lease", leases.ErrNoLease}, {"version", leases.ErrVersion},
 	{"geometry", leases.ErrGeometry}, {"host_id_range", leases.ErrHostIDRange}, {"held_here", leases.ErrHeldHere},
 	{"busy", leases.ErrBusy}, {"not_held", leases.ErrNotHeld}, {"changed", leases.ErrChanged},
+	{"lvb", leases.ErrLVB}, {"request", leases.ErrRequest}, {"shared", leases.ErrShared},
 	{"leases_held", leases.ErrLeasesHeld}, {"outcome_unknown", blockdev.ErrOutcomeUnknown},
 	{"io_timeout", blockdev.ErrTimeout}, {"device_gone", blockdev.ErrGone}, {"read_only", blockdev.ErrReadOnly},
 	{"not_joined", ErrNotJoined}, {"invalid", ErrInvalid}, {"dir_in_use", ErrDirInUse}, {"rejoin", ErrRejoin},
