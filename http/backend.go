@@ -15,6 +15,7 @@ type Backend struct {
 	Hosts     Hosts
 	Domains   Domains
 	Volumes   Volumes
+	Leases    Leases
 	SPM       SPM
 	Events    Events
 	Operator  Operator

@@ -62,11 +62,10 @@ func TestCheck(t *testing.T) {
 		}, []string{"SPM lease"}},
 		"index of leases": {func(t *testing.T, d *Domain) {
 			dev, _ := d.group.Device("xleases")
-			p := encodeXleases(testDomain, testOptions().Now(), xleaseUpdating)
-			if err := dev.WriteAt(deadline(t), p, mib); err != nil {
+			if err := dev.WriteAt(deadline(t), pad("INDEX of another", 4096), mib); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{"being written"}},
+		}, []string{"is not that of"}},
 		"leftovers": {func(t *testing.T, d *Domain) {
 			plantLV(t, d, volID(8), tagInitializing)
 			plantLV(t, d, volID(9), "IU__remove_me_"+imgID(9))

@@ -7,25 +7,25 @@ import (
 	"slices"
 )
 
-// xleases checks the head of the index of external leases.
+// xleases checks the external leases. Without a reader of their index it does nothing.
 func (c *checker) xleases(ctx context.Context) error {
-	if c.vg.LV("xleases") == nil || c.id.geo.version < 4 {
+	r, ok := c.d.opt.Leases.(LeaseIndexReader)
+	if !ok || c.vg.LV("xleases") == nil || c.id.geo.version < 4 {
 		return nil
 	}
 	dev, err := c.d.group.Device("xleases")
 	if err != nil {
 		return nil //nolint:nilerr // reported as a special volume that is not linear
 	}
-	p := make([]byte, xleaseHead)
-	err = c.d.io.read(ctx, dev, p, c.id.geo.align)
+	found, err := r.CheckLeaseIndex(ctx, dev, c.vg.Name)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err == nil {
-		err = checkXleases(p, c.vg.Name)
-	}
 	if err != nil {
-		c.add(SeverityWarning, "xleases", err.Error(), "rebuild the index of external leases; disks are not concerned")
+		c.add(SeverityWarning, "xleases", err.Error(), "check the path to the LUN; disks are not concerned")
+	}
+	for _, f := range found {
+		c.add(f.Severity, "xleases, "+f.Where, f.What, f.Repair)
 	}
 	return nil
 }

@@ -167,13 +167,6 @@ func (c *creation) fill(ctx context.Context) error {
 			return err
 		}
 	}
-	xleases, err := c.group.Device("xleases")
-	if err != nil {
-		return err
-	}
-	if err := formatXleases(ctx, c.io, xleases, mib, c.o.UUID, c.o.Now); err != nil {
-		return err
-	}
 	master, err := c.group.Device("master")
 	if err != nil {
 		return err
@@ -181,7 +174,7 @@ func (c *creation) fill(ctx context.Context) error {
 	return c.formatMaster(ctx, master)
 }
 
-// initLocks writes lockspace and SPM resource. VDSM does it after the domain is complete; done before, a crash cannot
+// initLocks writes lockspace, SPM resource and the index of external leases. VDSM does it after the domain is complete; done before, a crash cannot
 // leave a domain without locks.
 func (c *creation) initLocks(ctx context.Context) error {
 	ids, err := c.group.Device("ids")
@@ -191,6 +184,14 @@ func (c *creation) initLocks(ctx context.Context) error {
 	leases, err := c.group.Device("leases")
 	if err != nil {
 		return err
+	}
+	xleases, err := c.group.Device("xleases")
+	if err != nil {
+		return err
+	}
+	err = c.io.steps(ctx, func(ctx context.Context) error { return c.o.Locks.FormatLeaseIndex(ctx, xleases, c.o.UUID) })
+	if err != nil {
+		return fmt.Errorf("formatting the index of external leases: %w", err)
 	}
 	err = c.io.steps(ctx, func(ctx context.Context) error { return c.o.Locks.InitLockspace(ctx, ids, 0, c.o.UUID) })
 	if err != nil {

@@ -7,7 +7,7 @@
 //	LV metadata        slot n at 1 MiB + n*8192, n = 1..1947, 512 bytes used: KEY=VALUE lines, EOF  (slot.go)
 //	LV ids             the lockspace at 0
 //	LV leases          resource SDM at 1*A, resource of the volume with slot n at (100+n)*A
-//	LV xleases         index of external leases at A                                               (xlease.go)
+//	LV xleases         index of external leases at A                                               (leases/xlease)
 //	LV inbox, outbox   the mailbox
 //	LV master          an ext3 file system that the SPM of a VDSM pool mounts                       (masterfs.go)
 //	LV <uuid>          a volume; tags MD_<slot>, IU_<image>, PU_<parent>                            (lvtags.go)

@@ -30,6 +30,21 @@ func (testLocks) InitResource(ctx context.Context, dev blockdev.Device, off int6
 	return dev.WriteAt(ctx, pad("LEASE "+space+" "+name, mib), off)
 }
 
+func (testLocks) FormatLeaseIndex(ctx context.Context, dev blockdev.Device, name string) error {
+	return dev.WriteAt(ctx, pad("INDEX "+name, 4096), mib)
+}
+
+func (testLocks) CheckLeaseIndex(ctx context.Context, dev blockdev.Device, name string) ([]Finding, error) {
+	p := make([]byte, 4096)
+	if err := dev.ReadAt(ctx, p, mib); err != nil {
+		return nil, err
+	}
+	if bytes.Equal(p, pad("INDEX "+name, 4096)) {
+		return nil, nil
+	}
+	return []Finding{{Severity: SeverityWarning, Where: "index", What: "is not that of " + name, Repair: "rebuild it"}}, nil
+}
+
 func (testLocks) ReadResource(ctx context.Context, dev blockdev.Device, off int64) (space, name string, err error) {
 	area := areas.Get().(*[mib]byte)
 	defer areas.Put(area)

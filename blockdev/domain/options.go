@@ -14,6 +14,8 @@ type LockInit interface {
 	InitLockspace(ctx context.Context, dev blockdev.Device, off int64, name string) error
 	// InitResource writes a free resource over its whole area at byte off of dev.
 	InitResource(ctx context.Context, dev blockdev.Device, off int64, lockspace, resource string) error
+	// FormatLeaseIndex writes an empty index of external leases into dev, the whole volume xleases.
+	FormatLeaseIndex(ctx context.Context, dev blockdev.Device, lockspace string) error
 }
 
 // LeaseEncoder is what a LockInit may offer besides: the leading sectors of a fresh resource, all others being
@@ -31,6 +33,12 @@ type LeaseReader interface {
 // host id.
 type LockspaceReader interface {
 	CheckLockspace(ctx context.Context, dev blockdev.Device, off int64, name string) (map[int]error, error)
+}
+
+// LeaseIndexReader is what a LeaseReader may offer besides: what is wrong with the external leases in dev, the whole
+// volume xleases.
+type LeaseIndexReader interface {
+	CheckLeaseIndex(ctx context.Context, dev blockdev.Device, lockspace string) ([]Finding, error)
 }
 
 // Options are the settings of an open domain. The zero value is usable for reading.

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/holdfast-io/holdfast/blockdev"
@@ -13,6 +14,8 @@ import (
 type Locks struct {
 	// IOTimeout is N, as stored in new lockspaces.
 	IOTimeout time.Duration
+	// Log is for what does not fail an operation; nil: nowhere.
+	Log *slog.Logger
 }
 
 // geometry of a block domain's locks: 1 MiB areas, as VDSM makes them, on either sector size.

@@ -70,11 +70,14 @@ func openDomain(ctx context.Context, d fsm.Domain, profile leases.Profile, log *
 	return l, nil
 }
 
-// domainOptions are the times and helpers every opening of a domain uses. One call may take three I/O timeouts: with
-// leases that live for eight of them there is room for it, and a busy array is not taken for a dead one.
+// callTimeout bounds one device call. It may take three I/O timeouts: with leases that live for eight of them there is
+// room for it, and a busy array is not taken for a dead one.
+func callTimeout(n time.Duration) time.Duration { return min(3*n, 10*time.Second) }
+
+// domainOptions are the times and helpers every opening of a domain uses.
 func domainOptions(profile leases.Profile, log *slog.Logger) domain.Options {
-	locks := Locks{IOTimeout: profile.IOTimeout}
-	return domain.Options{IOTimeout: min(3*profile.IOTimeout, 10*time.Second), Log: log, Locks: locks, Leases: locks, DeferWipes: true}
+	locks := Locks{IOTimeout: profile.IOTimeout, Log: log}
+	return domain.Options{IOTimeout: callTimeout(profile.IOTimeout), Log: log, Locks: locks, Leases: locks, DeferWipes: true}
 }
 
 // read reads the domain anew.

@@ -151,7 +151,7 @@ func (rt *runtime) roleConfig() spm.Config {
 		Lease:  spm.KeeperLease{Keeper: rt.keeper, Spec: rt.master},
 		Open:   rt.openMaster,
 		Mirror: &spm.RaftMirror{Cluster: rt.node, Host: rt.self.Name, HostID: rt.self.HostID, Now: time.Now, Log: rt.log},
-		Others: others{rt}, Report: rt.report,
+		Others: others{rt}, Leases: rt.writableLeases, Report: rt.report,
 		Pending: rt.pending, PendingOn: rt.pendingOn,
 		Holder: func() (string, uint64) {
 			p, _ := rt.node.View().Pool()

@@ -25,6 +25,8 @@ func (textLocks) InitResource(ctx context.Context, dev blockdev.Device, off int6
 	return dev.WriteAt(ctx, sectors(name), off)
 }
 
+func (textLocks) FormatLeaseIndex(context.Context, blockdev.Device, string) error { return nil }
+
 func (textLocks) EncodeResource(_ int, _, name string) ([]byte, error) { return sectors(name), nil }
 
 func sectors(s string) []byte {

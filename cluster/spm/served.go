@@ -28,6 +28,8 @@ type served struct {
 	wg     sync.WaitGroup
 	sizes  chan struct{} // told that sizes have changed
 
+	leaseTurn chan struct{} // held by the one change of the external leases that is under way
+
 	// disk is read-held from before a change on disk until its mirror entry is queued, and held by whoever needs
 	// the list of volumes and the queue to agree.
 	disk sync.RWMutex
@@ -43,7 +45,7 @@ type served struct {
 // newServed makes a served domain, notes its names and starts its outbox.
 func newServed(s *session, info domain.Info, dom Domain, w Writer, g blockdev.Guard, base uint64) *served {
 	d := &served{s: s, id: info.UUID, name: info.Name, guard: g, dom: dom, w: w, base: base,
-		sizes: make(chan struct{}, 1), idle: make(chan struct{})}
+		sizes: make(chan struct{}, 1), idle: make(chan struct{}), leaseTurn: make(chan struct{}, 1)}
 	d.ctx, d.cancel = context.WithCancelCause(s.ctx)
 	s.names.load(d.id, dom.Volumes())
 	d.box = newOutbox(s.r.cfg.Mirror, d.id, d.snapshot, s.r.cfg.Log)

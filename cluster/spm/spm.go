@@ -111,6 +111,8 @@ type Config struct {
 	Mirror Mirror
 	// Others are the domains to serve besides the master; nil: none.
 	Others Others
+	// Leases opens the external leases of a domain that is served; nil: none can be changed.
+	Leases LeasesFunc
 	// Report records an event; nil: the log only.
 	Report func(ctx context.Context, e fsm.Event) error
 	// Pending counts device calls of this host that have not come back, over all devices of the pool. The lease is

@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-io/holdfast/cluster/spm"
 	"github.com/holdfast-io/holdfast/fsm"
 	"github.com/holdfast-io/holdfast/http/api"
+	"github.com/holdfast-io/holdfast/leases/xlease"
 )
 
 // errorRule says which code an error of the packages below gets, and what to do next.
@@ -48,6 +49,14 @@ var errorRules = []errorRule{
 	{domain.ErrBadKeys, api.CodeCorrupt, "holdfast domain check lists what is readable and the repair"},
 	{lvm2.ErrCorrupt, api.CodeCorrupt, "holdfast domain check lists what is readable and the repair"},
 	{lvm2.ErrSplitBrain, api.CodeCorrupt, "stop all hosts and compare the metadata areas before anything is written"},
+	{xlease.ErrID, api.CodeInvalid, "give a UUID; VDSM takes nothing else"},
+	{xlease.ErrNotFound, api.CodeNotFound, "holdfast lease list shows what there is"},
+	{xlease.ErrFull, api.CodeNoSpace, "delete leases that are not needed"},
+	{xlease.ErrInUse, api.CodeBusy, "release the lease where it is held"},
+	{xlease.ErrUpdating, api.CodeCorrupt, "holdfast lease rebuild"},
+	{xlease.ErrDamaged, api.CodeCorrupt, "holdfast domain check lists what is damaged; holdfast lease rebuild --force writes it anew"},
+	{xlease.ErrIndex, api.CodeCorrupt, "holdfast lease rebuild"},
+	{host.ErrNotOpen, api.CodeUnavailable, "ask another host, or see holdfast status for what this host waits for"},
 	{blockdev.ErrReadOnly, api.CodeDevice, "make the LUN writable for this host"},
 	{blockdev.ErrGone, api.CodeDevice, "bring the LUN back and try again"},
 	{blockdev.ErrNotSupported, api.CodeDevice, "use a block device, a regular file or an nbd:// address"},

@@ -52,7 +52,7 @@ func New() *Fake {
 // Backend gives all roles, without a Forwarder.
 func (f *Fake) Backend() httpapi.Backend {
 	return httpapi.Backend{
-		Mirror: f, Status: f, Hosts: f, Domains: f, Volumes: f, SPM: f, Events: f, Operator: f, Tokens: f, Setup: f,
+		Mirror: f, Status: f, Hosts: f, Domains: f, Volumes: f, Leases: f, SPM: f, Events: f, Operator: f, Tokens: f, Setup: f,
 	}
 }
 

@@ -47,8 +47,11 @@ func (v *Volume) Show(ctx context.Context, id string, hosts Hosts) (Status, erro
 		return Status{}, err
 	}
 	list, err := v.statuses(ctx, x, []Record{rec}, hosts)
-	if err != nil || len(list) == 0 {
-		return Status{}, errors.Join(err, fmt.Errorf("%w: %s", ErrNotFound, id))
+	switch {
+	case err != nil:
+		return Status{}, err
+	case len(list) == 0: // deleted just now
+		return Status{}, fmt.Errorf("%w: %s", ErrNotFound, id)
 	}
 	return list[0], list[0].Err
 }

@@ -1,0 +1,86 @@
+package api
+
+// States of a lease.
+const (
+	LeaseFree      = "FREE"
+	LeaseExclusive = "EXCLUSIVE"
+	LeaseShared    = "SHARED"
+	// LeaseDamaged: the index has it, its resource does not fit. Nobody can take it before the index is rebuilt.
+	LeaseDamaged = "DAMAGED"
+)
+
+// Lease is a lease of a VM or job, which belongs to no volume.
+type Lease struct {
+	ID     string `json:"id"`     // UUID
+	Domain string `json:"domain"` // UUID
+	Status string `json:"status"`
+	// Holder is the host that has it; of several that share it the first of Sharers. Empty when it is free.
+	Holder string `json:"holder"`
+	HostID int    `json:"host_id"`
+	// HolderState is what its record in the lockspace says: LIVE, FAIL, DEAD or UNKNOWN.
+	HolderState string `json:"holder_state,omitempty"`
+	// Generation is the holder's, or the last holder's.
+	Generation uint64 `json:"generation"`
+	// LastHolder had a free lease last.
+	LastHolder string `json:"last_holder,omitempty"`
+	// Version grows by one at every change of hands.
+	Version uint64 `json:"version"`
+	// Offset is where its resource lies in the volume xleases, in bytes.
+	Offset int64 `json:"offset"`
+	// Age is how long the holder has had it, in seconds.
+	Age float64 `json:"age_seconds,omitempty"`
+	// Takeable says that it could be had now without waiting.
+	Takeable bool `json:"takeable"`
+	// Reason says why it cannot be had, or why it can although it has a holder.
+	Reason string `json:"reason,omitempty"`
+	// FreeIn is the time in seconds until it could be had if its holder stays silent; left out when the holder is alive.
+	FreeIn  float64       `json:"free_in_seconds,omitempty"`
+	Sharers []LeaseHolder `json:"sharers,omitempty"`
+}
+
+// LeaseHolder is one of the hosts that share a lease.
+type LeaseHolder struct {
+	Host       string `json:"host"`
+	HostID     int    `json:"host_id"`
+	Generation uint64 `json:"generation"`
+	State      string `json:"state"`
+}
+
+// LeaseCreate asks for a new lease.
+type LeaseCreate struct {
+	ID string `json:"id"` // UUID
+}
+
+// LeaseCreated is the answer to LeaseCreate. The same id again gives the same lease.
+type LeaseCreated struct {
+	ID      string `json:"id"`
+	Domain  string `json:"domain"`
+	Offset  int64  `json:"offset"`
+	Created bool   `json:"created"` // false: it was there
+	Epoch   uint64 `json:"epoch"`
+}
+
+// LeaseDeleted is the answer to a delete. Deleting what is not there succeeds.
+type LeaseDeleted struct {
+	ID      string `json:"id"`
+	Domain  string `json:"domain"`
+	Deleted bool   `json:"deleted"` // false: it was not there
+	Epoch   uint64 `json:"epoch"`
+}
+
+// LeaseRebuild asks for the index of a domain's leases to be rebuilt.
+type LeaseRebuild struct {
+	// Force rebuilds although leases are held or damaged, or the index has no head that could be read.
+	Force bool `json:"force,omitempty"`
+}
+
+// LeaseRebuilt says what a rebuild changed.
+type LeaseRebuilt struct {
+	Domain    string   `json:"domain"`
+	Leases    int      `json:"leases"`    // in the index now
+	Written   []string `json:"written"`   // their resource was missing or another's
+	Recovered []string `json:"recovered"` // their record could not be read and was made from the resource
+	Freed     int      `json:"freed"`     // records that could not be read, or were there twice
+	Cleared   int      `json:"cleared"`   // resources without a record
+	Epoch     uint64   `json:"epoch"`
+}
