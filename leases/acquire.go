@@ -151,8 +151,12 @@ func (a *attempt) readAll(ctx context.Context) error {
 	defer a.ls.putBuffer(buf)
 	a.found = l
 	for h := 1; h <= int(l.NumHosts); h++ {
+		b := buf[a.geo.sector(h+1):a.geo.sector(h+2)]
+		if emptyBlock(b) {
+			continue
+		}
 		var d DBlock
-		if err := d.Decode(buf[a.geo.sector(h+1):]); err != nil {
+		if err := d.Decode(b); err != nil {
 			return err
 		}
 		if !d.Valid() {

@@ -148,8 +148,12 @@ func (a *attempt) survey(ctx context.Context, buf []byte, next, mbal uint64) (su
 		return s, err
 	}
 	for h := 1; h <= int(l.NumHosts); h++ {
+		b := buf[a.geo.sector(h+1):a.geo.sector(h+2)]
+		if idleBlock(b, next) {
+			continue
+		}
 		var d DBlock
-		if err := d.Decode(buf[a.geo.sector(h+1):]); err != nil {
+		if err := d.Decode(b); err != nil {
 			return s, err
 		}
 		s.count(h, &d, next, mbal)

@@ -45,6 +45,10 @@ type resource struct {
 	settleAt  time.Duration // not before this boot time may another write be sent after it
 }
 
+// firstRead is how many bytes of an area are read before it is known how many hosts take part. It holds the leases that
+// Holdfast makes on 512-byte sectors.
+const firstRead = 128 << 10
+
 type resourceState int
 
 const (

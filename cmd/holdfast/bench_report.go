@@ -75,11 +75,6 @@ func (r *benchReport) bytes(what string, n, goal int64) {
 	r.rows = append(r.rows, benchRow{what: what, value: formatSize(n), goal: "<= " + formatSize(goal), met: verdict(n <= goal)})
 }
 
-// leases compares acquire and release.
-func (r *benchReport) leases(ours, theirs samples) {
-	r.compare("acquire and release a free lease", ours, "sanlock client", theirs.median(), 1)
-}
-
 // peers compares creation with lvcreate and qemu-img together, as call and as command.
 func (r *benchReport) peers(lvcreate, qemu samples) {
 	peer := lvcreate.median() + qemu.median()
@@ -100,6 +95,26 @@ func (r *benchReport) compare(what string, ours samples, peer string, theirs tim
 		row.met = verdict(ratio <= goal)
 	}
 	r.rows = append(r.rows, row)
+}
+
+// io is a line that compares what goes to the device. goal bounds the ratio of the bytes, 0 for
+// none; with a goal of 1 there may be no more calls either.
+func (r *benchReport) io(what string, ours, theirs ioCount, goal float64) {
+	row := benchRow{what: what, value: ours.String(), peer: "not measured"}
+	if theirs.bytes() > 0 {
+		ratio := ours.bytes() / theirs.bytes()
+		row.peer, row.ratio = theirs.String()+" (sanlock)", fmt.Sprintf("1/%.1f", 1/ratio)
+		if goal > 0 {
+			row.goal = fmt.Sprintf("<= 1/%.0f", 1/goal)
+			row.met = verdict(ratio <= goal && (goal < 1 || ours.ios() <= theirs.ios()))
+		}
+	}
+	r.rows = append(r.rows, row)
+}
+
+// String is reads and writes with their bytes.
+func (c ioCount) String() string {
+	return fmt.Sprintf("%.3g r %s, %.3g w %s", c.reads, formatSize(int64(c.readBytes)), c.writes, formatSize(int64(c.writeBytes)))
 }
 
 // leftOut is a line for what could not be measured.
