@@ -128,7 +128,7 @@ func (ls *Lockspace) viewer(spec ResourceSpec) (*resource, error) {
 	if err := checkRange(spec.Device, spec.Offset, ls.geo); err != nil {
 		return nil, fmt.Errorf("resource %s: %w", spec.Name, err)
 	}
-	return &resource{ls: ls, spec: spec, name: name, geo: ls.geo, sectors: (32 << 10) / ls.geo.SectorSize}, nil
+	return &resource{ls: ls, spec: spec, name: name, geo: ls.geo, sectors: firstRead / ls.geo.SectorSize}, nil
 }
 
 // key names a lease area within a lockspace.

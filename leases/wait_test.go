@@ -356,7 +356,7 @@ func TestIOCounts(t *testing.T) {
 			*c = countingDevice{Device: b.mem}
 		}
 		*c = countingDevice{Device: b.mem}
-		for i, first := range []int{32 << 10, 5120} { // the first time the number of hosts is not known
+		for i, first := range []int{firstRead, 5120} { // the first time the number of hosts is not known
 			l, err := ls.Acquire(b.ctx(time.Minute), spec)
 			if err != nil {
 				t.Fatal(err)
