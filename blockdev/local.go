@@ -240,26 +240,19 @@ func (c *localCall) run() {
 
 // work makes the system calls, as far as they succeed.
 func (c *localCall) work() {
+	changed := false
 	for i, s := range c.steps {
 		c.at = i
-		if c.err = submit(c.ctx, s.op); c.err != nil {
-			c.err = c.late(i, c.err)
+		err := submit(c.ctx, s.op)
+		if err == nil {
+			err = c.d.syscall(s.op, s.buf, s.off, s.n)
+		}
+		if err != nil {
+			c.err = afterChange(changed, err)
 			return
 		}
-		if c.err = c.d.syscall(s.op, s.buf, s.off, s.n); c.err != nil {
-			return
-		}
+		changed = changed || changes(s.op)
 	}
-}
-
-// late is the error of step i that was not submitted any more: steps before it were.
-func (c *localCall) late(i int, err error) error {
-	for _, s := range c.steps[:i] {
-		if mutates(s.op) {
-			return fmt.Errorf("%w: the steps before it are done: %w", ErrOutcomeUnknown, err)
-		}
-	}
-	return err
 }
 
 // mutates is the first operation among the steps that may have changed the device, or a read.

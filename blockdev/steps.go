@@ -3,6 +3,7 @@ package blockdev
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // Step is one call of several that Do carries out one after the other. Make it with ReadStep, WriteStep or FlushStep.
@@ -29,20 +30,30 @@ type stepper interface {
 
 // Do carries the steps out in order, each after the one before it came back, and stops at the first error. It means the
 // same as calling the device's methods one by one, under one deadline; a device of this machine saves the change of
-// goroutine between them. After an error a write among the steps may have been done, also when another step failed,
-// unless the error is one that says that nothing was submitted.
+// goroutine between them. When a step fails after one that may have changed the device, the error is ErrOutcomeUnknown
+// besides what it is.
 func Do(ctx context.Context, d Device, steps ...Step) error {
 	if s, ok := d.(stepper); ok {
 		if done, err := s.do(ctx, steps); done {
 			return err
 		}
 	}
+	changed := false
 	for _, s := range steps {
 		if err := s.on(ctx, d); err != nil {
-			return err
+			return afterChange(changed, err)
 		}
+		changed = changed || changes(s.op)
 	}
 	return nil
+}
+
+// afterChange adds to the error of a step that the one before it was done.
+func afterChange(changed bool, err error) error {
+	if !changed || err == nil || errors.Is(err, ErrOutcomeUnknown) {
+		return err
+	}
+	return fmt.Errorf("%w: the steps before it are done: %w", ErrOutcomeUnknown, err)
 }
 
 // on carries out one step by the device's own method.

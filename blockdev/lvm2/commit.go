@@ -190,6 +190,23 @@ func (c *commit) writeTexts(ctx context.Context) error {
 
 // switchOver writes the committed slots. From its first write on, only complete success is a known outcome.
 func (c *commit) switchOver(ctx context.Context) error {
+	if err := c.writeCommitted(ctx); err != nil {
+		return err
+	}
+	for i, m := range c.mdas {
+		h := *m.head
+		h.slots = [2]slot{c.next[i], {}}
+		m.head, m.text = &h, nil
+	}
+	return nil
+}
+
+// writeCommitted writes the committed slots and makes them durable: in one go where the areas lie on one device.
+func (c *commit) writeCommitted(ctx context.Context) error {
+	dev := c.mdas[0].dev
+	if dev.SectorSize() == sector && !slices.ContainsFunc(c.mdas, func(m *mda) bool { return m.dev != dev }) {
+		return c.writeCommittedOn(ctx, dev)
+	}
 	errs := parallel(len(c.mdas), func(i int) error { return c.writeHead(ctx, i, c.next[i], slot{}) })
 	if err := errors.Join(errs...); err != nil {
 		if !slices.ContainsFunc(errs, mayBeWritten) {
@@ -200,12 +217,22 @@ func (c *commit) switchOver(ctx context.Context) error {
 	if err := c.flush(ctx); err != nil {
 		return fmt.Errorf("flush committed slot: %w", unknownOutcome(err))
 	}
-	for i, m := range c.mdas {
-		h := *m.head
-		h.slots = [2]slot{c.next[i], {}}
-		m.head, m.text = &h, nil
-	}
 	return nil
+}
+
+// writeCommittedOn is writeCommitted for one device.
+func (c *commit) writeCommittedOn(ctx context.Context, dev blockdev.Device) error {
+	var steps []blockdev.Step
+	for i, m := range c.mdas {
+		h := mdaHead{area: m.area, slots: [2]slot{c.next[i]}}
+		steps = append(steps, blockdev.WriteStep(h.encode(), m.area.off))
+	}
+	steps = append(steps, blockdev.FlushStep())
+	err := c.w.submit(ctx, func(ctx context.Context) error { return blockdev.Do(ctx, dev, steps...) })
+	if err != nil && mayBeWritten(err) {
+		err = unknownOutcome(err)
+	}
+	return wrapped("write committed slot", err)
 }
 
 // mayBeWritten is false only for errors that say that the write was never submitted.
