@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/holdfast-io/holdfast/leases"
+	"github.com/holdfast-io/holdfast/leases/watchdog"
 )
 
 // maxFrame bounds a frame; the list of 2,000 hosts is the longest message.
@@ -33,6 +34,7 @@ const (
 	methodShutdown = "shutdown"
 	methodCancel   = "cancel"
 	methodConfirm  = "confirm"
+	methodStatus   = "status"
 
 	methodConvert      = "convert"
 	methodRequest      = "request"
@@ -74,6 +76,7 @@ type response struct {
 	Request       *RequestSeen         `json:"request,omitempty"`
 	Event         *eventSeen           `json:"event,omitempty"`
 	Value         []byte               `json:"value,omitempty"`
+	Protection    *watchdog.Protection `json:"protection,omitempty"`
 	Error         *wireError           `json:"error,omitempty"`
 	PID           int                  `json:"pid,omitempty"`
 	Generation    uint64               `json:"generation,omitempty"`

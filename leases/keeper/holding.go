@@ -47,6 +47,11 @@ func (s *server) acquire(ctx context.Context, spec *ResourceSpec, files []*os.Fi
 	if err != nil {
 		return err
 	}
+	defer s.acquireEnds(sp)
+	if err := s.acquireBegins(ctx, sp); err != nil {
+		t.forget()
+		return err
+	}
 	lease, err := take(ctx, sp.ls, rspec, spec.Shared)
 	if err != nil {
 		s.dropIfGone(spec.Device, rspec.Device, err)
@@ -146,6 +151,30 @@ func (s *server) released(sp *space, h *holding) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(sp.freeing, h)
+	s.relaxLocked(sp)
+}
+
+// acquireBegins arms the watchdog before anybody can hold a lease.
+func (s *server) acquireBegins(ctx context.Context, sp *space) error {
+	s.mu.Lock()
+	sp.acquiring++
+	s.mu.Unlock()
+	return sp.dog.Use(ctx, lastRenewal(sp.ls)+sp.spec.Profile.Expiry())
+}
+
+// acquireEnds is for an acquire that has come to its end, whatever came of it.
+func (s *server) acquireEnds(sp *space) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sp.acquiring--
+	s.relaxLocked(sp)
+}
+
+// relaxLocked lets the watchdog be disarmed when nothing is held and nothing of ours may land late; the caller holds mu.
+func (s *server) relaxLocked(sp *space) {
+	if len(sp.held) == 0 && len(sp.freeing) == 0 && sp.acquiring == 0 && sp.lost == nil && !sp.ls.Undecided() {
+		sp.dog.Idle()
+	}
 }
 
 // inspect reads a resource's state.

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-io/holdfast/blockdev"
+	"github.com/holdfast-io/holdfast/leases/watchdog"
 )
 
 // Descriptors and environment that the agent hands over.
@@ -28,8 +29,9 @@ const (
 )
 
 const (
-	envDir  = "HOLDFAST_KEEPER_DIR"
-	envWait = "HOLDFAST_KEEPER_LOCK_WAIT"
+	envDir      = "HOLDFAST_KEEPER_DIR"
+	envWait     = "HOLDFAST_KEEPER_LOCK_WAIT"
+	envWatchdog = "HOLDFAST_KEEPER_WATCHDOG"
 
 	lockName     = "keeper.lock"
 	lockRetry    = 10 * time.Millisecond
@@ -54,6 +56,10 @@ func run(ctx context.Context, log *slog.Logger, open Opener) error {
 	if dir == "" {
 		return errors.New("keeper: it is started by `holdfast agent`, not by hand")
 	}
+	dog, err := newWatchdog(log)
+	if err != nil {
+		return fmt.Errorf("keeper: %w", err)
+	}
 	p, conn, err := inherit()
 	if err != nil {
 		return fmt.Errorf("keeper: %w", err)
@@ -70,12 +76,25 @@ func run(ctx context.Context, log *slog.Logger, open Opener) error {
 	}
 	defer lock.Close()
 	s := newServer(log, p, open, conn)
+	s.dog = dog
 	var once sync.Once
 	s.killAgent = func() {
 		once.Do(func() { s.log.Error("the agent does not say that its I/O is back, ending it") })
 		_ = unix.PidfdSendSignal(fdAgent, unix.SIGKILL, nil, 0) // it may be gone already
 	}
-	return s.run(ctx, agent.gone)
+	return errors.Join(s.run(ctx, agent.gone), dog.Close())
+}
+
+// newWatchdog is the one that the configuration names.
+func newWatchdog(log *slog.Logger) (*watchdog.Watchdog, error) {
+	spec := watchdog.Spec{Kind: watchdog.None}
+	if text := os.Getenv(envWatchdog); text != "" {
+		var err error
+		if spec, err = watchdog.ParseSpec(text); err != nil {
+			return nil, err
+		}
+	}
+	return watchdog.New(watchdog.Config{Spec: spec, Log: log}), nil
 }
 
 // tune keeps the process small and its memory resident. One processor is enough for a process that mostly waits for

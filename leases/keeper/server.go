@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/internal/clock"
 	"github.com/holdfast-io/holdfast/leases/internal/plant"
+	"github.com/holdfast-io/holdfast/leases/watchdog"
 )
 
 // Opener opens a device; blockdev.Open outside tests.
@@ -41,6 +42,7 @@ type server struct {
 	once   sync.Once
 
 	killAgent func() // ends the agent by force
+	dog       *watchdog.Watchdog
 
 	watches sync.WaitGroup // of the requests for leases; they end with the leases
 
@@ -59,6 +61,7 @@ func newServer(log *slog.Logger, p *page, open Opener, conn net.Conn) *server {
 		stop: make(chan struct{}), spaces: map[string]*space{}, devices: map[string]blockdev.Device{},
 		running: map[uint64]context.CancelFunc{}}
 	s.killAgent = func() {}
+	s.dog = watchdog.New(watchdog.Config{Spec: watchdog.Spec{Kind: watchdog.None}, Log: log})
 	s.base, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -149,6 +152,9 @@ func (s *server) route(ctx context.Context, req *request, resp *response) error 
 	switch req.Method {
 	case methodHello:
 		resp.PID = os.Getpid()
+		return nil
+	case methodStatus:
+		resp.Protection = new(s.dog.Protection())
 		return nil
 	case methodJoin:
 		return s.join(ctx, req.Lockspace, resp)

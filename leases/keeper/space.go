@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/leases"
+	"github.com/holdfast-io/holdfast/leases/watchdog"
 )
 
 // space is a lockspace that the keeper holds, is joining, or has lost.
@@ -17,19 +18,21 @@ type space struct {
 	slot int
 	dev  blockdev.Device // renewals only
 	ls   *leases.Lockspace
+	dog  *watchdog.Entry
 
 	cancel context.CancelFunc // ends the renewal and settle loops
 	loops  sync.WaitGroup
 	news   chan struct{} // tells windDown that the agent has confirmed
 
 	// guarded by server.mu
-	ready   bool
-	lost    error
-	used    bool // the agent ever held a lease under it and has not said that its I/O is back
-	held    map[string]*holding
-	freeing map[*holding]bool // not published any more and not freed on disk yet
-	users   []*tied           // processes that held leases when the lockspace was lost and have not ended
-	wound   chan struct{}     // closed when a lost lockspace has no users any more
+	ready     bool
+	lost      error
+	used      bool // the agent ever held a lease under it and has not said that its I/O is back
+	held      map[string]*holding
+	freeing   map[*holding]bool // not published any more and not freed on disk yet
+	acquiring int               // calls that may yet get a lease
+	users     []*tied           // processes that held leases when the lockspace was lost and have not ended
+	wound     chan struct{}     // closed when a lost lockspace has no users any more
 
 	alerts chan int              // hosts that want us to look at requests
 	events chan leases.HostEvent // on their way to the agent
@@ -63,6 +66,9 @@ func (s *server) join(ctx context.Context, spec *LockspaceSpec, resp *response) 
 	}
 	if !done {
 		if err := s.joinSpace(ctx, sp); err != nil {
+			if sp.dog != nil {
+				sp.dog.Done()
+			}
 			s.forget(sp)
 			return err
 		}
@@ -118,6 +124,10 @@ func (s *server) joinSpace(ctx context.Context, sp *space) error {
 	if err := sp.spec.Profile.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
+	if _, err := s.dog.Choose(ctx, sp.spec.Profile.Watchdog); err != nil {
+		return fmt.Errorf("joining lockspace %s: %w", sp.spec.Name, err)
+	}
+	sp.dog = s.dog.Entry(fmt.Sprintf("holdfast_%s:%d", sp.spec.Name, sp.spec.HostID))
 	octx, cancel := context.WithTimeout(ctx, n)
 	defer cancel()
 	dev, err := s.open(octx, sp.spec.Device, blockdev.Options{IOTimeout: n})
@@ -143,7 +153,10 @@ func (s *server) lockspaceConfig(sp *space, probe blockdev.Device) leases.Locksp
 	slot, good := sp.slot, p.Expiry()-p.Margin()
 	c := leases.LockspaceConfig{Device: sp.dev, Probe: probe, Offset: sp.spec.Offset, Geometry: sp.spec.Geometry, Name: sp.spec.Name,
 		HostID: sp.spec.HostID, HostName: sp.spec.HostName, Profile: p, Clock: s.clock, Log: s.log,
-		OnRenew: func(start time.Duration) { s.page.setExpiry(slot, start+good) }, OnAlert: sp.alert, OnEvent: sp.event}
+		OnRenew: func(start time.Duration) {
+			s.page.setExpiry(slot, start+good)
+			sp.dog.Renewed(start + p.Expiry())
+		}, OnAlert: sp.alert, OnEvent: sp.event}
 	if c.Bugs = s.bugs; s.rand != nil {
 		c.Rand = s.rand()
 	}
@@ -186,6 +199,9 @@ func (s *server) settleLoop(ctx context.Context, sp *space) {
 			s.log.Warn("a lease of unknown state could not be settled yet", "lockspace", sp.spec.Name, "error", err)
 		}
 		cancel()
+		s.mu.Lock()
+		s.relaxLocked(sp)
+		s.mu.Unlock()
 	}
 }
 
@@ -242,6 +258,7 @@ func (s *server) leave(ctx context.Context, name string) error {
 	}
 	sp.cancel()
 	sp.loops.Wait()
+	sp.dog.Done()
 	s.forget(sp)
 	return nil
 }

@@ -35,6 +35,8 @@ type Config struct {
 	// Stderr gets the keeper's log; the agent's own stderr when nil. With a file the keeper can go on logging when the
 	// agent is gone.
 	Stderr *os.File
+	// Watchdog says what resets the machine when users outlive their leases; see watchdog.ParseSpec. None when empty.
+	Watchdog string
 	// OnLost is called when a lockspace is lost under which the agent holds leases. It must not block; see Loss.
 	OnLost func(Loss)
 	// OnRequest is called when another host asks for a resource that is held, once for each request, and OnEvent for each
@@ -129,6 +131,9 @@ func command(cfg Config, files ...*os.File) (*exec.Cmd, error) {
 	}
 	cmd := exec.CommandContext(context.Background(), binary, args...) // no context: it outlives the call that starts it, and us
 	cmd.Env = append(os.Environ(), "GOGC=25", fmt.Sprintf("GOMEMLIMIT=%d", memoryLimit), envDir+"="+cfg.Dir)
+	if cfg.Watchdog != "" {
+		cmd.Env = append(cmd.Env, envWatchdog+"="+cfg.Watchdog)
+	}
 	if cfg.LockWait > 0 {
 		cmd.Env = append(cmd.Env, envWait+"="+cfg.LockWait.String())
 	}

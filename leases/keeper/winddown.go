@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/internal/clock"
 	"github.com/holdfast-io/holdfast/leases"
+	"github.com/holdfast-io/holdfast/leases/watchdog"
 )
 
 // Loss tells the agent that a lockspace could not be renewed. Guards have failed by themselves before. The agent stops
@@ -38,6 +39,7 @@ func (s *server) loseSpace(sp *space, err error) {
 	sp.wound = make(chan struct{})
 	agent, users := sp.used, len(sp.users)
 	s.mu.Unlock()
+	sp.dog.Expire()
 	s.log.Error("lockspace lost, all its leases are void", "lockspace", sp.spec.Name, "processes", users, "agent", agent, "error", err)
 	line := timeline{profile: sp.spec.Profile, failed: min(s.clock.Boot(), lastRenewal(sp.ls)+sp.spec.Profile.Expiry())}
 	w := &winding{line: line, clock: s.clock, log: s.log.With("lockspace", sp.spec.Name), news: sp.news, killAgent: s.killAgent,
@@ -50,6 +52,7 @@ func (s *server) loseSpace(sp *space, err error) {
 			s.tellLost(sp, line)
 		}()
 		w.run()
+		sp.dog.Done()
 		<-told
 	}()
 }
@@ -111,6 +114,12 @@ func (w *winding) press(now time.Duration, users []user, agent bool) {
 	}
 }
 
+// ownWrite is a write of the keeper's own to a lease that may still land. Nothing but the watchdog can stop it.
+type ownWrite struct{}
+
+func (ownWrite) press(bool) {}
+func (ownWrite) over() bool { return false }
+
 // press asks the processes to end, or makes them.
 func (t *tied) press(force bool) {
 	if !t.kill {
@@ -135,6 +144,9 @@ func (s *server) usersLeft(sp *space) (users []user, agent bool) {
 		}
 	}
 	sp.users, agent = left, sp.used
+	if sp.ls.WritesPending() {
+		users = append(users, ownWrite{})
+	}
 	s.mu.Unlock()
 	for _, t := range gone {
 		t.close()
@@ -221,4 +233,13 @@ func (s *server) confirmAll(ctx context.Context, waitRemote bool) {
 func (c *Client) Confirm(ctx context.Context, lockspace string) error {
 	_, err := c.call(ctx, &request{Method: methodConfirm, Name: lockspace})
 	return err
+}
+
+// Protection is what resets this machine when users outlive their leases. It is known after the first join.
+func (c *Client) Protection(ctx context.Context) (watchdog.Protection, error) {
+	resp, err := c.call(ctx, &request{Method: methodStatus})
+	if err != nil || resp.Protection == nil {
+		return watchdog.Protection{Kind: watchdog.None, Reason: "not known"}, err
+	}
+	return *resp.Protection, nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/leases"
+	"github.com/holdfast-io/holdfast/leases/watchdog"
 )
 
 var (
@@ -36,7 +37,7 @@ var codes = []struct {
 	{"leases_held", leases.ErrLeasesHeld}, {"outcome_unknown", blockdev.ErrOutcomeUnknown},
 	{"io_timeout", blockdev.ErrTimeout}, {"device_gone", blockdev.ErrGone}, {"read_only", blockdev.ErrReadOnly},
 	{"not_joined", ErrNotJoined}, {"invalid", ErrInvalid}, {"dir_in_use", ErrDirInUse}, {"rejoin", ErrRejoin},
-	{"process", ErrProcess},
+	{"process", ErrProcess}, {"watchdog", watchdog.ErrUnusable},
 	{"canceled", context.Canceled}, {"deadline", context.DeadlineExceeded},
 }
 
