@@ -153,7 +153,7 @@ func hostConfig(cfg config.Agent, log *slog.Logger, m *metrics) host.Config {
 			Log: log, MetricSink: m.sink,
 		},
 		HostName: cfg.Name,
-		Keeper:   keeper.Config{Dir: cfg.DataDir, Log: log},
+		Keeper:   keeper.Config{Dir: cfg.DataDir, Watchdog: cfg.Watchdog, Log: log},
 		Profile:  cfg.Profile, Devices: cfg.Devices, Fencing: fenceAgent(cfg.Fencing), Grace: cfg.Grace, Log: log,
 	}
 }

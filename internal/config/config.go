@@ -19,6 +19,7 @@ type Agent struct {
 	HTTP       HTTP     `yaml:"http" doc:"The API for programs and people on other machines."`
 	Devices    []string `yaml:"devices" doc:"LUNs that may be used for storage domains: paths of block devices or files, nbd://HOST:PORT/EXPORT or nbd+unix:///EXPORT?socket=PATH. Shell patterns are allowed in paths. Empty allows what an administrator names."`
 	Fencing    Fencing  `yaml:"fencing" doc:"How the power of the other hosts is switched."`
+	Watchdog   string   `yaml:"watchdog" doc:"What resets this machine when users of a lease outlive it: auto (wdmd if its socket /run/wdmd/wdmd.sock is there, else /dev/watchdog if that is there, else none), device:PATH, wdmd:PATH or none. One that is named must fire after exactly the pool's watchdog time, or the host does not join; auto runs without it then, and the host counts as unprotected."`
 	Grace      Duration `yaml:"grace" doc:"How long a host may be silent before anything follows from it (duration). 0s takes the profile's own."`
 	Raft       Raft     `yaml:"raft" doc:"Times of Raft. All hosts should have the same."`
 	Log        Log      `yaml:"log" doc:"Logging, to standard error."`
@@ -76,6 +77,7 @@ func Default() Agent {
 		HTTP:       HTTP{Listen: "0.0.0.0:7422"},
 		Devices:    []string{},
 		Fencing:    Fencing{Agent: "none", Wait: 30 * time.Second},
+		Watchdog:   "auto",
 		Raft: Raft{
 			Heartbeat: 300 * time.Millisecond, Election: 300 * time.Millisecond, LeaderLease: 150 * time.Millisecond,
 			Commit: 10 * time.Millisecond, LogWatchdog: 2 * time.Second, Snapshot: 8192,

@@ -40,6 +40,7 @@ func (c Agent) Validate() error {
 	c.addresses(&p)
 	c.devices(&p)
 	c.fencing(&p)
+	c.watchdog(&p)
 	c.times(&p)
 	p.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	p.oneOf("log.format", c.Log.Format, "text", "json")
@@ -118,6 +119,23 @@ func (c Agent) fencing(p *problems) {
 	}
 	if c.Fencing.Wait <= 0 {
 		p.addf("fencing.timeout", "must be greater than 0")
+	}
+}
+
+// watchdog checks the form; whether it can be used is known when the pool's time is.
+func (c Agent) watchdog(p *problems) {
+	kind, path, hasPath := strings.Cut(c.Watchdog, ":")
+	switch kind {
+	case "auto", "none":
+		if hasPath {
+			p.addf("watchdog", "%s takes no path", kind)
+		}
+	case "device", "wdmd":
+		if hasPath && (!filepath.IsAbs(path) || len(path) > maxSocketPath) {
+			p.addf("watchdog", "%q is not an absolute path of at most %d bytes", path, maxSocketPath)
+		}
+	default:
+		p.addf("watchdog", "%q is none of auto, device:PATH, wdmd:PATH and none", c.Watchdog)
 	}
 }
 
