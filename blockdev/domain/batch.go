@@ -187,8 +187,9 @@ func (b *batch) answer() {
 		}
 	}
 	for _, m := range b.deaths {
+		b.keepSlot(m)
 		for _, r := range m.reqs {
-			r.gone, r.err = m.gone, m.err
+			r.gone, r.err, r.held = m.gone, m.err, m.held
 		}
 	}
 }

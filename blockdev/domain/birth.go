@@ -85,7 +85,7 @@ func (b *batch) conceive(m *birth) (err error) {
 		return err
 	}
 	geo := b.w.d.geometry()
-	slot, err := freeSlot(geo.firstSlot(), b.w.index.slotUsed)
+	slot, err := freeSlot(geo.firstSlot(), b.w.slotTaken)
 	if err != nil {
 		return err
 	}

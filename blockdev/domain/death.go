@@ -3,6 +3,7 @@ package domain
 import (
 	"context"
 	"fmt"
+	"sync"
 )
 
 // death is a volume that the batch removes.
@@ -12,6 +13,7 @@ type death struct {
 	tagged bool // the transaction holds the change of its tag
 	buried bool // it is no volume any more; only its LV has to go
 	gone   VolumeRemoved
+	held   HeldVolume // its lease; nil: none, or ended
 	err    error
 }
 
@@ -36,7 +38,7 @@ func (b *batch) planDeath(r *request, id string) {
 		r.err = fmt.Errorf("volume is being wiped: %w", ErrBusy)
 		return
 	}
-	m := &death{vol: v, reqs: []*request{r}, buried: v.State == StateRemoving}
+	m := &death{vol: v, reqs: []*request{r}, held: r.held, buried: v.State == StateRemoving}
 	if !m.buried {
 		if r.err = b.mark(m); r.err != nil {
 			return
@@ -68,7 +70,7 @@ func (b *batch) planReap(r *request) {
 		r.err = ErrNotFound
 		return
 	}
-	b.deaths[r.reap] = &death{vol: v, reqs: []*request{r}, buried: true}
+	b.deaths[r.reap] = &death{vol: v, reqs: []*request{r}, held: r.held, buried: true}
 }
 
 // writeDeaths marks the volumes illegal in their slots, so that a host which still sees the old tags does not use
@@ -116,8 +118,11 @@ func (b *batch) bury(ctx context.Context) {
 	if len(ids) == 0 {
 		return
 	}
+	var wg sync.WaitGroup
+	wg.Go(func() { b.destroyLeases(ctx) }) // before a slot can be used again; the second commit does not wait for it
 	b.freeParents(ctx)
 	err := b.w.reap(ctx, ids)
+	wg.Wait()
 	for _, id := range ids {
 		m := b.deaths[id]
 		if err != nil {

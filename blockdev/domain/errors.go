@@ -3,6 +3,7 @@ package domain
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/holdfast-io/holdfast/blockdev"
 )
@@ -46,6 +47,28 @@ var (
 	// ErrClosed says that the writer was closed.
 	ErrClosed = errors.New("writer is closed")
 )
+
+// ErrVolumeHeld says that somebody uses a volume. See VolumeHeldError.
+var ErrVolumeHeld = errors.New("volume is in use")
+
+// VolumeHeldError tells who holds the lease of a volume. It matches ErrVolumeHeld.
+type VolumeHeldError struct {
+	Volume     string
+	Holder     string        // host
+	RetryAfter time.Duration // when it could be had if the holder, who is silent, stays so; 0: the holder lives
+	Cause      error
+}
+
+// Error says who uses the volume.
+func (e *VolumeHeldError) Error() string {
+	return fmt.Sprintf("volume %s is in use by %s, which holds its lease: %v", e.Volume, e.Holder, e.Cause)
+}
+
+// Unwrap is what the keeper of the leases said.
+func (e *VolumeHeldError) Unwrap() error { return e.Cause }
+
+// Is makes the error match ErrVolumeHeld.
+func (e *VolumeHeldError) Is(target error) bool { return target == ErrVolumeHeld }
 
 // InUseError tells what creating a domain on Device would destroy. It matches ErrInUse.
 type InUseError struct {

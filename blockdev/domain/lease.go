@@ -39,7 +39,7 @@ func (w *Writer) cleanLeases(ctx context.Context, leases blockdev.Device, births
 // cleanable tells whether a slot's area may be zeroed: it is not clean yet and no volume has it, except one that is
 // being born.
 func (w *Writer) cleanable(slot int, births []*birth) bool {
-	if w.clean.has(slot) {
+	if w.clean.has(slot) || w.stuck[slot] {
 		return false
 	}
 	if !w.index.slotUsed(slot) {

@@ -48,6 +48,7 @@ type Options struct {
 	Log       *slog.Logger     // nil: no log
 	Locks     LockInit         // needed for writing
 	Leases    LeaseReader      // lets recovery and Check look at volume leases; may be nil
+	Volumes   VolumeLeases     // takes volume leases around operations on volumes; nil: tools and tests, which are alone
 	Tolerant  bool             // open in spite of a broken seal or bad keys, for Check; such a domain gets no writer
 	// DeferWipes leaves deletes with wipe to Writer.FinishDeletes instead of making BecomeWriter wait for them.
 	DeferWipes bool

@@ -14,7 +14,8 @@ const maxBatch = 256
 type request struct {
 	create *VolumeSpec // one of these is set
 	remove string
-	reap   string // a wiped volume
+	held   HeldVolume // lease of the volume to remove or reap; the batch ends it with the volume
+	reap   string     // a wiped volume
 	alone  func(ctx context.Context) error
 
 	wake chan struct{} // closed when the request is answered or its caller has to lead

@@ -3,6 +3,8 @@ package domain
 import (
 	"context"
 	"fmt"
+
+	"github.com/holdfast-io/holdfast/blockdev"
 )
 
 // wipe overwrites and removes volumes whose deletion asked for it, or notes them for FinishDeletes.
@@ -12,7 +14,7 @@ func (r *recovery) wipe(ctx context.Context, wipes []Volume) error {
 			r.report.add(Deferred, v.ID, fmt.Sprintf("%d bytes", v.AllocatedBytes))
 			continue
 		}
-		if err := r.w.zeroVolume(ctx, &v); err != nil {
+		if err := r.zero(ctx, &v); err != nil {
 			return err
 		}
 		if err := r.w.reap(ctx, []string{v.ID}); err != nil {
@@ -24,11 +26,52 @@ func (r *recovery) wipe(ctx context.Context, wipes []Volume) error {
 	return nil
 }
 
-// zeroVolume overwrites a volume that nobody uses any more.
-func (w *Writer) zeroVolume(ctx context.Context, v *Volume) error {
+// zero is zeroVolume under the volume's lease, which ends with the volume.
+func (r *recovery) zero(ctx context.Context, v *Volume) error {
+	held, err := r.w.take(ctx, v)
+	if err != nil {
+		return fmt.Errorf("wiping volume %s: %w", v.ID, err)
+	}
+	if err := r.w.zeroVolume(ctx, v, held); err != nil || held == nil {
+		r.w.giveBack(ctx, held, err)
+		return err
+	}
+	err = held.Destroy(ctx)
+	r.w.stuck.set(v.Slot, err != nil)
+	return nil
+}
+
+// finishDelete wipes and removes one volume, its lease being held. A host that still uses the data holds it.
+func (w *Writer) finishDelete(ctx context.Context, v *Volume) error {
+	if err := w.turns.enter(ctx, v.ID); err != nil {
+		return err
+	}
+	defer w.turns.leave(v.ID)
+	held, err := w.take(ctx, v)
+	if err != nil {
+		return fmt.Errorf("wiping volume %s: %w", v.ID, err)
+	}
+	if err := w.zeroVolume(ctx, v, held); err != nil {
+		w.giveBack(ctx, held, err)
+		return err
+	}
+	r := &request{reap: v.ID, held: held}
+	err = w.q.submit(ctx, r)
+	w.giveBack(ctx, r.held, err)
+	if err != nil {
+		return fmt.Errorf("removing wiped volume %s: %w", v.ID, err)
+	}
+	return nil
+}
+
+// zeroVolume overwrites a volume that nobody uses any more. held is its lease, nil where it has none.
+func (w *Writer) zeroVolume(ctx context.Context, v *Volume, held HeldVolume) error {
 	dev, err := w.device(v.ID)
 	if err != nil {
 		return err
+	}
+	if held != nil {
+		dev = blockdev.NewGuarded(dev, held)
 	}
 	if err := w.d.io.zero(ctx, dev, 0, v.AllocatedBytes); err != nil {
 		return fmt.Errorf("wiping volume %s: %w", v.ID, err)
@@ -44,11 +87,8 @@ func (w *Writer) FinishDeletes(ctx context.Context) (RecoveryReport, error) {
 		if v.State != StateWiping {
 			continue
 		}
-		if err := w.zeroVolume(ctx, &v); err != nil {
+		if err := w.finishDelete(ctx, &v); err != nil {
 			return report, err
-		}
-		if err := w.q.submit(ctx, &request{reap: v.ID}); err != nil {
-			return report, fmt.Errorf("removing wiped volume %s: %w", v.ID, err)
 		}
 		report.add(RecoveredWipe, v.ID, fmt.Sprintf("%d bytes", v.AllocatedBytes))
 	}

@@ -18,11 +18,13 @@ type Writer struct {
 	guard blockdev.Guard
 	q     *queue
 	seq   atomic.Uint64
+	turns turns // of volumes whose leases are taken
 
 	// The rest belongs to whoever leads a batch.
 	doubt error // why nothing may be committed before a refresh
 	index index
 	clean slotSet // slots whose lease area is known to hold zeroes only
+	stuck slotSet // slots that this writer never uses again: a write to their leases may still land
 }
 
 // BecomeWriter reads the domain anew, finishes or rolls back what a former SPM left, and returns the writer. guard is
@@ -103,10 +105,23 @@ func (w *Writer) Delete(ctx context.Context, id string) error {
 }
 
 // Remove removes a volume for good. From the first commit on it is no volume any more; if what follows fails, asking
-// again finishes it. ErrNotFound means that there is none, also because an earlier call removed it.
+// again finishes it. The volume's lease is held meanwhile and ends with it; one that another host holds refuses. ErrNotFound means that there is none, also because an earlier call removed it.
 func (w *Writer) Remove(ctx context.Context, id string) (VolumeRemoved, error) {
+	if err := w.turns.enter(ctx, id); err != nil {
+		return VolumeRemoved{}, fmt.Errorf("deleting volume %s: %w", id, err)
+	}
+	defer w.turns.leave(id)
 	r := &request{remove: id}
-	if err := w.q.submit(ctx, r); err != nil {
+	if v, ok := w.d.Volume(id); ok && v.exists() {
+		held, err := w.take(ctx, &v)
+		if err != nil {
+			return VolumeRemoved{}, fmt.Errorf("deleting volume %s: %w", id, err)
+		}
+		r.held = held
+	}
+	err := w.q.submit(ctx, r)
+	w.giveBack(ctx, r.held, err)
+	if err != nil {
 		return VolumeRemoved{}, fmt.Errorf("deleting volume %s: %w", id, err)
 	}
 	return r.gone, nil

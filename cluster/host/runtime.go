@@ -27,6 +27,7 @@ type runtime struct {
 
 	keeper     *keeper.Client
 	role       *spm.Role
+	volumes    *VolumeLeases
 	master     keeper.ResourceSpec // the SPM lease
 	generation uint64              // of our host id in the master's lockspace
 
@@ -100,6 +101,7 @@ func (rt *runtime) startKeeper(ctx context.Context) error {
 		return err
 	}
 	rt.keeper = k
+	rt.volumes = newVolumeLeases(k, rt.pendingOn, rt.hostName, 2*rt.profile.IOTimeout, rt.log)
 	return rt.cfg.recordKeeper(k.PID())
 }
 
@@ -109,6 +111,7 @@ func (rt *runtime) addDomain(ctx context.Context, d fsm.Domain) error {
 	if err != nil {
 		return err
 	}
+	l.opts.Volumes = rt.volumes
 	if err := rt.join(ctx, l, d.ID == rt.pool.Master); err != nil {
 		return errors.Join(fmt.Errorf("domain %s: %w", d.Name, err), closeAll(l.devs))
 	}
@@ -225,6 +228,9 @@ func (rt *runtime) close(ctx context.Context) error {
 		err = errors.Join(err, rt.role.Close(ctx))
 	}
 	rt.awaitPending(ctx)
+	if rt.volumes != nil && rt.pending() == 0 {
+		rt.volumes.left.Wait() // each waits for pending calls only, and for its release
+	}
 	err = errors.Join(err, rt.closeKeeper(ctx))
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
@@ -261,4 +267,10 @@ func (rt *runtime) awaitPending(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// hostName names a member by its host id.
+func (rt *runtime) hostName(hostID int) string {
+	h, _ := rt.node.View().HostByID(hostID)
+	return h.Name
 }

@@ -29,6 +29,7 @@ type errorRule struct {
 var errorRules = []errorRule{
 	{blockdev.ErrOutcomeUnknown, api.CodeOutcomeUnknown, "look whether it happened, or send the same request with the same Idempotency-Key again"},
 	{cluster.ErrOutcomeUnknown, api.CodeOutcomeUnknown, "look whether it happened before trying again"},
+	{domain.ErrVolumeHeld, api.CodeBusy, "end what uses the volume there, or wait until the holder is proven dead, and try again"},
 	{spm.ErrNotSPM, api.CodeNotSPM, "send the request to the holder, or wait for the election"},
 	{spm.ErrDomainDown, api.CodeUnavailable, "holdfast events shows why; other domains are served, this one is tried again"},
 	{spm.ErrNoDomain, api.CodeNotFound, "holdfast domain list shows what there is"},
@@ -118,6 +119,10 @@ func dressed(err error, r errorRule) *api.Error {
 	var live *manager.StorageLiveError
 	if errors.As(err, &live) {
 		e.RetryAfter = live.Left
+	}
+	var held *domain.VolumeHeldError
+	if errors.As(err, &held) {
+		e.Holder, e.RetryAfter = held.Holder, held.RetryAfter
 	}
 	var notSPM *spm.NotSPMError
 	if errors.As(err, &notSPM) {

@@ -31,6 +31,7 @@ const (
 	methodFreeHost = "free_host"
 	methodReadHost = "read_host"
 	methodFreeSeen = "free_record"
+	methodDestroy  = "destroy"
 	methodShutdown = "shutdown"
 	methodCancel   = "cancel"
 	methodConfirm  = "confirm"

@@ -180,6 +180,8 @@ func (s *server) route(ctx context.Context, req *request, resp *response) error 
 		return s.lvb(req, resp)
 	case methodConfirm:
 		return s.confirm(req.Name)
+	case methodDestroy:
+		return s.destroy(ctx, req.Resource)
 	case methodReadHost:
 		return s.readHost(ctx, req, resp)
 	case methodFreeSeen:
