@@ -61,7 +61,7 @@ func (v *VolumeLeases) take(ctx context.Context, l domain.VolumeLease) (*heldVol
 	case <-ctx.Done():
 		return nil, fmt.Errorf("waiting to take the lease of volume %s: %w", l.Volume, context.Cause(ctx))
 	}
-	spec := keeper.ResourceSpec{Lockspace: l.Lockspace, Name: l.Volume, Device: l.Device.Name(), Offset: l.Offset, NoWait: true,
+	spec := keeper.ResourceSpec{Lockspace: l.Lockspace, Name: l.Volume, Device: l.Device.Name(), Offset: l.Offset, NoWait: true, First: true,
 		Holder: &keeper.Holder{Name: "data operation " + uuid.NewString()}}
 	ctx, cancel := context.WithTimeout(ctx, v.limit)
 	defer cancel()

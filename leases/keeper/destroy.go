@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/holdfast-io/holdfast/leases"
@@ -36,5 +37,9 @@ func (s *server) destroy(ctx context.Context, spec *ResourceSpec) error {
 	}
 	defer s.released(sp, h)
 	h.tied.forget()
-	return h.lease.Destroy(ctx)
+	lease, ok := h.lease.(*leases.Lease)
+	if !ok {
+		return errors.Join(fmt.Errorf("%w: resource %s is held shared", ErrInvalid, spec.Name), h.free(ctx))
+	}
+	return lease.Destroy(ctx)
 }

@@ -216,13 +216,50 @@ func (s *server) releaseAll(ctx context.Context, waitRemote bool) error {
 		}
 	}
 	s.mu.Unlock()
-	errs := make([]error, len(all))
+	errs := make([]error, len(all)+1)
+	errs[len(all)] = s.releaseFirst(ctx, all, waitRemote)
 	var wg sync.WaitGroup
 	for i, sp := range all {
 		wg.Go(func() { errs[i] = s.releaseSpace(ctx, sp, waitRemote) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// releaseFirst frees the leases that lie where the holder of another lease may put something else.
+func (s *server) releaseFirst(ctx context.Context, all []*space, waitRemote bool) error {
+	var errs []error
+	var mu sync.Mutex // guards errs
+	var wg sync.WaitGroup
+	for _, sp := range all {
+		for _, h := range s.heldIn(sp) {
+			if !h.spec.First || h.tied != nil {
+				continue
+			}
+			wg.Go(func() {
+				err := s.freeNow(ctx, sp, h, waitRemote)
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+			})
+		}
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// freeNow frees a lease of the agent.
+func (s *server) freeNow(ctx context.Context, sp *space, h *holding, waitRemote bool) error {
+	if s.withdraw(sp, h.spec.key(), h) == nil {
+		return nil
+	}
+	defer s.released(sp, h)
+	if waitRemote && (remote(h.spec.Device) || remote(sp.spec.Device)) {
+		_ = sleep(ctx, sp.spec.Profile.IOTimeout)
+	}
+	ctx, cancel := context.WithTimeout(ctx, endTimeLimit)
+	defer cancel()
+	return h.free(ctx)
 }
 
 // releaseSpace frees the leases of one lockspace and leaves it. Leases with processes are freed when those have ended.
@@ -241,18 +278,7 @@ func (s *server) releaseSpace(ctx context.Context, sp *space, waitRemote bool) e
 			})
 			continue
 		}
-		wg.Go(func() {
-			if s.withdraw(sp, h.spec.key(), h) == nil {
-				return
-			}
-			defer s.released(sp, h)
-			if waitRemote && (remote(h.spec.Device) || remote(sp.spec.Device)) {
-				_ = sleep(ctx, sp.spec.Profile.IOTimeout)
-			}
-			rctx, cancel := context.WithTimeout(ctx, endTimeLimit)
-			defer cancel()
-			errs[i] = h.free(rctx)
-		})
+		wg.Go(func() { errs[i] = s.freeNow(ctx, sp, h, waitRemote) })
 	}
 	wg.Wait()
 	ctx, cancel := context.WithTimeout(ctx, endTimeLimit)

@@ -51,6 +51,9 @@ type ResourceSpec struct {
 	// WatchRequests looks each half second whether another host asks for the resource while it is held, and tells
 	// Config.OnRequest. Without it requests are seen only when their sender's record tells us to look.
 	WatchRequests bool `json:"watch_requests,omitempty"`
+	// First frees this lease before all others when everything is let go, as when the agent ends: its place is given out by
+	// the holder of another lease, who may use it for something else.
+	First bool `json:"first,omitempty"`
 	// Holder is who the lease is held for; nil is the agent itself. Asking again for what is held here needs the same
 	// holder, which may name further processes then. Releasing with a holder refuses what is held for another one.
 	Holder *Holder `json:"holder,omitempty"`
