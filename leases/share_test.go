@@ -171,6 +171,15 @@ func (b *bubble) give(release func(context.Context) error) {
 	}
 }
 
+// insist tries once a second for as long as another host has the resource, and longer than any host is dead after.
+func (b *bubble) insist(take func() error) error {
+	err := take()
+	for end := time.Now().Add(10 * Fast.HostDead()); errors.Is(err, ErrHeld) && time.Now().Before(end); err = take() {
+		time.Sleep(time.Second)
+	}
+	return err
+}
+
 // TestShare_deadSharer: a dead host's shared lease keeps others out for 8N + W and not longer, and is wiped then; it is
 // wiped at once when the host left or came back.
 func TestShare_deadSharer(t *testing.T) {
@@ -206,10 +215,7 @@ func TestShare_deadSharer(t *testing.T) {
 					stop()
 					last := one.lastRenewal()
 					c.gone(b, one)
-					var err error
-					for err = take(); errors.Is(err, ErrHeld); err = take() {
-						time.Sleep(time.Second)
-					}
+					err := b.insist(take)
 					silent := b.clock.Boot() - last
 					if d := b.block(1); err != nil || d.Shared() {
 						t.Errorf("%v, block %+v", err, d)
@@ -337,4 +343,101 @@ func TestShare_many(t *testing.T) {
 			t.Errorf("%+v", info)
 		}
 	})
+}
+
+// TestToExclusive_refusedEarly: another host wins the version while our ballot is in its first phase. Nobody can have
+// committed us then, but the block must still say that our ballot is over.
+func TestToExclusive_refusedEarly(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		one, two := b.two()
+		h := &hookDevice{Device: b.mem}
+		spec := b.spec()
+		spec.Device = h
+		s := b.sharedAt(one, spec)
+		h.before = func(int64) {
+			h.before = nil
+			l := b.leader()
+			l.Lver, l.OwnerID, l.OwnerGeneration, l.Timestamp, l.WriteID = 2, 2, two.Generation(), 5, 2
+			sector := make([]byte, 512)
+			l.Encode(sector)
+			b.mem.SetBytes(mib, sector)
+		}
+		if _, err := s.ToExclusive(b.ctx(time.Minute)); !errors.Is(err, ErrHeld) {
+			t.Errorf("got %v", err)
+		}
+		if d := b.block(1); !d.Shared() || !d.Released() || s.Check(0) != nil {
+			t.Errorf("%+v, %v", d, s.Check(0))
+		}
+		if l := b.leader(); l.OwnerID != 2 || l.Timestamp != 5 {
+			t.Errorf("the winner's leader was touched: %+v", l)
+		}
+	})
+}
+
+// cacheDevice knows which sectors a crash of the storage could forget.
+type cacheDevice struct {
+	blockdev.Device
+	t        *testing.T
+	volatile map[int64]bool
+	leaders  int // leader writes seen
+}
+
+func (c *cacheDevice) WriteAt(ctx context.Context, p []byte, off int64) error {
+	if off == mib {
+		c.leaders++
+		if c.volatile[mib+Geometry512.sector(2)] {
+			c.t.Error("the leader is written while our block is not durable")
+		}
+	}
+	c.volatile[off] = true
+	return c.Device.WriteAt(ctx, p, off)
+}
+
+func (c *cacheDevice) Flush(ctx context.Context) error {
+	clear(c.volatile)
+	return c.Device.Flush(ctx)
+}
+
+// TestShare_durable: our block says SHARED durably before the leader is freed. Otherwise a crash of the storage could
+// forget that we share, and another host would have the resource for itself.
+func TestShare_durable(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		one := b.join(1, "a", 2*Fast.IOTimeout)
+		c := &cacheDevice{Device: b.mem, t: t, volatile: map[int64]bool{}}
+		spec := b.spec()
+		spec.Device = c
+		l, err := b.sharedAt(one, spec).ToExclusive(b.ctx(time.Minute))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.give(b.convert(l).Release)
+		if c.leaders != 4 || len(c.volatile) != 0 {
+			t.Errorf("%d leader writes, not durable: %v", c.leaders, c.volatile)
+		}
+	})
+}
+
+// TestShare_mixedTimeouts: a silent sharer is dead by the larger of its N and ours.
+func TestShare_mixedTimeouts(t *testing.T) {
+	for name, n := range map[string]time.Duration{"larger": 5 * time.Second, "smaller": time.Second} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bubble) {
+				cfg := b.config(1, "a")
+				cfg.Profile.IOTimeout = n
+				one, err := Join(b.ctx(time.Minute), cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				two := b.join(2, "b", 2*Fast.IOTimeout)
+				b.run(two)
+				b.shared(one)
+				last := one.lastRenewal()
+				err = b.insist(func() error { _, err := two.Acquire(b.ctx(time.Hour), b.spec()); return err })
+				dead := 8*max(n, Fast.IOTimeout) + Fast.Watchdog
+				if silent := b.clock.Boot() - last; err != nil || silent <= dead || silent > dead+Fast.RenewalPeriod()+5*time.Second {
+					t.Errorf("%v after %v, dead is %v", err, silent, dead)
+				}
+			})
+		})
+	}
 }

@@ -21,6 +21,12 @@ type bubble struct {
 func inBubble(t *testing.T, f func(t *testing.T, b *bubble)) {
 	t.Helper()
 	t.Parallel()
+	inSerialBubble(t, f)
+}
+
+// inSerialBubble is inBubble for a test that must be over when it returns.
+func inSerialBubble(t *testing.T, f func(t *testing.T, b *bubble)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := &bubble{t: t, mem: blockdev.NewMem(2*mib, 512), clock: &clock.Virtual{Start: time.Now().Add(-time.Hour)}}
 		ctx := b.ctx(time.Hour)
