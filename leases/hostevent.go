@@ -29,16 +29,19 @@ type eventOut struct {
 	generation, event, data uint64
 }
 
-// wanted marks a host whose bit is set from the next renewal on.
-const wanted = time.Duration(-1)
+// bitOut is the bit of one host in our record.
+type bitOut struct {
+	until  time.Duration // it is set until then; 0 = not set
+	wanted bool          // it is to be set, or to stay, for 6N from the next turn of the bits on
+}
 
 // notices is what our own record says to other hosts. The record has room for one event and does not name the host it is
 // for: whoever's bit is set gets it. So the record carries either one event with the bit of its one host, or bits alone,
 // each for 6N from the renewal that first wrote it.
 type notices struct {
-	bits    []time.Duration // per host: until when its bit stays, 0 = not set, or wanted
-	set     int             // hosts in bits that are not 0
-	events  []eventOut      // the first is in the record while showing
+	bits    []bitOut   // per host
+	used    bool       // some bit is set or wanted
+	events  []eventOut // the first is in the record while showing
 	showing bool
 	until   time.Duration // of the event shown
 	last    bool          // the last turn was that of an event
@@ -86,12 +89,9 @@ func (ls *Lockspace) askToLook(host int) {
 	defer ls.mu.Unlock()
 	n := &ls.out
 	if n.bits == nil {
-		n.bits = make([]time.Duration, ls.geo.MaxHosts())
+		n.bits = make([]bitOut, ls.geo.MaxHosts())
 	}
-	if n.bits[host-1] == 0 {
-		n.set++
-	}
-	n.bits[host-1] = wanted
+	n.bits[host-1].wanted, n.used = true, true
 }
 
 // announce fills event and bitmap of a renewal of ours.
@@ -100,7 +100,7 @@ func (ls *Lockspace) announce(l *Leader, bitmap *Bitmap, now time.Duration) {
 	defer ls.mu.Unlock()
 	l.WriteID, l.WriteGeneration, l.WriteTimestamp = 0, 0, 0
 	n := &ls.out
-	if n.set == 0 && len(n.events) == 0 {
+	if !n.used && len(n.events) == 0 {
 		return
 	}
 	n.turn(now, ls.cfg.Profile.keepNotice())
@@ -110,8 +110,8 @@ func (ls *Lockspace) announce(l *Leader, bitmap *Bitmap, now time.Duration) {
 		bitmap.Set(e.host)
 		return
 	}
-	for i, until := range n.bits {
-		if until > 0 {
+	for i := range n.bits {
+		if n.bits[i].until > 0 {
 			bitmap.Set(i + 1)
 		}
 	}
@@ -136,26 +136,27 @@ func (n *notices) turn(now, keep time.Duration) {
 	}
 	n.last = false
 	for i := range n.bits {
-		if n.bits[i] == wanted {
-			n.bits[i] = now + keep
+		if n.bits[i].wanted {
+			n.bits[i] = bitOut{until: now + keep}
 		}
 	}
 }
 
-// expire drops the bits that were kept long enough and counts the others, those shown and those wanted.
+// expire drops the bits that were kept long enough and counts the others, those set and those wanted.
 func (n *notices) expire(now time.Duration) (shown, waiting int) {
-	for i, until := range n.bits {
-		switch {
-		case until == 0:
-		case until == wanted:
-			waiting++
-		case now >= until:
-			n.bits[i] = 0
-			n.set--
-		default:
+	for i := range n.bits {
+		o := &n.bits[i]
+		if o.until > 0 && now >= o.until {
+			o.until = 0
+		}
+		if o.until > 0 {
 			shown++
 		}
+		if o.wanted {
+			waiting++
+		}
 	}
+	n.used = shown+waiting > 0
 	return shown, waiting
 }
 

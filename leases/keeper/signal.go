@@ -1,9 +1,11 @@
 package keeper
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/holdfast-io/holdfast/leases"
@@ -60,7 +62,9 @@ func (s *server) alertLoop(ctx context.Context, sp *space) {
 		case <-ctx.Done():
 			return
 		case from := <-sp.alerts:
-			for _, h := range s.heldIn(sp) {
+			all := s.heldIn(sp)
+			slices.SortFunc(all, func(a, b *holding) int { return cmp.Compare(a.slot, b.slot) })
+			for _, h := range all {
 				s.examine(ctx, sp, h, from)
 			}
 		}
@@ -91,7 +95,7 @@ func (s *server) watchLocked(sp *space, h *holding, want bool) {
 func (s *server) watch(sp *space, h *holding) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	t := time.NewTimer(rand.N(watchPeriod))
+	t := time.NewTimer(s.firstWatch())
 	defer t.Stop()
 	for {
 		select {
@@ -102,6 +106,14 @@ func (s *server) watch(sp *space, h *holding) {
 		s.examine(ctx, sp, h, 0)
 		t.Reset(watchPeriod)
 	}
+}
+
+// firstWatch draws the time until a watcher first looks.
+func (s *server) firstWatch() time.Duration {
+	if s.rand != nil {
+		return time.Duration(s.rand().Int64N(int64(watchPeriod)))
+	}
+	return rand.N(watchPeriod)
 }
 
 // examine reads the request for one lease and tells the agent if it is new.
