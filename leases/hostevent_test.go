@@ -135,8 +135,8 @@ func TestHostEvent_notOurs(t *testing.T) {
 
 func TestSendEvent_refused(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
-		one, two := b.two()
-		two = b.join(2, "b", 2*Fast.IOTimeout) // generation 2
+		one, _ := b.two()
+		two := b.join(2, "b", 2*Fast.IOTimeout) // generation 2
 		b.run(two)
 		b.renewals(2)
 		for name, c := range map[string]struct {
