@@ -95,7 +95,7 @@ func (r *Sighting) takeBlocks(area []byte, geo Geometry) error {
 		if err := d.Decode(area[geo.sector(id+1):]); err != nil {
 			return err
 		}
-		if d.Shared() {
+		if d.Shared() && d.ModeGeneration != 0 {
 			r.sharers = append(r.sharers, sharer{host: id, generation: d.ModeGeneration})
 		}
 		if uint64(id) == r.leader.OwnerID {
