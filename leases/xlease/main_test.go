@@ -55,7 +55,8 @@ func newVolume(t testing.TB, geo leases.Geometry, n int) *bench {
 // emptyVolume is newVolume without the index.
 func emptyVolume(t testing.TB, geo leases.Geometry, n int) *bench {
 	t.Helper()
-	b := &bench{t: t, mem: blockdev.NewMem(int64(3+n)*geo.AlignSize, 512), ids: blockdev.NewMem(geo.AlignSize, 512)}
+	b := &bench{t: t, mem: blockdev.NewMem(int64(3+n)*geo.AlignSize, geo.SectorSize),
+		ids: blockdev.NewMem(geo.AlignSize, geo.SectorSize)}
 	if err := leases.InitLockspace(testutil.Deadline(t), b.ids, 0, geo, testSpace, time.Second); err != nil {
 		t.Fatal(err)
 	}
