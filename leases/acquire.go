@@ -181,6 +181,9 @@ func (a *attempt) mayGo(ctx context.Context) (bool, error) {
 
 // judgeOwner watches the owner's host id until it is known to be gone, alive or dead.
 func (a *attempt) judgeOwner(ctx context.Context) (bool, error) {
+	if a.ls.alone {
+		return false, fmt.Errorf("%w: %w", ErrNoLockspace, a.held(&a.found))
+	}
 	w, err := a.newWatch()
 	if err != nil {
 		return false, err

@@ -38,6 +38,8 @@ var (
 	ErrRequest = errors.New("resource cannot be asked for")
 	// ErrShared says that a resource is held shared where an exclusive owner is needed. Nothing was written.
 	ErrShared = errors.New("resource is held shared")
+	// ErrNoLockspace says that the owner of a resource cannot be judged because no lockspace is joined.
+	ErrNoLockspace = errors.New("the owner cannot be judged without a joined lockspace")
 	// ErrHeld says that the resource belongs to another host. Use errors.As with *HeldError for the details.
 	ErrHeld = errors.New("resource is held by another host")
 )

@@ -59,6 +59,7 @@ type Lockspace struct {
 	geo   Geometry
 	space Name
 	host  Name
+	alone bool // no host id is held: see Standalone
 
 	renewing   chan struct{} // one renewal, look or leave at a time; guards area, sector, own and news
 	area       []byte        // what a look read

@@ -21,6 +21,9 @@ func main() {
 func mainStatus() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if calledSanlock(os.Args[0]) {
+		return runSanlock(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	}
 	return run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 }
 

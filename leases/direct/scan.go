@@ -1,0 +1,112 @@
+package direct
+
+import (
+	"context"
+	"errors"
+
+	"github.com/holdfast-io/holdfast/blockdev"
+	"github.com/holdfast-io/holdfast/leases"
+)
+
+// Range is a part of a device to look for lease areas.
+type Range struct {
+	// Offset of the first area.
+	Offset int64
+	// Size in bytes, rounded up to whole areas. 0 goes on until the first area that holds no lease.
+	Size int64
+	// Geometry of the areas. The first record tells it when it is zero, and the device where there is none.
+	Geometry leases.Geometry
+}
+
+// ErrSizes says that neither a record nor the device tells sector and area size.
+var ErrSizes = errors.New("cannot find out sector and area size")
+
+// Geometry finds the geometry to read a range with.
+func (t Tool) Geometry(ctx context.Context, dev blockdev.Device, regular bool, r Range) (leases.Geometry, error) {
+	if r.Geometry != (leases.Geometry{}) {
+		return r.Geometry, r.Geometry.Validate()
+	}
+	geo, err := t.sizes(ctx, dev, r.Offset)
+	if err == nil {
+		return geo, nil
+	}
+	if Code(err) != CodeFailed {
+		return geo, errors.Join(ErrSizes, err)
+	}
+	return defaultGeometry(dev, regular), nil
+}
+
+// Scan visits the areas of a range in order, those that hold no lease too if the range has a size. It ends without an
+// error at the end of the device. geo is what Geometry found.
+func (t Tool) Scan(ctx context.Context, dev blockdev.Device, r Range, geo leases.Geometry, visit func(*Area) error) error {
+	sectors := r.Size / int64(geo.SectorSize)
+	for at := int64(0); sectors == 0 || at < sectors*int64(geo.SectorSize); at += geo.AlignSize {
+		a, err := t.area(ctx, dev, r.Offset+at, geo)
+		switch {
+		case errors.Is(err, blockdev.ErrOutOfRange):
+			return nil
+		case err != nil:
+			return err
+		case sectors == 0 && (a.Kind == KindOther || a.Kind == KindCleared):
+			return nil
+		}
+		if err := visit(a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// area reads as much of an area as its kind needs.
+func (t Tool) area(ctx context.Context, dev blockdev.Device, off int64, geo leases.Geometry) (*Area, error) {
+	a := &Area{Offset: off, Geometry: geo}
+	if off > dev.Size()-geo.AlignSize {
+		return a, blockdev.ErrOutOfRange
+	}
+	buf, err := t.read(ctx, dev, off, 4096)
+	if err != nil {
+		return a, err
+	}
+	a.Kind = kindOf(buf)
+	n := 0
+	switch a.Kind {
+	case KindOther:
+		return a, nil
+	case KindLockspace, KindIndex:
+		n = int(geo.AlignSize)
+	case KindResource, KindCleared:
+		n = sectorsOf(buf, geo) * geo.SectorSize
+	}
+	if n > len(buf) {
+		if buf, err = t.read(ctx, dev, off, n); err != nil {
+			return a, err
+		}
+	}
+	a.decode(buf)
+	return a, nil
+}
+
+// sectorsOf is how many sectors of a resource can say anything.
+func sectorsOf(b []byte, geo leases.Geometry) int {
+	var l leases.Leader
+	if l.Decode(b) != nil || l.NumHosts > uint64(geo.MaxHosts()) {
+		return geo.MaxHosts() + 2
+	}
+	return int(l.NumHosts) + 2
+}
+
+// Dump opens the device and scans it. opened is called when the device is there, start when the geometry is known.
+func (t Tool) Dump(ctx context.Context, path string, r Range, opened func(), start func(leases.Geometry), visit func(*Area) error) (err error) {
+	dev, err := t.open(ctx, Place{Path: path}, true, CodeNoDevice)
+	if err != nil {
+		return err
+	}
+	defer closing(dev, &err)
+	opened()
+	geo, err := t.Geometry(ctx, dev, isRegular(path), r)
+	if err != nil {
+		return err
+	}
+	start(geo)
+	return t.Scan(ctx, dev, r, geo, visit)
+}
