@@ -182,7 +182,7 @@ func parseSanlockResource(v string) (*sanlockResource, int) {
 
 func parseSanlockIndex(v string) sanlockIndex {
 	f := append(splitColons(v), "", "", "")
-	return sanlockIndex{space: f[0], place: direct.Place{Path: f[1], Offset: cOffset(f[2])}}
+	return sanlockIndex{space: cutName(f[0]), place: direct.Place{Path: f[1], Offset: cOffset(f[2])}}
 }
 
 // splitColons splits at colons that no backslash precedes, and takes those backslashes away.

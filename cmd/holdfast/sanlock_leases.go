@@ -14,8 +14,10 @@ func (s *sanlockRun) init(ctx context.Context) int {
 	o := s.o
 	geo, err := o.geometry()
 	switch {
-	case o.lockspace.place.Path == "" && (o.resource == nil || o.resource.disks == 0):
+	case o.lockspace.place.Path == "" && o.resource == nil:
 		return s.doneCode("init", direct.CodeInvalid)
+	case o.lockspace.place.Path == "" && o.resource.disks == 0:
+		return s.doneCode("init", direct.CodeNoDevice)
 	case err != nil:
 		return s.doneCode("init", direct.CodeFailed)
 	case o.lockspace.place.Path != "":
@@ -59,12 +61,13 @@ func (s *sanlockRun) printLeader(l *leases.Leader, last string) {
 	fmt.Fprintf(s.out, "%s %d\n%s %d\n%s %d\n", names[0], l.WriteID, names[1], l.WriteGeneration, names[2], l.WriteTimestamp)
 }
 
+// acquireID cuts the host's name where sanlock does, so that both take a long one for the same.
 func (s *sanlockRun) acquireID(ctx context.Context) int {
 	o, name := s.o, s.o.name
 	if name == "" {
 		name = randomHostName()
 	}
-	return s.done("acquire_id", s.tool.AcquireID(ctx, o.lockspace.place, o.lockspace.name, o.lockspace.hostID, cutName(name)))
+	return s.done("acquire_id", s.tool.AcquireID(ctx, o.lockspace.place, o.lockspace.name, o.lockspace.hostID, name[:min(len(name), 47)]))
 }
 
 // cutName is as much of a name as a record holds.

@@ -188,7 +188,7 @@ func (a *Area) decodeIndex(buf []byte) {
 		a.damaged(a.Offset, 80, "index: %v", err)
 	}
 	g, err := a.Index.Geometry()
-	if err != nil || g != a.Geometry {
+	if err != nil {
 		a.damaged(a.Offset+8, 8, "index: sectors of %d bytes, area flags 0x%x", a.Index.SectorSize, a.Index.Flags)
 		return
 	}

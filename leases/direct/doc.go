@@ -12,6 +12,8 @@
 //     that is not held by the given host in the given generation is refused with CodeReleaseOwner.
 //   - Acquire needs a host id and AcquireID one from 1 on. sanlock takes a lease for host 0 and writes its ballot over the
 //     request record.
+//   - RenewID and ReleaseID write where they read, and only if the record names that host. sanlock writes into the sector of
+//     the host that the record names, which with a wrong offset is another record or lies outside of the lockspace.
 //   - A number of hosts beyond what the area holds is never written; sanlock takes a negative one as it is.
 //   - An I/O timeout is 1 to 255 s; sanlock stores more and loses the upper bits when the host id is taken.
 //   - An index entry outside of the slots is refused with CodeIndexOffset. sanlock writes it over the header or behind the

@@ -49,8 +49,8 @@ func (t Tool) changeHost(ctx context.Context, p Place, space string, host uint64
 	if err != nil {
 		return err
 	}
-	if l.Resource[0] == 0 {
-		return codef(CodeInvalid, "host id %d was never taken", host)
+	if l.OwnerID != host { // 0 where it was never taken
+		return codef(CodeInvalid, "the record of host %d names host %d", host, l.OwnerID)
 	}
 	change(&l)
 	return t.writeHost(ctx, dev, p, geo, host, &l)

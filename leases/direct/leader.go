@@ -25,7 +25,7 @@ func (t Tool) hostSector(ctx context.Context, dev blockdev.Device, p Place, spac
 	if err != nil {
 		return geo, nil, l, err
 	}
-	if host < 1 || host > 1<<31 {
+	if host < 1 || host > 1<<50 {
 		return geo, nil, l, codef(CodeInvalid, "host id %d", host)
 	}
 	buf, err := t.read(ctx, dev, p.Offset+geo.SectorOffset(int(host)-1), geo.SectorSize)
@@ -48,10 +48,10 @@ func (t Tool) ReadResource(ctx context.Context, p Place, space, name string) (l 
 	return t.resourceLeader(ctx, dev, p, space, name)
 }
 
-// resourceLeader reads and verifies sector 0 of a resource. The leader fits in 512 bytes of any sector.
+// resourceLeader reads and verifies the leader of a resource.
 func (t Tool) resourceLeader(ctx context.Context, dev blockdev.Device, p Place, space, name string) (leases.Leader, error) {
 	var l leases.Leader
-	buf, err := t.read(ctx, dev, p.Offset, max(512, dev.SectorSize()))
+	buf, err := t.read(ctx, dev, p.Offset, probeSize)
 	if err != nil {
 		return l, err
 	}

@@ -37,6 +37,9 @@ func Default(log *slog.Logger) Tool {
 	return Tool{IOTimeout: leases.Compatible.IOTimeout, Watchdog: leases.Compatible.Watchdog, Log: log}
 }
 
+// probeSize is read where neither sector size nor kind is known yet.
+const probeSize = 4096
+
 // initTimeout bounds a write of a whole area, and openTimeout an open(2).
 const (
 	initTimeout = 60 * time.Second
@@ -58,10 +61,11 @@ func (t Tool) open(ctx context.Context, p Place, readOnly bool, noDevice int) (b
 	if err == nil {
 		return dev, nil
 	}
-	if noDevice != 0 {
-		return nil, coded(noDevice, err)
+	number := openNumber(p.Path, err)
+	if noDevice != 0 && number != CodeShort {
+		number = noDevice
 	}
-	return nil, coded(openNumber(p.Path, err), err)
+	return nil, coded(number, err)
 }
 
 // openNumber is what open(2) would have said, for the cases that blockdev refuses before it.
@@ -130,11 +134,7 @@ func closing(dev blockdev.Device, err *error) {
 
 // sizes reads which sector and area size a place has. A place that holds no record has none.
 func (t Tool) sizes(ctx context.Context, dev blockdev.Device, off int64) (leases.Geometry, error) {
-	n := 4096
-	if left := dev.Size() - off; left > 0 && left < 4096 {
-		n = int(left)
-	}
-	buf, err := t.read(ctx, dev, off, n)
+	buf, err := t.read(ctx, dev, off, probeSize)
 	if err != nil {
 		return leases.Geometry{}, err
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/leases"
+	"github.com/holdfast-io/holdfast/leases/rindex"
 )
 
 // Range is a part of a device to look for lease areas.
@@ -33,7 +34,26 @@ func (t Tool) Geometry(ctx context.Context, dev blockdev.Device, regular bool, r
 	if Code(err) != CodeFailed {
 		return geo, errors.Join(ErrSizes, err)
 	}
+	if geo, err := t.indexSizes(ctx, dev, r.Offset); err == nil {
+		return geo, nil
+	}
 	return defaultGeometry(dev, regular), nil
+}
+
+// indexSizes takes the sizes from the header of an index.
+func (t Tool) indexSizes(ctx context.Context, dev blockdev.Device, off int64) (leases.Geometry, error) {
+	buf, err := t.read(ctx, dev, off, probeSize)
+	if err != nil {
+		return leases.Geometry{}, err
+	}
+	var h rindex.Header
+	if err := h.Decode(buf); err != nil {
+		return leases.Geometry{}, err
+	}
+	if h.Magic != rindex.Magic {
+		return leases.Geometry{}, rindex.ErrMagic
+	}
+	return h.Geometry()
 }
 
 // Scan visits the areas of a range in order, those that hold no lease too if the range has a size. It ends without an
@@ -63,7 +83,7 @@ func (t Tool) area(ctx context.Context, dev blockdev.Device, off int64, geo leas
 	if off > dev.Size()-geo.AlignSize {
 		return a, blockdev.ErrOutOfRange
 	}
-	buf, err := t.read(ctx, dev, off, 4096)
+	buf, err := t.read(ctx, dev, off, probeSize)
 	if err != nil {
 		return a, err
 	}
@@ -98,7 +118,10 @@ func sectorsOf(b []byte, geo leases.Geometry) int {
 // Dump opens the device and scans it. opened is called when the device is there, start when the geometry is known.
 func (t Tool) Dump(ctx context.Context, path string, r Range, opened func(), start func(leases.Geometry), visit func(*Area) error) (err error) {
 	dev, err := t.open(ctx, Place{Path: path}, true, CodeNoDevice)
-	if err != nil {
+	switch {
+	case Code(err) == CodeShort:
+		return errors.Join(ErrSizes, err)
+	case err != nil:
 		return err
 	}
 	defer closing(dev, &err)

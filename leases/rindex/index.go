@@ -64,7 +64,7 @@ func newHeader(cfg Config, geo leases.Geometry, maxResources int) Header {
 
 // Open reads and verifies the header.
 func Open(ctx context.Context, cfg Config) (*Index, error) {
-	buf := make([]byte, max(512, cfg.Device.SectorSize()))
+	buf := make([]byte, 4096)
 	if err := cfg.Device.ReadAt(ctx, buf, cfg.Offset); err != nil {
 		return nil, fmt.Errorf("reading the resource index: %w", err)
 	}
