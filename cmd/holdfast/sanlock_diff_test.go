@@ -150,7 +150,9 @@ func sameBehaviour(t testing.TB, theirFile, ourFile, line string) {
 	if w, g := plain(want.out, theirFile), plain(got.out, ourFile); w != g || want.status != got.status {
 		t.Errorf("%s\n--- sanlock, status %d\n%s--- ours, status %d\n%s", line, want.status, w, got.status, g)
 	}
-	sameFiles(t, theirFile, ourFile, line)
+	if w := words(line, ""); len(w) > 1 && w[1] != "lookup" && w[1] != "dump" && w[1] != "read_leader" {
+		sameFiles(t, theirFile, ourFile, line)
+	}
 }
 
 func sameFiles(t testing.TB, theirFile, ourFile, what string) {
@@ -163,14 +165,13 @@ func sameFiles(t testing.TB, theirFile, ourFile, what string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, g = still(w), still(g)
 	if len(w) != len(g) {
 		t.Fatalf("%s: %d bytes, sanlock's file has %d", what, len(g), len(w))
 	}
-	for i := range w {
-		if w[i] != g[i] {
-			at := i / 512 * 512
-			t.Fatalf("%s: byte %#x\n--- sanlock\n% x\n--- ours\n% x", what, i, w[at:at+208], g[at:at+208])
+	for at := 0; at < len(w); at += 512 {
+		a, b := w[at:min(at+512, len(w))], g[at:min(at+512, len(g))]
+		if !bytes.Equal(a, b) && !bytes.Equal(still(a), still(b)) {
+			t.Fatalf("%s: sector at %#x\n--- sanlock\n% x\n--- ours\n% x", what, at, a[:min(208, len(a))], b[:min(208, len(b))])
 		}
 	}
 }
@@ -300,7 +301,7 @@ func TestSanlock_hostIDs(t *testing.T) {
 			"direct renew_id -s LS:3:%F:0 -o 2", "direct renew_id -s LS:4:%F:0", "direct release_id -s LS:4:%F:0", "direct release_id -s LS:3:%F:0 -o 1 -e you",
 			"direct release_id -s LS:3:%F:0", "direct renew_id -s LS:3:%F:0 -o 1", "direct release_id -s LS:3:%F:0", "direct acquire_id -s LS:3:%F:0 -o 1 -e a:b",
 			"direct acquire_id -s LS:0:%F:0 -o 1 -e x", "direct acquire_id -s LS:2001:%F:0 -o 1 -e x", "direct acquire_id -s XX:3:%F:0 -o 1 -e x", "direct acquire_id -s LS:3:%D/none:0 -e x",
-			"direct acquire_id -s LS:250:%F:0 -o 1 -e %N", "direct acquire_id -s LS:249:%F:0 -o 1 -e %Nx", "direct acquire_id -s LS:1:%F:3M -e x", "direct acquire_id -s LS:1:%F:1 -e x",
+			"direct acquire_id -s LS:250:%F:0 -o 1 -e %N", "direct acquire_id -s LS:249:%F:0 -o 1 -e %Nx", "direct acquire_id -s LS:1:%F:8M -e x", "direct acquire_id -s LS:1:%F:1 -e x",
 			"direct acquire_id -s LS:1:%F:64M -e x", "direct acquire_id -r LS:1:%F:0 -e x", "direct dump %F -f 1",
 		}}
 		t.Run(c.name, c.run)
