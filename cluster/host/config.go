@@ -31,6 +31,7 @@ type Config struct {
 	Log   *slog.Logger
 
 	started time.Time // of this agent; a new value tells the manager of a restart
+	later   *later    // events to record
 }
 
 // keeperPidFile names the keeper's process, for supervisors.

@@ -50,6 +50,7 @@ var errLeft = errors.New("the host left the cluster")
 // New makes a Host. Nothing runs before Run.
 func New(cfg Config) *Host {
 	cfg.started = time.Now()
+	cfg.later = newLater(cfg.Cluster.DataDir, cfg.Log)
 	return &Host{cfg: cfg, started: cfg.started, adopted: make(chan *membership)}
 }
 
@@ -99,6 +100,7 @@ func (h *Host) stay(ctx context.Context, m *membership) error {
 	m.node.OnLeadership(func(ctx context.Context) error { return h.lead(ctx, m.node) })
 	g, gctx := errgroup.WithContext(nodeCtx)
 	g.Go(func() error { return m.node.Run(nodeCtx) })
+	g.Go(func() error { h.cfg.later.run(gctx, m.node); return nil })
 	g.Go(func() error {
 		defer stopNode()
 		h.storage(gctx, m)

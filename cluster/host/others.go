@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -175,8 +174,5 @@ func (rt *runtime) pendingOn(id string) int {
 	return 0
 }
 
-// report records an event of the role.
-func (rt *runtime) report(ctx context.Context, e fsm.Event) error {
-	out, err := rt.node.Apply(ctx, &fsm.EventAdd{Events: []fsm.Event{e}})
-	return errors.Join(err, out.Err())
-}
+// report records an event of the role, as soon as the cluster can be reached.
+func (rt *runtime) report(_ context.Context, e fsm.Event) error { return rt.cfg.later.add(e) }

@@ -15,7 +15,7 @@ var errNoStorage = errors.New("this host's storage is not up")
 
 // methods are the RPC methods that other hosts, and the manager here, call.
 var methods = []string{
-	manager.MethodPing, manager.MethodInspect, manager.MethodFree, manager.MethodSight,
+	manager.MethodPing, manager.MethodInspect, manager.MethodFree, manager.MethodSight, manager.MethodYield,
 	spm.MethodStart, spm.MethodStop, spm.MethodWatch,
 }
 
@@ -48,7 +48,7 @@ func (h *Host) pingWithoutStorage(node *cluster.Node) manager.PingReply {
 func (rt *runtime) witness() *manager.Witness {
 	return &manager.Witness{
 		Host: rt.self.Name, HostID: rt.self.HostID, Role: rt.role.Status, Self: rt, Master: rt.pool.Master, Spaces: lockspaces{rt},
-		Lease: spm.KeeperLease{Keeper: rt.keeper, Spec: rt.master}, Proofs: proofs{rt}, Started: rt.cfg.started,
+		Lease: spm.KeeperLease{Keeper: rt.keeper, Spec: rt.master}, Proofs: proofs{rt}, Asker: rt, Started: rt.cfg.started,
 	}
 }
 

@@ -96,7 +96,9 @@ func (rt *runtime) start(ctx context.Context) error {
 func (rt *runtime) startKeeper(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, keeperStart)
 	defer cancel()
-	k, err := keeper.Start(ctx, rt.cfg.Keeper)
+	cfg := rt.cfg.Keeper
+	cfg.OnRequest = rt.onRequest // comes after a lease was acquired, so after the role was made
+	k, err := keeper.Start(ctx, cfg)
 	if err != nil {
 		return err
 	}

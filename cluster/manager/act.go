@@ -22,6 +22,8 @@ func (t *term) perform(view *fsm.State, in Inputs, d Decision) {
 	case ActStop:
 		next, _ := candidates(&in)
 		t.once(keyRole, func(ctx context.Context) { t.handOver(ctx, d, next) })
+	case ActYield:
+		t.askHolder(d)
 	case ActFence:
 		t.performFence(view, d)
 	case ActFree:

@@ -14,6 +14,7 @@ const (
 	ActWait   Action = "wait"   // nothing may be done yet; Awaits says for what
 	ActStart  Action = "start"  // StartSPM(Host, Expect)
 	ActStop   Action = "stop"   // StopSPM(Host): hand over, release, or because the operator wants it
+	ActYield  Action = "yield"  // ask the holder through the storage to hand over
 	ActFence  Action = "fence"  // off, confirmed, proof
 	ActFree   Action = "free"   // FreeHost on disk after a proof
 	ActSettle Action = "settle" // the wish "host:NAME" is fulfilled and is taken back
@@ -43,6 +44,8 @@ const (
 	RowStaleOwner   Row = "live, but not in the role"
 	RowFailing      Row = "reachable, lease failing"
 	RowUnknown      Row = "reachable, lease state unknown"
+	RowYield        Row = "unreachable, ask through storage"
+	RowAsked        Row = "unreachable, asked through storage"
 	RowGrace        Row = "unreachable, grace"
 	RowLostAlive    Row = "unreachable, renews on storage"
 	RowLostDead     Row = "unreachable, awaiting dead"

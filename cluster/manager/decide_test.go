@@ -41,6 +41,10 @@ func lost(d time.Duration) func(*Inputs) {
 	return func(in *Inputs) { in.Hosts[0].Reachable, in.Hosts[0].LostFor = false, d }
 }
 
+func asked1(d time.Duration) func(*Inputs) {
+	return func(in *Inputs) { in.Asked, in.AskedFor = true, d }
+}
+
 func status(l Liveness, renewing bool) func(*Inputs) {
 	return func(in *Inputs) {
 		s := in.Storage[1]
@@ -131,17 +135,25 @@ func TestDecide_table(t *testing.T) {
 		{"failing", world(status(Fail, false)), RowFailing, ActWait, ""},
 		{"keeper gone", world(role(RoleNone, 0, time.Minute), func(in *Inputs) { in.Hosts[0].KeeperOK = false }), RowFailing, ActWait, ""},
 		{"unknown", world(status(Unknown, false), role(RoleNone, 0, time.Minute)), RowUnknown, ActWait, ""},
+		{"ask through storage", world(lost(sec)), RowYield, ActYield, "a"},
+		{"ask through storage, not judged yet", world(lost(sec), status(Unknown, false)), RowYield, ActYield, "a"},
+		{"asked", world(lost(sec), asked1(sec)), RowAsked, ActWait, ""},
+		{"asked in vain", world(lost(8*sec), asked1(5*sec)), RowLostAlive, ActWait, ""},
+		{"asked in vain, silent", world(lost(8*sec), status(Live, false), asked1(5*sec)), RowFence, ActFence, "a"},
+		{"wanted elsewhere, asked at once", world(lost(sec/10), func(in *Inputs) { in.Desired.Host = "b" }), RowYield, ActYield, "a"},
+		{"stopped, asked at once", world(lost(sec/10), func(in *Inputs) { in.Desired.Stopped = true }), RowYield, ActYield, "a"},
+		{"failing is not asked", world(lost(2*sec), status(Fail, false)), RowGrace, ActWait, ""},
 		{"grace", world(lost(sec/10), status(Live, false)), RowGrace, ActWait, ""},
-		{"storage silent, not long enough", world(lost(2*sec), status(Live, false)), RowGrace, ActWait, ""},
-		{"storage silent", world(lost(8*sec), status(Live, false)), RowFence, ActFence, "a"},
+		{"storage silent, not long enough", world(lost(2*sec), asked1(5*sec), status(Live, false)), RowGrace, ActWait, ""},
+		{"storage silent", world(lost(8*sec), asked1(5*sec), status(Live, false)), RowFence, ActFence, "a"},
 		{"failing and silent", world(lost(8*sec), status(Fail, false)), RowFence, ActFence, "a"},
 		{"power is off", world(lost(sec/10), status(Live, true), func(in *Inputs) { in.Hosts[0].Power = PowerOff }), RowFence, ActFence, "a"},
-		{"alive on storage", world(lost(2 * sec)), RowLostAlive, ActWait, ""},
-		{"alive on storage, too long", world(lost(time.Hour)), RowFence, ActFence, "a"},
-		{"alive on storage, never fenced", world(lost(time.Hour), func(in *Inputs) { in.Policy.FenceLiveAfter = 0 }), RowLostAlive, ActWait, ""},
-		{"no agent", world(lost(time.Hour), func(in *Inputs) { in.Hosts[0].Fenceable = false }), RowLostDead, ActWait, ""},
-		{"fenced a moment ago", world(lost(time.Hour), func(in *Inputs) { in.Hosts[0].FenceIn = sec }), RowGrace, ActWait, ""},
-		{"most lost", world(lost(time.Hour), status(Live, false), func(in *Inputs) { in.Hosts[1].Reachable = false }), RowHold, ActWait, ""},
+		{"alive on storage", world(lost(2*sec), asked1(5*sec)), RowLostAlive, ActWait, ""},
+		{"alive on storage, too long", world(lost(time.Hour), asked1(5*sec)), RowFence, ActFence, "a"},
+		{"alive on storage, never fenced", world(lost(time.Hour), asked1(5*sec), func(in *Inputs) { in.Policy.FenceLiveAfter = 0 }), RowLostAlive, ActWait, ""},
+		{"no agent", world(lost(time.Hour), asked1(5*sec), func(in *Inputs) { in.Hosts[0].Fenceable = false }), RowLostDead, ActWait, ""},
+		{"fenced a moment ago", world(lost(time.Hour), asked1(5*sec), func(in *Inputs) { in.Hosts[0].FenceIn = sec }), RowGrace, ActWait, ""},
+		{"most lost", world(lost(time.Hour), asked1(5*sec), status(Live, false), func(in *Inputs) { in.Hosts[1].Reachable = false }), RowHold, ActWait, ""},
 	}
 	seen := map[Row]bool{}
 	for _, tc := range tests {
@@ -168,4 +180,4 @@ func TestDecide_table(t *testing.T) {
 
 var allRows = []Row{RowNoMaster, RowUnreadable, RowConflict, RowStaleClaim, RowFreeStopped, RowFreeStarting, RowFreeElect,
 	RowFreeNobody, RowGone, RowProof, RowAdopt, RowUnwanted, RowMove, RowHandOver, RowChanging, RowStaleOwner, RowFailing,
-	RowUnknown, RowGrace, RowLostAlive, RowLostDead, RowFence, RowHold}
+	RowUnknown, RowYield, RowAsked, RowGrace, RowLostAlive, RowLostDead, RowFence, RowHold}

@@ -91,12 +91,18 @@ type Inputs struct {
 	Hosts   []Host
 	TermAge time.Duration // since this leader's term began
 	Policy  Policy
+
+	Asked    bool          // the holder of this version of the lease was asked through the storage to give it up
+	AskedFor time.Duration // since then
 }
 
 // Policy holds the times and permissions of the manager.
 type Policy struct {
 	// Grace is how long a host may be silent before anything follows from it.
 	Grace time.Duration
+	// YieldAfter is how long the SPM may be silent before it is asked through the storage to give the role up, and
+	// YieldWait how long that is waited for before anything else is done to it.
+	YieldAfter, YieldWait time.Duration
 	// RenewPeriod is how often a host renews its record in the lockspace.
 	RenewPeriod time.Duration
 	// LeaseLife is how long after a renewal a host may still be using its leases, by its own clock.

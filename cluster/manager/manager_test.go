@@ -113,11 +113,64 @@ func TestManager_otherHostKilled(t *testing.T) {
 	})
 }
 
-// A host cut off from the network keeps the role as long as the policy says, and is then fenced.
+// A host cut off from the network is asked through the storage, and hands over.
 func TestManager_cutOff(t *testing.T) {
-	simulate(t, func(t *testing.T, s *sim, m *Manager, spm string) {
+	simulate(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
 		s.mu.Lock()
 		s.hosts[spm].cut = true
+		s.mu.Unlock()
+		took := s.until(t, "hand over", 5*time.Second, func() bool { return another(spm)(s) })
+		if took > 2*time.Second {
+			t.Errorf("took %s", took)
+		}
+		time.Sleep(5 * time.Second)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.yields != 1 || !hasEvent(s, "spm.asked") || !hasEvent(s, "spm.yielded") {
+			t.Errorf("asked %d times; events %v", s.yields, s.View().Events())
+		}
+	})
+}
+
+// A hiccup of the network moves nothing.
+func TestManager_hiccup(t *testing.T) {
+	simulate(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
+		s.mu.Lock()
+		s.hosts[spm].cut = true
+		s.mu.Unlock()
+		time.Sleep(500 * time.Millisecond)
+		s.mu.Lock()
+		s.hosts[spm].cut = false
+		s.mu.Unlock()
+		time.Sleep(5 * time.Second)
+		if s.serving() != spm || s.yields != 0 {
+			t.Errorf("%s serves, asked %d times", s.serving(), s.yields)
+		}
+	})
+}
+
+// The operator's wish reaches an SPM that does not answer over the network.
+func TestManager_moveOffACutHost(t *testing.T) {
+	simulate(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
+		to := map[string]string{"a": "b", "b": "a", "c": "a"}[spm]
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		s.mu.Lock()
+		s.hosts[spm].cut = true
+		s.mu.Unlock()
+		got, err := Operator{Cluster: s, Now: time.Now}.Move(ctx, to)
+		if err != nil || got.Host != to {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
+}
+
+// A host that is cut off and does not heed requests through the storage keeps the role as long as the policy says, and is
+// then fenced.
+func TestManager_cutOffAndDeaf(t *testing.T) {
+	simulate(t, func(t *testing.T, s *sim, m *Manager, spm string) {
+		s.mu.Lock()
+		s.hosts[spm].cut, s.hosts[spm].deaf = true, true
 		s.mu.Unlock()
 		time.Sleep(9 * time.Second)
 		if s.serving() != spm {

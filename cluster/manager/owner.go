@@ -78,6 +78,9 @@ func move(in *Inputs, x *Host, stop Decision) Decision {
 // unreachable decides about an owner that does not answer and whose lease is not dead yet.
 func unreachable(in *Inputs, x *Host, s Storage) Decision {
 	row, left, why := fenceWait(in, x, s)
+	if d, ok := askFirst(in, x, s, why); ok {
+		return d
+	}
 	switch {
 	case row == RowFence:
 		return Decision{Action: ActFence, Row: RowFence, Host: x.Name, HostID: x.HostID, Generation: in.Lease.Generation, Reason: why}

@@ -19,6 +19,8 @@ func violation(in Inputs, d Decision) string {
 			return "fences a host that answers"
 		case !h.Fenceable || h.FenceIn > 0:
 			return "fences without agent or within the quiet time"
+		case h.Power != PowerOff && in.Lease.Held && in.Lease.Owner == h.HostID && s.Status == Live && (!in.Asked || in.AskedFor < in.Policy.YieldWait):
+			return "fences the holder before it was asked through the storage"
 		case h.Power != PowerOff && h.LostFor < in.Policy.Grace:
 			return "fences within the grace time"
 		case h.Power != PowerOff && in.Storage[h.HostID].Renewing && (in.Policy.FenceLiveAfter == 0 || h.LostFor < in.Policy.FenceLiveAfter):
@@ -29,6 +31,18 @@ func violation(in Inputs, d Decision) string {
 	case ActFree:
 		if h == nil || h.ProofGen == 0 || h.ProofGen != d.Generation {
 			return "frees a host without proof of this generation"
+		}
+	case ActYield:
+		wished := in.Desired.Stopped || in.Desired.Host != "" && in.Desired.Host != d.Host
+		switch {
+		case h == nil || h.Reachable || !in.Lease.Held || in.Lease.Owner != h.HostID:
+			return "asks a host through the storage that answers or holds nothing"
+		case h.LostFor < in.Policy.YieldAfter && !wished:
+			return "asks at the first missed answer"
+		case in.Asked:
+			return "asks again and again"
+		case d.Expect != in.Lease.Version:
+			return "asks for another version"
 		}
 	case ActStop:
 		if h == nil || !h.Reachable {
@@ -68,6 +82,7 @@ func randomInputs(r *rand.Rand) Inputs {
 		Generation: uint64(1 + r.IntN(3)), Version: uint64(6 + r.IntN(3)), SeenFor: dur()}
 	in.Desired = Desired{Stopped: flip(6), Host: []string{"", "", "a", "b", "zz"}[r.IntN(5)]}
 	in.TermAge = dur()
+	in.Asked, in.AskedFor = flip(2), dur()
 	in.Policy.FenceOthers = flip(2)
 	if flip(4) {
 		in.Policy.FenceLiveAfter = 0
@@ -151,6 +166,9 @@ func TestDecide_plantedBugs(t *testing.T) {
 			in.Policy.Grace, in.Policy.SilentAfter = 0, 0
 			return Decide(in)
 		},
+		"asks at once":            func(in Inputs) Decision { in.Policy.YieldAfter = 0; return Decide(in) },
+		"forgets to ask":          func(in Inputs) Decision { in.Asked, in.AskedFor = true, time.Hour; return Decide(in) },
+		"forgets that it asked":   func(in Inputs) Decision { in.Asked = false; return Decide(in) },
 		"starts what was stopped": func(in Inputs) Decision { in.Desired.Stopped = false; return Decide(in) },
 		"forgets compare and set": func(in Inputs) Decision { d := Decide(in); d.Expect++; return d },
 	}

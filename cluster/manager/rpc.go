@@ -20,6 +20,7 @@ const (
 	MethodInspect = "host.inspect"
 	MethodFree    = "host.free"
 	MethodSight   = "host.sight"
+	MethodYield   = "host.yield"
 )
 
 // PingReply is a host's answer about itself. It touches no disk.
@@ -114,6 +115,7 @@ type Witness struct {
 	Spaces  Lockspaces
 	Lease   LeaseReader
 	Proofs  Proofs
+	Asker   Asker
 	Started time.Time
 }
 
@@ -238,7 +240,7 @@ func (w *Witness) awaitProof(ctx context.Context, req FreeRequest) (fsm.Proof, b
 // Handlers returns what the agent registers on its cluster port.
 func (w *Witness) Handlers() map[string]spm.Handler {
 	return map[string]spm.Handler{MethodPing: handle(w.Ping), MethodInspect: handle(w.Inspect), MethodFree: handle(w.Free),
-		MethodSight: handle(w.Sight)}
+		MethodSight: handle(w.Sight), MethodYield: handle(w.Yield)}
 }
 
 // handle decodes the request of fn.

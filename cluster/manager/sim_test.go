@@ -32,6 +32,7 @@ type sim struct {
 	switchUp bool // the power switch answers
 	rpcTook  time.Duration
 
+	yields    int
 	noOn      bool // the power switch does not switch on
 	beforeOff func(h *simHost)
 }
@@ -42,6 +43,7 @@ type simHost struct {
 	id            int
 	agent, keeper bool
 	cut, hung     bool
+	deaf          bool // does not heed requests through the storage
 	gen           uint64
 	role          string
 	epoch         uint64
@@ -137,6 +139,10 @@ func (s *sim) Call(ctx context.Context, host, method string, in, out any) error 
 		s.mu.Unlock()
 		return h.witness(ctx, method, in, out)
 	}
+	if method == MethodYield {
+		s.mu.Unlock()
+		return s.yield(ctx, in.(YieldRequest), out.(*YieldReply))
+	}
 	rep, wait, err := h.handle(method, in)
 	s.mu.Unlock()
 	if wait != nil {
@@ -223,6 +229,25 @@ func (h *simHost) remembered() leases.HostStatus {
 		st.State, st.Looked, st.DeadIn = leases.HostLive, since+time.Second, 8*time.Second
 	}
 	return st
+}
+
+// yield is a request through the storage: a holder that lives sees it within half a second, and lets go.
+func (s *sim) yield(ctx context.Context, req YieldRequest, out *YieldReply) error {
+	pause(ctx, 500*time.Millisecond)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.yields++
+	h := s.byID(s.holder)
+	if h == nil || s.version != req.Version {
+		out.Released = true
+		return nil
+	}
+	if !h.agent || !h.keeper || h.hung || h.deaf {
+		return errors.New("not released in time")
+	}
+	h.stop()
+	out.Released, out.Took = true, 500*time.Millisecond
+	return nil
 }
 
 // witness lets a real Witness answer, over the simulated records.

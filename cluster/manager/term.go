@@ -30,6 +30,7 @@ type term struct {
 	late  map[slot]bool        // records that were freed again after a late write; there can be one
 	void  map[slot]bool        // records that changed after a proof
 
+	asked    asked      // the holder of the lease, through the storage
 	proofsAt time.Time  // when watchProofs looked last
 	notes    sync.Mutex // held while an event is committed in the background, so that they stay in order
 }
@@ -155,6 +156,8 @@ func (t *term) inputs(view *fsm.State) Inputs {
 		in.Lease = t.disk.lease
 		in.Lease.SeenFor = now.Sub(t.disk.leaseSince)
 	}
+	in.Asked = t.asked.version == in.Lease.Version && !t.asked.at.IsZero()
+	in.AskedFor = now.Sub(t.asked.at)
 	for _, h := range view.Hosts.All() {
 		if s := t.hosts[h.Name]; s != nil {
 			f := s.facts(now, h, t)

@@ -35,10 +35,10 @@ func (k KeeperLease) Inspect(ctx context.Context) (LeaseInfo, error) {
 	return LeaseInfo{Held: info.State != leases.ResourceFree, Owner: info.Owner, Generation: info.Generation, Version: info.Version}, nil
 }
 
-// Acquire takes the lease.
+// Acquire takes the lease. While it is held, the keeper looks whether another host asks for it.
 func (k KeeperLease) Acquire(ctx context.Context) (uint64, error) {
 	spec := k.Spec
-	spec.NoWait = true
+	spec.NoWait, spec.WatchRequests = true, true
 	return k.Keeper.Acquire(ctx, spec)
 }
 

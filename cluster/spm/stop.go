@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/holdfast-io/holdfast/fsm"
 )
 
 // StopRequest asks this host to give the role up.
@@ -13,6 +15,8 @@ type StopRequest struct {
 	// Epoch is the epoch that is to end; 0 any. Another one is left alone.
 	Epoch  uint64 `json:"epoch"`
 	Reason string `json:"reason"`
+
+	hurry bool // nobody can be told over the network: do not wait long for requests and mirror
 }
 
 // StopReply tells what the stop found.
@@ -42,15 +46,19 @@ func (r *Role) Stop(ctx context.Context, req StopRequest) (StopReply, error) {
 	if s == nil {
 		return StopReply{}, r.release()
 	}
-	return r.end(s, req.Reason)
+	drain, flush := r.cfg.DrainTimeout, r.cfg.FlushTimeout
+	if req.hurry {
+		drain, flush = min(drain, yieldDrain), min(flush, yieldFlush)
+	}
+	return r.end(s, req.Reason, drain, flush)
 }
 
 // end is the written order. Caller has the turn.
-func (r *Role) end(s *session, reason string) (StopReply, error) {
+func (r *Role) end(s *session, reason string, drain, flush time.Duration) (StopReply, error) {
 	rep := StopReply{WasServing: true, Epoch: s.epoch}
 	s.close()
-	s.drain()
-	rep.Unmirrored = s.flush()
+	s.drain(drain)
+	rep.Unmirrored = s.flush(flush)
 	s.cancel(errors.New("the role was given up"))
 	s.wg.Wait() // a domain that was being opened or dropped is in its final state now
 	err := errors.Join(s.end(), r.release())
@@ -66,8 +74,8 @@ func (r *Role) end(s *session, reason string) (StopReply, error) {
 }
 
 // drain waits for requests in flight, on all domains; when they take too long it ends them.
-func (s *session) drain() {
-	t := time.NewTimer(s.r.cfg.DrainTimeout)
+func (s *session) drain(timeout time.Duration) {
+	t := time.NewTimer(timeout)
 	defer t.Stop()
 	for _, d := range s.domains() {
 		select {
@@ -83,12 +91,12 @@ func (s *session) drain() {
 }
 
 // flush waits a little for the mirror of all domains and returns how many entries are left.
-func (s *session) flush() int {
+func (s *session) flush(timeout time.Duration) int {
 	list := s.domains()
 	left := make([]int, len(list))
 	var wg sync.WaitGroup
 	for i, d := range list {
-		wg.Go(func() { left[i] = d.box.flush(s.r.cfg.FlushTimeout) })
+		wg.Go(func() { left[i] = d.box.flush(timeout) })
 	}
 	wg.Wait()
 	n := 0
@@ -140,8 +148,10 @@ func (r *Role) bury(s *session, reason string) {
 	mine := r.session == s
 	r.mu.Unlock()
 	if mine {
-		if _, err := r.end(s, reason); err != nil {
+		_, err := r.end(s, reason, r.cfg.DrainTimeout, r.cfg.FlushTimeout)
+		if err != nil {
 			r.cfg.Log.Warn("giving up a lost role", "epoch", s.epoch, "err", err)
 		}
+		r.report(fsm.Error, "spm.lost", fmt.Sprintf("%s lost the SPM role: %s", r.cfg.Host, reason), s.epoch)
 	}
 }
