@@ -84,6 +84,7 @@ func (b *bench) run(ctx context.Context) error {
 	}{
 		{"leases: acquire and release", b.leases},
 		{"I/O: counting in the background", b.startCounting},
+		{"network: cutting the SPM off", b.cutOff},
 		{"starting a pool", b.start},
 		{"filling it, 64 callers at once", b.fillHalf},
 		{"creating volumes one by one", b.createOne},
