@@ -99,3 +99,50 @@ func FuzzLook(f *testing.F) {
 		}
 	})
 }
+
+// FuzzListen: any bytes in another host's record give no panic, no event for a bit that is not ours, and nothing twice.
+func FuzzListen(f *testing.F) {
+	seed(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) < 512 {
+			return
+		}
+		m := Bitmap(b[bitmapOffset : bitmapOffset+bitmapSize])
+		for _, us := range []int{1, 3, 2000} {
+			var h heard
+			n, ok := h.listen(b, us, 5, 1, 1<<40, 1<<30)
+			if ok != m.Has(us) || !ok && (n.alert || n.event.Event != 0) {
+				t.Fatalf("host %d: %v, %+v", us, ok, n)
+			}
+			if n, ok := h.listen(b, us, 5, 1, 1<<40, 1<<30); ok {
+				t.Fatalf("host %d heard it twice: %+v", us, n)
+			}
+		}
+	})
+}
+
+// FuzzShared: whatever a host's block and the request record say, a look at the resource gives an answer or an error.
+func FuzzShared(f *testing.F) {
+	seed(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) < 512 {
+			return
+		}
+		var d DBlock
+		if err := d.Decode(b); err != nil {
+			t.Fatal(err)
+		}
+		var s survey
+		s.count(2, &d, 5, 7)
+		if len(s.sharers) == 1 != d.Shared() {
+			t.Fatalf("%+v counts as %+v", d, s.sharers)
+		}
+		if !d.Valid() && (s.out != goOn || s.best.Bal != 0) {
+			t.Fatalf("an invalid block had a say: %+v", s)
+		}
+		var r Request
+		if err := r.Decode(b); err == nil && r.Pending(r.Lver) {
+			t.Fatalf("a request for the version held is pending: %+v", r)
+		}
+	})
+}

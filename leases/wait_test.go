@@ -400,3 +400,33 @@ func TestRenew_allocations(t *testing.T) {
 		t.Logf("%v allocations in a renewal", n)
 	}
 }
+
+// TestNumHosts_validated: a number of hosts that would lead out of the area, or that the ballots would count by, is not
+// believed even with a good checksum.
+func TestNumHosts_validated(t *testing.T) {
+	for name, change := range map[string]func(l *Leader){
+		"more hosts than fit":          func(l *Leader) { l.NumHosts = 2001 },
+		"a huge number of hosts":       func(l *Leader) { l.NumHosts = 1 << 62 },
+		"another maximum":              func(l *Leader) { l.MaxHosts = 250 },
+		"a maximum of none":            func(l *Leader) { l.NumHosts, l.MaxHosts = 0, 0 },
+		"more than a maximum of a few": func(l *Leader) { l.MaxHosts = 4 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bubble) {
+				ls := b.join(1, "a", 2*Fast.IOTimeout)
+				l, sector := b.leader(), make([]byte, 512)
+				change(&l)
+				l.Encode(sector)
+				b.mem.SetBytes(mib, sector)
+				_, exclusive := ls.Acquire(b.ctx(time.Minute), b.spec())
+				_, shared := ls.AcquireShared(b.ctx(time.Minute), b.spec())
+				_, read := ls.ReadResource(b.ctx(time.Minute), b.spec())
+				for what, err := range map[string]error{"exclusive": exclusive, "shared": shared, "read": read} {
+					if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrHostIDRange) {
+						t.Errorf("%s: %v", what, err)
+					}
+				}
+			})
+		})
+	}
+}
