@@ -26,7 +26,8 @@
 //	184 u64 generation of the writer          (lockspace: host event, value)
 //	192 u64 clock of the writer               (lockspace: host event, data)
 //
-// Lockspace area: the record of host h is sector h-1, with a bitmap of hosts in bytes 256..511.
+// Lockspace area: the record of host h is sector h-1. Bytes 256..511 are a bitmap: host x sets the bit of host h, byte
+// (h-1)/8, bit (h-1)%8, to make h read the host event in the same record and the requests for what it holds.
 // Resource area: sector 0 the leader, sector 1 the request record, sector 1+h the block of host h:
 //
 //	  0 u64 mbal       highest ballot started
@@ -40,7 +41,11 @@
 //	128 u32 mode flags 0x1 = shared
 //	136 u64 generation of the sharing host
 //
-// Request record: u32 magic 0x08292011, u32 version 0x00010001, u64 lease version, u32 force mode.
+// Sector 2002 is the lock value block, raw bytes. It exists only where it lies within the area: with 512-byte sectors and
+// with areas of 8 MiB.
+//
+// Request record: u32 magic 0x08292011, u32 version 0x00010001, u64 lease version asked for,
+// u32 force mode: 0 none, 1 by force, 2 gracefully. It is over when the lease has reached that version.
 //
 // DESIGN.md in this folder has the assumptions, the crash cases and what was rejected.
 package leases

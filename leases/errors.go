@@ -66,8 +66,12 @@ func (e *HeldError) Error() string {
 	if e.Free > 0 {
 		when = fmt.Sprintf(", can be taken in %v if it stays silent", e.Free.Round(time.Second))
 	}
-	return fmt.Sprintf("resource %s is held by host %d (%s, generation %d, %s, version %d)%s",
-		e.Resource, e.HostID, e.HostName, e.Generation, e.State, e.Version, when)
+	how := "held"
+	if e.Shared {
+		how = "shared"
+	}
+	return fmt.Sprintf("resource %s is %s by host %d (%s, generation %d, %s, version %d)%s",
+		e.Resource, how, e.HostID, e.HostName, e.Generation, e.State, e.Version, when)
 }
 
 // Is makes errors.Is(err, ErrHeld) work.

@@ -227,7 +227,8 @@ func (r *resource) putBlock(ctx context.Context, d DBlock, after ...blockdev.Ste
 	defer r.ls.putBuffer(buf)
 	r.block = d // also when the write fails: it may have landed
 	d.ModeFlags, d.ModeGeneration = 0, 0
-	if r.shared {
+	forget := r.ls.cfg.Bugs.ForgetShared && d.Flags == 0 || r.ls.cfg.Bugs.FreeBeforeShare
+	if r.shared && !forget {
 		d.ModeFlags, d.ModeGeneration = flagShared, r.ls.generation
 	}
 	d.Encode(buf)

@@ -441,3 +441,30 @@ func TestShare_mixedTimeouts(t *testing.T) {
 		})
 	}
 }
+
+// TestIOCounts_shared fixes what sharing and converting may cost: sanlock's writes, in its order, and fewer bytes read.
+func TestIOCounts_shared(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		ls := b.join(1, "a", 2*Fast.IOTimeout)
+		c := &countingDevice{Device: b.mem}
+		spec := b.spec()
+		spec.Device = c
+		b.give(b.sharedAt(ls, spec).Release) // now the number of hosts is known
+		want := func(what string, reads, writes, readBytes int) {
+			t.Helper()
+			if c.reads != reads || c.writes != writes || c.readBytes != readBytes {
+				t.Errorf("%s: %d reads of %d bytes, %d writes", what, c.reads, c.readBytes, c.writes)
+			}
+			*c = countingDevice{Device: b.mem}
+		}
+		*c = countingDevice{Device: b.mem}
+		s := b.sharedAt(ls, spec)
+		want("acquire shared", 4, 5, 3*5120+512)
+		l := b.upgrade(s)
+		want("to exclusive", 3, 4, 3*5120)
+		s = b.convert(l)
+		want("to shared", 1, 2, 512)
+		b.give(s.Release)
+		want("release shared", 0, 1, 0)
+	})
+}

@@ -82,7 +82,7 @@ func (a *attempt) sharedBy(s sharer, err error) error {
 // sharerGone says whether a host can use its shared lease no more: its host id was freed or taken again since, or it is
 // dead. What was remembered of it is not enough: a host that joined since the last look would count as free.
 func (ls *Lockspace) sharerGone(ctx context.Context, s sharer) (bool, error) {
-	if s.generation == 0 {
+	if s.generation == 0 || ls.cfg.Bugs.WipeSharers {
 		return true, nil
 	}
 	rec, err := ls.readRecord(ctx, s.host)

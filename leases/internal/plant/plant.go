@@ -10,4 +10,7 @@ type Bugs struct {
 	SkipJoinReread   bool // believe that the host id is ours without the wait of 2N and the second look
 	IgnoreLateWrite  bool // take a write that timed out for one that was not done
 	ForgetGeneration bool // take a host id without raising its generation
+	WipeSharers      bool // take sharers for dead that are not
+	ForgetShared     bool // let the ballot of a conversion wipe our own SHARED
+	FreeBeforeShare  bool // free the leader without saying SHARED first
 }
