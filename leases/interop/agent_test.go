@@ -1,0 +1,3 @@
+package interop
+
+func agentMain() error { return nil }
