@@ -156,10 +156,10 @@ func (d *daemon) leave(hostID int) {
 	}
 }
 
-// state is how the daemon sees a host, in sanlock's words; "" when it does not list it.
+// state is how the daemon sees a host, in sanlock's words; "" as long as it has not looked. It lists all but the free.
 func (d *daemon) state(host int) string {
 	out, err := d.client("gets", "-h", "1")
-	if err != nil {
+	if err != nil || !strings.Contains(out, "\nh ") {
 		return ""
 	}
 	for line := range strings.Lines(out) {
@@ -167,7 +167,7 @@ func (d *daemon) state(host int) string {
 			return f[6]
 		}
 	}
-	return ""
+	return "FREE"
 }
 
 // joined says whether the daemon still has the lockspace.

@@ -84,6 +84,18 @@ func (h *host) acquire(i int) *leases.Lease {
 	return lease
 }
 
+// eventually acquires resource i, again and again while its owner counts as alive.
+func (h *host) eventually(i int, limit time.Duration) (*leases.Lease, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	for {
+		lease, err := h.Acquire(ctx, h.spec(i))
+		if !errors.Is(err, leases.ErrHeld) || !sleep(ctx, 300*time.Millisecond) {
+			return lease, err
+		}
+	}
+}
+
 // refused wants resource i to be held by owner.
 func (h *host) refused(i, owner int) {
 	h.t.Helper()

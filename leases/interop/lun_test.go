@@ -212,3 +212,15 @@ func monotonic(t testing.TB) time.Duration {
 	}
 	return time.Duration(ts.Nano())
 }
+
+// retry calls f until it returns nil, like testutil.Retry, but as slowly as a daemon's loops are.
+func retry(t testing.TB, limit time.Duration, f func() error) {
+	t.Helper()
+	err := f()
+	for end := time.Now().Add(limit); err != nil; err = f() {
+		if time.Now().After(end) {
+			t.Fatalf("still failing after %v: %v", limit, err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}

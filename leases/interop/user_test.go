@@ -105,6 +105,16 @@ func (u *user) acquire(res string, flags int) (int, uint64) {
 	return rc, v
 }
 
+// eventually acquires res, again and again while another host has it.
+func (u *user) eventually(res string, limit time.Duration) (int, uint64) {
+	for end := time.Now().Add(limit); ; time.Sleep(300 * time.Millisecond) {
+		rc, v := u.acquire(res, 0)
+		if rc != rcIDLive && rc != rcOwned && rc != rcOther && rc != rcAgain || time.Now().After(end) {
+			return rc, v
+		}
+	}
+}
+
 // must wants a command to succeed.
 func (u *user) must(args ...any) string {
 	u.t.Helper()

@@ -1,0 +1,217 @@
+package interop
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/holdfast-io/holdfast/blockdev/faulty"
+	"github.com/holdfast-io/holdfast/leases"
+	"github.com/holdfast-io/holdfast/leases/internal/plant"
+)
+
+// crashes says what each resource of a crash test goes through before its host dies: so many writes of an acquire, or,
+// beyond three, of the release after it.
+var crashes = []struct {
+	resource, writes int
+	what             string
+	stays            bool // the lease stays the dead host's until it counts as dead
+}{
+	{1, 1, "acquire, after the block of phase 1", false},
+	{2, 2, "acquire, after the block of phase 2", true},
+	{3, 3, "acquire, after the leader", true},
+	{4, 4, "release, after our block", true},
+}
+
+// takenOver judges when a dead host's resource was had: stamp is its last renewal, at the moment, on one clock.
+func takenOver(t *testing.T, what string, stays bool, stamp, at, n time.Duration) {
+	t.Helper()
+	took, dead := at-stamp, 8*n+watchdog
+	t.Logf("%s: had by the other side %v after the last renewal", what, took.Round(10*time.Millisecond))
+	switch {
+	case stays && took <= dead:
+		t.Errorf("%s: taken %v after the last renewal, before 8N+W", what, took)
+	case stays && took > dead+2*n+10*time.Second:
+		t.Errorf("%s: taken only %v after the last renewal", what, took)
+	case !stays && took > 8*n:
+		t.Errorf("%s: was free, but taken only after %v", what, took)
+	}
+}
+
+// TestCrash_oursTheyTakeOver is test 11: our host dies at each write of acquire and release, and a daemon gets every
+// lease, never too early.
+func TestCrash_oursTheyTakeOver(t *testing.T) {
+	t.Parallel()
+	l := newLUN(t, lunOptions{})
+	d := startDaemon(t, l, "a")
+	d.join(5, time.Second)
+	h := ours(t, l, 3)
+	retry(t, 20*time.Second, func() error { return inState(d.state(3), "LIVE") })
+	for _, c := range crashes {
+		h.io.Inject(faulty.Fault{Ops: faulty.Write, Off: l.offset(c.resource), Len: mib, After: c.writes, Err: faulty.EIO})
+		lease, err := h.Acquire(within(t, 10*time.Second), h.spec(c.resource))
+		if (err == nil) != (c.writes >= 3) {
+			t.Fatalf("%s: %v", c.what, err)
+		}
+		if c.writes > 3 {
+			if err := lease.Release(within(t, 10*time.Second)); err == nil {
+				t.Fatalf("%s: it did not fail", c.what)
+			}
+		}
+	}
+	h.crash()
+	stamp := time.Duration(l.record(t, 3).Timestamp) * time.Second
+	for _, c := range crashes {
+		t.Run(c.what, func(t *testing.T) {
+			t.Parallel()
+			u := startUser(t, d)
+			if rc, v := u.eventually(l.theirs(c.resource), 90*time.Second); rc < 0 || v == 0 {
+				t.Fatalf("%d, version %d", rc, v)
+			}
+			takenOver(t, c.what, c.stays, stamp, monotonic(t), time.Second)
+		})
+	}
+}
+
+func inState(got, want string) error {
+	if got != want {
+		return fmt.Errorf("state %q, not %q", got, want)
+	}
+	return nil
+}
+
+// TestCrash_theirsWeTakeOver is test 11 the other way: a daemon is killed at each write.
+func TestCrash_theirsWeTakeOver(t *testing.T) {
+	t.Parallel()
+	l := newLUN(t, lunOptions{})
+	h := ours(t, l, 3)
+	for _, c := range crashes {
+		t.Run(c.what, func(t *testing.T) {
+			t.Parallel()
+			crashTheirs(t, l, h, 10+c.resource, c.resource, c.writes, func(lease *leases.Lease, stamp, at time.Duration) {
+				takenOver(t, c.what, c.stays, stamp, at, time.Second)
+				if err := lease.Release(within(t, 10*time.Second)); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// crashTheirs joins a daemon as host id, kills it after so many writes to resource i, and tells when we got it.
+func crashTheirs(t *testing.T, l *lun, h *host, id, i, writes int, had func(lease *leases.Lease, stamp, at time.Duration)) {
+	t.Helper()
+	d := startDaemon(t, l, fmt.Sprintf("d%d", id))
+	d.join(id, time.Second)
+	retry(t, 20*time.Second, func() error { return inState(string(h.HostStatus(id).State), "LIVE") })
+	d.hook.arm(l.offset(i), l.offset(i+1), writes-1, killAfter)
+	u := startUser(t, d)
+	u.send("acquire", 0, l.theirs(i))
+	if writes > 3 {
+		if rc, rest := u.answer(20 * time.Second); rc < 0 {
+			t.Fatalf("%d %s", rc, rest)
+		}
+		u.send("release", l.theirs(i))
+	}
+	d.hook.wait(t)
+	d.reap()
+	stamp := time.Duration(l.record(t, id).Timestamp)*time.Second + boot() - monotonic(t)
+	lease, err := h.eventually(i, 90*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	had(lease, stamp, boot())
+}
+
+// TestCrash_catchesPlantedBug: a host of ours that takes over without W is found by the same measurement.
+func TestCrash_catchesPlantedBug(t *testing.T) {
+	t.Parallel()
+	l := newLUN(t, lunOptions{})
+	cfg := hostConfig(l, 3, time.Second)
+	cfg.Bugs = plant.Bugs{TakeOverEarly: true}
+	h := joinHost(t, l, cfg)
+	crashTheirs(t, l, h, 13, 3, 3, func(_ *leases.Lease, stamp, at time.Duration) {
+		if at-stamp > 8*time.Second+watchdog {
+			t.Errorf("taken after %v: the planted bug did nothing", at-stamp)
+		}
+	})
+}
+
+// TestRestart_ours is test 12: we come back under our name in 2N, with the next generation, and what we held before
+// can be taken by everyone at once.
+func TestRestart_ours(t *testing.T) {
+	t.Parallel()
+	l := newLUN(t, lunOptions{})
+	d := startDaemon(t, l, "a")
+	d.join(5, time.Second)
+	h := ours(t, l, 3)
+	h.acquire(1)
+	h.acquire(2)
+	h.crash()
+	begin := boot()
+	again := ours(t, l, 3)
+	if took := boot() - begin; took > 5*time.Second || again.Generation() != 2 {
+		t.Errorf("back after %v with generation %d", took, again.Generation())
+	}
+	u := startUser(t, d)
+	begin = boot()
+	if rc, v := u.acquire(l.theirs(1), 0); rc < 0 || v != 2 {
+		t.Errorf("sanlock, on the lease of a former life of ours: %d, version %d", rc, v)
+	}
+	if lease := again.acquire(2); lease.Epoch() != 2 {
+		t.Errorf("version %d", lease.Epoch())
+	}
+	if took := boot() - begin; took > 8*time.Second {
+		t.Errorf("the leases of the former life were had only after %v", took)
+	}
+}
+
+// TestRestart_theirs is test 12 with a daemon that is killed and started again under the same name.
+func TestRestart_theirs(t *testing.T) {
+	t.Parallel()
+	l := newLUN(t, lunOptions{})
+	d := startDaemon(t, l, "a")
+	d.join(5, time.Second)
+	h := ours(t, l, 3)
+	u := startUser(t, d)
+	u.must("acquire", 0, l.theirs(1))
+	u.must("acquire", 0, l.theirs(2))
+	d.kill()
+	h.refused(1, 5)
+	d.start()
+	d.join(5, time.Second)
+	if rec := l.record(t, 5); rec.OwnerGeneration != 2 {
+		t.Errorf("generation %d", rec.OwnerGeneration)
+	}
+	begin := boot()
+	if lease := h.acquire(1); lease.Epoch() != 2 {
+		t.Errorf("version %d", lease.Epoch())
+	}
+	if rc, v := startUser(t, d).acquire(l.theirs(2), 0); rc < 0 || v != 2 {
+		t.Errorf("%d, version %d", rc, v)
+	}
+	if took := boot() - begin; took > 8*time.Second {
+		t.Errorf("the leases of the former life were had only after %v", took)
+	}
+}
+
+// TestCrash_leaveWithLeases: a host that left without releasing leaves nothing that others wait for.
+func TestCrash_leaveWithLeases(t *testing.T) {
+	t.Parallel()
+	l := newLUN(t, lunOptions{})
+	d := startDaemon(t, l, "a")
+	d.join(5, time.Second)
+	h := ours(t, l, 3)
+	u := startUser(t, d)
+	u.must("acquire", 0, l.theirs(1))
+	d.leave(5) // kills u, with the lease on disk
+	if sig := u.wait(); sig == 0 {
+		t.Error("the user outlived its lockspace")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
+	defer cancel()
+	if _, err := h.Acquire(ctx, h.spec(1)); err != nil {
+		t.Error(err)
+	}
+}
