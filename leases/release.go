@@ -55,7 +55,10 @@ func (l *Lease) Release(ctx context.Context) error {
 		return fmt.Errorf("releasing resource %s: %w", r.spec.Name, err)
 	}
 	now, err := r.leaderAfter(ctx, buf, err)
-	if err == nil {
+	switch {
+	case r.replaced(&now, err):
+		err = r.takeBack(ctx)
+	case err == nil:
 		err = r.freeLeader(ctx, now)
 	}
 	if err != nil && !errors.Is(err, ErrChanged) {
@@ -80,6 +83,20 @@ func (r *resource) leaderAfter(ctx context.Context, buf []byte, err error) (Lead
 		return r.readLeader(ctx)
 	}
 	return r.decodeLeader(buf)
+}
+
+// replaced says whether another lease lies here since, which nobody has taken yet, with our block above all that can be
+// decided there: the area was cleared, or initialised anew for this resource or another one.
+func (r *resource) replaced(now *Leader, err error) bool {
+	return r.block.Lver > now.Lver+1 && (errors.Is(err, ErrNoLease) || err == nil && now.WriteID == 0)
+}
+
+// takeBack empties our block in an area that holds another lease now. It would abort every ballot of every host for ever.
+func (r *resource) takeBack(ctx context.Context) error {
+	if err := r.writeBlock(ctx, DBlock{}); err != nil {
+		return err
+	}
+	return fmt.Errorf("releasing resource %s: %w: another lease was initialised in its place", r.spec.Name, ErrChanged)
 }
 
 // freeLeader writes timestamp 0 into a leader that is still exactly the one we committed. A leader that another host
@@ -114,6 +131,12 @@ func (r *resource) retract(ctx context.Context) error {
 		return err
 	}
 	now, err := r.readLeader(ctx)
+	if r.replaced(&now, err) {
+		err = r.takeBack(ctx)
+	}
+	if errors.Is(err, ErrChanged) || errors.Is(err, ErrNoLease) {
+		return nil // what there was to undo is gone
+	}
 	if err != nil {
 		return err
 	}
