@@ -26,6 +26,8 @@ const (
 	idB     = 2 // sanlock
 	idOurs  = 3 // a Lockspace in this process
 	idAgent = 4 // an agent with its keeper
+	// idReader is one more of ours, which only shares.
+	idReader = 5
 )
 
 // contentionTime is how long the hosts contend: short, or as long as the environment says.

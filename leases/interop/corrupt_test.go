@@ -69,7 +69,7 @@ func TestCorrupt_ownRecord(t *testing.T) {
 	}
 	l.flip(t, l.recordOffset(5)+152)
 	begin := boot()
-	if sig := u.wait(); sig != syscall.SIGTERM {
+	if sig := u.endedBy(20 * time.Second); sig != syscall.SIGTERM {
 		t.Errorf("the daemon's user ended by %v", sig)
 	}
 	t.Logf("sanlock gave up %v after its record was damaged", boot()-begin)
@@ -181,7 +181,7 @@ func TestCorrupt_lockspaceAnew(t *testing.T) {
 	if err := h.loss(5 * time.Second); !errors.Is(err, leases.ErrLost) {
 		t.Errorf("ours: %v", err)
 	}
-	if sig := u.wait(); sig != syscall.SIGTERM {
+	if sig := u.endedBy(20 * time.Second); sig != syscall.SIGTERM {
 		t.Errorf("the daemon's user ended by %v", sig)
 	}
 	retry(t, 10*time.Second, func() error {

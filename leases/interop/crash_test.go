@@ -206,7 +206,7 @@ func TestCrash_leaveWithLeases(t *testing.T) {
 	u := startUser(t, d)
 	u.must("acquire", 0, l.theirs(1))
 	d.leave(5) // kills u, with the lease on disk
-	if sig := u.wait(); sig == 0 {
+	if sig := u.endedBy(20 * time.Second); sig == 0 {
 		t.Error("the user outlived its lockspace")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)

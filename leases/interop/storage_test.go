@@ -40,7 +40,7 @@ func TestStorage_lost(t *testing.T) {
 	if err := h.loss(5 * time.Second); !errors.Is(err, leases.ErrLost) {
 		t.Error(err)
 	}
-	if sig := u.wait(); sig != syscall.SIGTERM {
+	if sig := u.endedBy(20 * time.Second); sig != syscall.SIGTERM {
 		t.Errorf("sanlock's user ended by %v", sig)
 	}
 	if took := monotonic(t) - theirs; took < 8*time.Second || took > 12*time.Second {

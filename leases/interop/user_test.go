@@ -131,7 +131,23 @@ func (u *user) kill() {
 	u.wait()
 }
 
-// wait waits for the end of the process and returns the signal that ended it, 0 if none.
+// endedBy waits until something else ends the process, and returns the signal that did; 0 when it still runs after limit.
+func (u *user) endedBy(limit time.Duration) syscall.Signal {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for {
+		select {
+		case _, ok := <-u.lines:
+			if !ok {
+				return u.wait()
+			}
+		case <-timer.C:
+			return 0
+		}
+	}
+}
+
+// wait waits for the end of a process that has no reason to stay and returns the signal that ended it, 0 if none.
 func (u *user) wait() syscall.Signal {
 	if !u.ended {
 		u.ended = true
