@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -31,9 +32,10 @@ func (l *lun) keeperSpecs(id int, n time.Duration, i int) (keeper.LockspaceSpec,
 // agent is a process with a keeper of its own that counts under the lease of resource 1, until it is killed or its
 // input ends.
 type agent struct {
-	cmd  *exec.Cmd
-	in   io.WriteCloser
-	done chan struct{}
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	done   chan struct{}
+	keeper atomic.Int64 // its process id, 0 until the agent has told
 }
 
 // startAgent runs an agent as host id; line gets what it reports.
@@ -62,6 +64,11 @@ func startAgent(t testing.TB, l *lun, id, slot int, hold time.Duration, line fun
 	go func() {
 		defer close(a.done)
 		for s := bufio.NewScanner(out); s.Scan(); {
+			var pid int64
+			if _, err := fmt.Sscanf(s.Text(), "k %d", &pid); err == nil {
+				a.keeper.Store(pid)
+				continue
+			}
 			line(s.Text())
 		}
 		_ = a.cmd.Wait()
@@ -72,6 +79,15 @@ func startAgent(t testing.TB, l *lun, id, slot int, hold time.Duration, line fun
 func (a *agent) kill() {
 	_ = a.cmd.Process.Kill()
 	<-a.done
+}
+
+// killHost ends agent and keeper so that the keeper cannot free anything.
+func (a *agent) killHost() {
+	if pid := int(a.keeper.Load()); pid != 0 {
+		_ = syscall.Kill(pid, syscall.SIGSTOP)
+		defer func() { _ = syscall.Kill(pid, syscall.SIGKILL) }()
+	}
+	a.kill()
 }
 
 // stop lets it give everything back.
@@ -111,6 +127,7 @@ func count(ctx context.Context, path, dir string, id, slot int, hold time.Durati
 	if err != nil {
 		return err
 	}
+	fmt.Println("k", k.PID())
 	ls, res := l.keeperSpecs(id, contentionN, 1)
 	if _, err := k.Join(start, ls); err != nil {
 		return err

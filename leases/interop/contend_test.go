@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -53,6 +55,8 @@ type arena struct {
 	a, b  *daemon
 	ours  *host
 	wg    sync.WaitGroup
+	// deaths of whole hosts
+	deaths atomic.Int64
 }
 
 // newArena joins all hosts but the agent, which joins by itself.
@@ -89,6 +93,10 @@ func (ar *arena) runOurs(ctx context.Context) {
 	ar.wg.Go(func() { w.run(ctx) })
 }
 
+// hostDeaths: one of so many kills takes the whole host, with the lease on disk. It comes back under its name with the
+// next generation, which makes its old leases takeable at once.
+const hostDeaths = 8
+
 // life is a worker that is killed after a random time between from and to, again and again; 0 is never.
 type life struct {
 	slot     int
@@ -116,6 +124,7 @@ func (ar *arena) live(ctx context.Context, l life) {
 // runTheirs counts through a daemon.
 func (ar *arena) runTheirs(ctx context.Context, d *daemon, slot int, from, to time.Duration) {
 	ar.live(ctx, life{slot: slot, from: from, to: to, start: func() (kill, stop func()) {
+		ar.revive(d, slot)
 		u := startUser(ar.t, d)
 		u.send("count", ar.lun.path, ar.lun.counter(), slot, ar.lun.theirs(1), ar.hold.Microseconds())
 		done := make(chan struct{})
@@ -126,15 +135,43 @@ func (ar *arena) runTheirs(ctx context.Context, d *daemon, slot int, from, to ti
 			}
 		}()
 		end := func() { <-done; u.wait() }
-		return func() { _ = u.cmd.Process.Kill(); end() }, func() { _ = u.in.Close(); end() }
+		kill = func() {
+			host := rand.N(hostDeaths) == 0
+			if host { // its user must not outlive the daemon, which no watchdog sees to here, nor the daemon its user
+				_ = syscall.Kill(d.cmd.Process.Pid, syscall.SIGSTOP)
+			}
+			_ = u.cmd.Process.Kill()
+			end()
+			if host {
+				d.kill()
+				ar.deaths.Add(1)
+			}
+		}
+		return kill, func() { _ = u.in.Close(); end() }
 	}})
+}
+
+// revive brings a dead daemon back under its name.
+func (ar *arena) revive(d *daemon, id int) {
+	if d.dead {
+		d.start()
+		d.join(id, contentionN)
+	}
 }
 
 // runAgent counts through a keeper.
 func (ar *arena) runAgent(ctx context.Context, from, to time.Duration) {
 	ar.live(ctx, life{slot: idAgent, from: from, to: to, start: func() (kill, stop func()) {
 		a := startAgent(ar.t, ar.lun, idAgent, idAgent, ar.hold, func(s string) { ar.tally.line(idAgent, s) })
-		return a.kill, a.stop
+		kill = func() {
+			if rand.N(2) > 0 {
+				a.kill()
+				return
+			}
+			a.killHost()
+			ar.deaths.Add(1)
+		}
+		return kill, a.stop
 	}})
 }
 
@@ -156,13 +193,14 @@ func (ar *arena) finish() {
 		ar.t.Fatal(err)
 	}
 	ar.tally.final(&c)
-	ar.t.Logf("count %d, version %d; %v", c.total, c.version, ar.tally)
+	ar.t.Logf("count %d, version %d, %d hosts died; %v", c.total, c.version, ar.deaths.Load(), ar.tally)
 }
 
 // notStuck wants each host to get the lease once more.
 func (ar *arena) notStuck() {
 	ar.t.Helper()
-	for _, d := range []*daemon{ar.a, ar.b} {
+	for id, d := range map[int]*daemon{idA: ar.a, idB: ar.b} {
+		ar.revive(d, id)
 		u := startUser(ar.t, d)
 		retry(ar.t, 10*time.Second, func() error {
 			if rc, _ := u.acquire(ar.lun.theirs(1), 0); rc < 0 {
@@ -182,7 +220,7 @@ func (ar *arena) notStuck() {
 }
 
 // TestContention_counter is test 9: two daemons, a keeper and a lockspace of ours increment one counter under one
-// lease. Users of the daemons and the agent are killed in the middle. The count is exact, no version has two owners,
+// lease. Users of the daemons, the agent, and whole hosts are killed in the middle. The count is exact, no version has two owners,
 // and nobody is locked out in the end.
 func TestContention_counter(t *testing.T) {
 	t.Parallel()
