@@ -10,10 +10,12 @@ BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w
 TESTP     ?= 2
 TIMEOUT   ?= 14m
 FUZZTIME  ?= 10s
+# How long `make interop` lets hosts of both kinds contend.
+TIME      ?= 10m
 SOURCES   := $(shell find . -name '*.go' -not -path './tools/*' -not -path './bin/*' 2>/dev/null) go.mod go.sum
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test race fuzz-short lint fmt check bench cover tidy clean judges tools
+.PHONY: help build demo test race interop fuzz-short lint fmt check bench cover tidy clean judges tools
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +36,9 @@ test: judges build ## all tests with the race detector, end-to-end tests include
 	CGO_ENABLED=1 $(GO) test -race -p $(TESTP) -timeout $(TIMEOUT) ./...
 
 race: test ## the same as test: there is no run without the race detector
+
+interop: judges ## our hosts beside real sanlock daemons, contending for TIME (10m); make test does it for a minute
+	HOLDFAST_INTEROP_TIME=$(TIME) CGO_ENABLED=1 $(GO) test -race -count=1 -v -timeout 0 ./leases/interop
 
 fuzz-short: ## every fuzz target for FUZZTIME (10s) each
 	@GO="$(GO)" scripts/fuzz-short.sh $(FUZZTIME)

@@ -48,13 +48,13 @@ func TestCorrupt_ownRecord(t *testing.T) {
 	t.Parallel()
 	l := newLUN(t, lunOptions{})
 	d := startDaemon(t, l, "a")
-	d.join(5, time.Second)
+	d.join(5, fast)
 	h := ours(t, l, 3)
 	lease := h.acquire(1)
 	u := startUser(t, d)
 	u.must("acquire", 0, l.theirs(2))
 	l.flip(t, l.recordOffset(3)+152) // a digit of the timestamp
-	if err := h.loss(5 * time.Second); !errors.Is(err, leases.ErrLost) || !errors.Is(err, leases.ErrCorrupt) {
+	if err := h.loss(8 * time.Second); !errors.Is(err, leases.ErrLost) || !errors.Is(err, leases.ErrCorrupt) {
 		t.Errorf("ours: %v", err)
 	}
 	if lease.Check(0) == nil {
@@ -80,8 +80,8 @@ func TestCorrupt_ownersRecord(t *testing.T) {
 	t.Parallel()
 	l := newLUN(t, lunOptions{})
 	a, b := startDaemon(t, l, "a"), startDaemon(t, l, "b")
-	a.join(5, time.Second)
-	b.join(6, time.Second)
+	a.join(5, fast)
+	b.join(6, fast)
 	h := ours(t, l, 3)
 	u := startUser(t, a)
 	u.must("acquire", 0, l.theirs(1))
@@ -96,7 +96,7 @@ func TestCorrupt_ownersRecord(t *testing.T) {
 	}
 	l.write(t, was, l.recordOffset(5))
 	h.refused(1, 5)
-	lease, err := h.eventually(1, 100*time.Second)
+	lease, err := h.eventually(1, 120*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestCorrupt_resources(t *testing.T) {
 	t.Parallel()
 	l := newLUN(t, lunOptions{})
 	d := startDaemon(t, l, "a")
-	d.join(5, time.Second)
+	d.join(5, fast)
 	h := ours(t, l, 3)
 	u := startUser(t, d)
 	block := func(i, host int) int64 { return l.offset(i) + int64(host+1)*512 }
@@ -169,16 +169,16 @@ func TestCorrupt_lockspaceAnew(t *testing.T) {
 	t.Parallel()
 	l := newLUN(t, lunOptions{})
 	d := startDaemon(t, l, "a")
-	d.join(5, time.Second)
+	d.join(5, fast)
 	d.leave(5)
-	d.join(5, time.Second)
+	d.join(5, fast)
 	h := ours(t, l, 3)
 	u := startUser(t, d)
 	u.must("acquire", 0, l.theirs(1)) // generation 2
 	if err := leases.InitLockspace(within(t, 10*time.Second), l.open(t), 0, l.geo, space, time.Second); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.loss(5 * time.Second); !errors.Is(err, leases.ErrLost) {
+	if err := h.loss(8 * time.Second); !errors.Is(err, leases.ErrLost) {
 		t.Errorf("ours: %v", err)
 	}
 	if sig := u.endedBy(20 * time.Second); sig != syscall.SIGTERM {
@@ -191,7 +191,7 @@ func TestCorrupt_lockspaceAnew(t *testing.T) {
 		return nil
 	})
 	again := ours(t, l, 3)
-	d.join(5, time.Second)
+	d.join(5, fast)
 	if g := l.record(t, 5).OwnerGeneration; again.Generation() != 1 || g != 1 {
 		t.Errorf("generations %d and %d", again.Generation(), g)
 	}

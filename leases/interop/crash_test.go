@@ -45,7 +45,7 @@ func TestCrash_oursTheyTakeOver(t *testing.T) {
 	t.Parallel()
 	l := newLUN(t, lunOptions{})
 	d := startDaemon(t, l, "a")
-	d.join(5, time.Second)
+	d.join(5, fast)
 	h := ours(t, l, 3)
 	retry(t, 20*time.Second, func() error { return inState(d.state(3), "LIVE") })
 	for _, c := range crashes {
@@ -66,10 +66,10 @@ func TestCrash_oursTheyTakeOver(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			t.Parallel()
 			u := startUser(t, d)
-			if rc, v := u.eventually(l.theirs(c.resource), 90*time.Second); rc < 0 || v == 0 {
+			if rc, v := u.eventually(l.theirs(c.resource), 110*time.Second); rc < 0 || v == 0 {
 				t.Fatalf("%d, version %d", rc, v)
 			}
-			takenOver(t, c.what, c.stays, stamp, monotonic(t), time.Second)
+			takenOver(t, c.what, c.stays, stamp, monotonic(t), fast)
 		})
 	}
 }
@@ -90,7 +90,7 @@ func TestCrash_theirsWeTakeOver(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			t.Parallel()
 			crashTheirs(t, l, h, 10+c.resource, c.resource, c.writes, func(lease *leases.Lease, stamp, at time.Duration) {
-				takenOver(t, c.what, c.stays, stamp, at, time.Second)
+				takenOver(t, c.what, c.stays, stamp, at, fast)
 				if err := lease.Release(within(t, 10*time.Second)); err != nil {
 					t.Error(err)
 				}
@@ -103,7 +103,7 @@ func TestCrash_theirsWeTakeOver(t *testing.T) {
 func crashTheirs(t *testing.T, l *lun, h *host, id, i, writes int, had func(lease *leases.Lease, stamp, at time.Duration)) {
 	t.Helper()
 	d := startDaemon(t, l, fmt.Sprintf("d%d", id))
-	d.join(id, time.Second)
+	d.join(id, fast)
 	retry(t, 20*time.Second, func() error { return inState(string(h.HostStatus(id).State), "LIVE") })
 	d.hook.arm(l.offset(i), l.offset(i+1), writes-1, killAfter)
 	u := startUser(t, d)
@@ -117,7 +117,7 @@ func crashTheirs(t *testing.T, l *lun, h *host, id, i, writes int, had func(leas
 	d.hook.wait(t)
 	d.reap()
 	stamp := time.Duration(l.record(t, id).Timestamp)*time.Second + boot() - monotonic(t)
-	lease, err := h.eventually(i, 90*time.Second)
+	lease, err := h.eventually(i, 110*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,11 +128,11 @@ func crashTheirs(t *testing.T, l *lun, h *host, id, i, writes int, had func(leas
 func TestCrash_catchesPlantedBug(t *testing.T) {
 	t.Parallel()
 	l := newLUN(t, lunOptions{})
-	cfg := hostConfig(l, 3, time.Second)
+	cfg := hostConfig(l, 3, fast)
 	cfg.Bugs = plant.Bugs{TakeOverEarly: true}
 	h := joinHost(t, l, cfg)
 	crashTheirs(t, l, h, 13, 3, 3, func(_ *leases.Lease, stamp, at time.Duration) {
-		if at-stamp > 8*time.Second+watchdog {
+		if at-stamp > 8*fast+watchdog {
 			t.Errorf("taken after %v: the planted bug did nothing", at-stamp)
 		}
 	})
@@ -144,14 +144,14 @@ func TestRestart_ours(t *testing.T) {
 	t.Parallel()
 	l := newLUN(t, lunOptions{})
 	d := startDaemon(t, l, "a")
-	d.join(5, time.Second)
+	d.join(5, fast)
 	h := ours(t, l, 3)
 	h.acquire(1)
 	h.acquire(2)
 	h.crash()
 	begin := boot()
 	again := ours(t, l, 3)
-	if took := boot() - begin; took > 5*time.Second || again.Generation() != 2 {
+	if took := boot() - begin; took > 4*fast || again.Generation() != 2 {
 		t.Errorf("back after %v with generation %d", took, again.Generation())
 	}
 	u := startUser(t, d)
@@ -162,7 +162,7 @@ func TestRestart_ours(t *testing.T) {
 	if lease := again.acquire(2); lease.Epoch() != 2 {
 		t.Errorf("version %d", lease.Epoch())
 	}
-	if took := boot() - begin; took > 8*time.Second {
+	if took := boot() - begin; took > 8*fast {
 		t.Errorf("the leases of the former life were had only after %v", took)
 	}
 }
@@ -172,7 +172,7 @@ func TestRestart_theirs(t *testing.T) {
 	t.Parallel()
 	l := newLUN(t, lunOptions{})
 	d := startDaemon(t, l, "a")
-	d.join(5, time.Second)
+	d.join(5, fast)
 	h := ours(t, l, 3)
 	u := startUser(t, d)
 	u.must("acquire", 0, l.theirs(1))
@@ -180,7 +180,7 @@ func TestRestart_theirs(t *testing.T) {
 	d.kill()
 	h.refused(1, 5)
 	d.start()
-	d.join(5, time.Second)
+	d.join(5, fast)
 	if rec := l.record(t, 5); rec.OwnerGeneration != 2 {
 		t.Errorf("generation %d", rec.OwnerGeneration)
 	}
@@ -191,7 +191,7 @@ func TestRestart_theirs(t *testing.T) {
 	if rc, v := startUser(t, d).acquire(l.theirs(2), 0); rc < 0 || v != 2 {
 		t.Errorf("%d, version %d", rc, v)
 	}
-	if took := boot() - begin; took > 8*time.Second {
+	if took := boot() - begin; took > 8*fast {
 		t.Errorf("the leases of the former life were had only after %v", took)
 	}
 }
@@ -201,7 +201,7 @@ func TestCrash_leaveWithLeases(t *testing.T) {
 	t.Parallel()
 	l := newLUN(t, lunOptions{})
 	d := startDaemon(t, l, "a")
-	d.join(5, time.Second)
+	d.join(5, fast)
 	h := ours(t, l, 3)
 	u := startUser(t, d)
 	u.must("acquire", 0, l.theirs(1))
@@ -209,7 +209,7 @@ func TestCrash_leaveWithLeases(t *testing.T) {
 	if sig := u.endedBy(20 * time.Second); sig == 0 {
 		t.Error("the user outlived its lockspace")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 8*fast)
 	defer cancel()
 	if _, err := h.Acquire(ctx, h.spec(1)); err != nil {
 		t.Error(err)

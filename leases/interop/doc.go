@@ -5,7 +5,7 @@
 // sanlock daemons, each with its own SANLOCK_RUN_DIR and without a watchdog, and processes that use them through
 // libsanlock. What is preloaded into the daemon (testdata/shim.c) can kill or stall it at any chosen write.
 //
-// N is 1 s where nothing else is said, and W 60 s, as sanlock has it. The long waits are idle, so the tests run at once.
+// N is 2 s where nothing else is said, and W 60 s, as sanlock has it. The long waits are idle, so the tests run at once.
 //
 // HOLDFAST_INTEROP_TIME sets how long the contention tests run (`make interop TIME=10m`).
 package interop

@@ -11,6 +11,9 @@ import (
 	"github.com/holdfast-io/holdfast/leases"
 )
 
+// fast is the N of most tests: small, but with room for a busy machine.
+const fast = 2 * time.Second
+
 // profile is sanlock's W with the given N.
 func profile(n time.Duration) leases.Profile {
 	return leases.Profile{Name: "interop", IOTimeout: n, Watchdog: watchdog}
@@ -63,10 +66,10 @@ func tryJoinHost(t testing.TB, l *lun, cfg leases.LockspaceConfig) (*host, error
 	return h, nil
 }
 
-// ours is host id with N = 1 s.
+// ours is host id with the N of most tests.
 func ours(t testing.TB, l *lun, id int) *host {
 	t.Helper()
-	return joinHost(t, l, hostConfig(l, id, time.Second))
+	return joinHost(t, l, hostConfig(l, id, fast))
 }
 
 // spec is resource i as this host reaches it.

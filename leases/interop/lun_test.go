@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,6 +31,10 @@ type lun struct {
 	dir  string // short, for the sockets of the daemons
 	path string
 	geo  leases.Geometry
+
+	t    testing.TB // of the test that made it
+	once sync.Once
+	eye  blockdev.Device // for looking at what hosts wrote
 }
 
 // lunOptions are what a test may want otherwise.
@@ -46,9 +51,9 @@ func newLUN(t testing.TB, o lunOptions) *lun {
 		o.geo = leases.Geometry512
 	}
 	if o.n == 0 {
-		o.n = time.Second
+		o.n = fast
 	}
-	l := &lun{dir: shortDir(t), geo: o.geo}
+	l := &lun{dir: shortDir(t), geo: o.geo, t: t}
 	l.path = filepath.Join(l.dir, "lun")
 	if err := os.WriteFile(l.path, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -115,7 +120,8 @@ func (l *lun) theirs(i int) string {
 func (l *lun) sectorAt(t testing.TB, off int64) []byte {
 	t.Helper()
 	b := make([]byte, l.geo.SectorSize)
-	if err := l.open(t).ReadAt(within(t, 10*time.Second), b, off); err != nil {
+	l.once.Do(func() { l.eye = l.open(l.t) })
+	if err := l.eye.ReadAt(within(t, 10*time.Second), b, off); err != nil {
 		t.Fatal(err)
 	}
 	return b

@@ -15,7 +15,7 @@ func TestLVB(t *testing.T) {
 	t.Parallel()
 	l := newLUN(t, lunOptions{})
 	d := startDaemon(t, l, "a")
-	d.join(5, time.Second)
+	d.join(5, fast)
 	h := ours(t, l, 3)
 	u := startUser(t, d)
 	spec := h.spec(1)

@@ -18,7 +18,7 @@ func TestRequest_fromUs(t *testing.T) {
 	t.Parallel()
 	l := newLUN(t, lunOptions{})
 	d := startDaemon(t, l, "a")
-	d.join(5, time.Second)
+	d.join(5, fast)
 	h := ours(t, l, 3)
 	for i, c := range []struct {
 		mode leases.ForceMode
@@ -57,7 +57,7 @@ func TestRequest_sharedNeverAsked(t *testing.T) {
 	t.Parallel()
 	l := newLUN(t, lunOptions{})
 	d := startDaemon(t, l, "a")
-	d.join(5, time.Second)
+	d.join(5, fast)
 	h := ours(t, l, 3)
 	u := startUser(t, d)
 	u.must("acquire", 0, l.theirs(1)+":SH")
@@ -88,7 +88,7 @@ func TestRequest_sharedNeverAsked(t *testing.T) {
 	if _, err := d.client("examine", "-r", l.theirs(2)); err != nil { // look now, not when told
 		t.Error(err)
 	}
-	if sig := u3.endedBy(6 * time.Second); sig != 0 || !d.joined() {
+	if sig := u3.endedBy(4 * fast); sig != 0 || !d.joined() {
 		t.Errorf("the sharer ended by %v, daemon joined: %v", sig, d.joined())
 	}
 	if sig := u.endedBy(0); sig != 0 {
@@ -105,10 +105,10 @@ func TestRequest_toUs(t *testing.T) {
 			t.Parallel()
 			l := newLUN(t, lunOptions{})
 			d := startDaemon(t, l, "a")
-			d.join(5, time.Second)
+			d.join(5, fast)
 			seen := make(chan keeper.RequestSeen, 10)
 			k := startKeeper(t, l, func(cfg *keeper.Config) { cfg.OnRequest = func(r keeper.RequestSeen) { seen <- r } })
-			_, res := l.keeperSpecs(3, time.Second, 1)
+			_, res := l.keeperSpecs(3, fast, 1)
 			res.WatchRequests = watching
 			if _, err := k.Acquire(within(t, 10*time.Second), res); err != nil {
 				t.Fatal(err)
@@ -123,7 +123,7 @@ func TestRequest_toUs(t *testing.T) {
 				if r.Lver != 2 || r.Mode != leases.RequestGraceful || r.Resource != resName(1) {
 					t.Errorf("%+v", r)
 				}
-			case <-time.After(15 * time.Second):
+			case <-time.After(30 * time.Second):
 				t.Fatal("the request was not seen")
 			}
 			if took := boot() - begin; watching && took > 2*time.Second {
@@ -153,7 +153,7 @@ func startKeeper(t *testing.T, l *lun, with func(*keeper.Config)) *keeper.Client
 			t.Errorf("keeper: %v", err)
 		}
 	})
-	ls, _ := l.keeperSpecs(3, time.Second, 1)
+	ls, _ := l.keeperSpecs(3, fast, 1)
 	if _, err := k.Join(within(t, 30*time.Second), ls); err != nil {
 		t.Fatal(err)
 	}
@@ -165,9 +165,9 @@ func TestEvents(t *testing.T) {
 	t.Parallel()
 	l := newLUN(t, lunOptions{})
 	d := startDaemon(t, l, "a")
-	d.join(5, time.Second)
+	d.join(5, fast)
 	seen := make(chan leases.HostEvent, 10)
-	cfg := hostConfig(l, 3, time.Second)
+	cfg := hostConfig(l, 3, fast)
 	cfg.OnEvent = func(e leases.HostEvent) { seen <- e }
 	h := joinHost(t, l, cfg)
 	u := startUser(t, d)
@@ -184,7 +184,7 @@ func TestEvents(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 		t.Logf("their event came after %v", (boot() - begin).Round(10*time.Millisecond))
-	case <-time.After(15 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("their event did not come")
 	}
 
@@ -192,7 +192,7 @@ func TestEvents(t *testing.T) {
 	if err := h.SendEvent(within(t, 5*time.Second), 5, 1, 77, 88); err != nil {
 		t.Fatal(err)
 	}
-	rc, rest := u.do("event", 15000)
+	rc, rest := u.do("event", 30000)
 	if want := "3 1 1 77 88"; rc != 0 || strings.TrimSpace(rest) != want {
 		t.Errorf("our event: %d %q, want %q", rc, rest, want)
 	}
@@ -200,6 +200,6 @@ func TestEvents(t *testing.T) {
 	select {
 	case e := <-seen:
 		t.Errorf("their event came again: %+v", e)
-	case <-time.After(4 * time.Second):
+	case <-time.After(4 * fast):
 	}
 }

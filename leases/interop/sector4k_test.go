@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/holdfast-io/holdfast/internal/testutil"
 	"github.com/holdfast-io/holdfast/leases"
@@ -28,7 +27,7 @@ func passToAndFro(t *testing.T, l *lun) {
 	t.Helper()
 	d := startDaemon(t, l, "a")
 	var wg sync.WaitGroup
-	wg.Go(func() { d.join(5, time.Second) })
+	wg.Go(func() { d.join(5, fast) })
 	h := ours(t, l, 3)
 	wg.Wait()
 	u := startUser(t, d)

@@ -143,7 +143,7 @@ func TestShare_matrix(t *testing.T) {
 	t.Parallel()
 	l := newLUN(t, lunOptions{})
 	d := startDaemon(t, l, "a")
-	d.join(5, time.Second)
+	d.join(5, fast)
 	h := ours(t, l, 3)
 	retry(t, 20*time.Second, func() error { return inState(string(h.HostStatus(5).State), "LIVE") })
 	retry(t, 20*time.Second, func() error { return inState(d.state(3), "LIVE") })
@@ -237,7 +237,7 @@ func TestShare_deadTheirs(t *testing.T) {
 	t.Parallel()
 	l := newLUN(t, lunOptions{})
 	d := startDaemon(t, l, "a")
-	d.join(5, time.Second)
+	d.join(5, fast)
 	h := ours(t, l, 3)
 	u := startUser(t, d)
 	u.must("acquire", 0, l.theirs(1)+":SH")
@@ -249,11 +249,11 @@ func TestShare_deadTheirs(t *testing.T) {
 	retry(t, 20*time.Second, func() error { return inState(string(h.HostStatus(5).State), "LIVE") })
 	d.kill()
 	stamp := time.Duration(l.record(t, 5).Timestamp)*time.Second + boot() - monotonic(t)
-	lease, err := h.eventually(1, 90*time.Second)
+	lease, err := h.eventually(1, 110*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
-	takenOver(t, "EX from a dead sharer", true, stamp, boot(), time.Second)
+	takenOver(t, "EX from a dead sharer", true, stamp, boot(), fast)
 	if block := l.block(t, 1, 5); block.Shared() {
 		t.Error("the dead sharer was not cleared")
 	}
@@ -273,7 +273,7 @@ func TestShare_deadOurs(t *testing.T) {
 	t.Parallel()
 	l := newLUN(t, lunOptions{})
 	d := startDaemon(t, l, "a")
-	d.join(5, time.Second)
+	d.join(5, fast)
 	h := ours(t, l, 3)
 	for i := 1; i <= 2; i++ {
 		if _, err := h.AcquireShared(within(t, 10*time.Second), h.spec(i)); err != nil {
@@ -286,10 +286,10 @@ func TestShare_deadOurs(t *testing.T) {
 	h.crash()
 	stamp := time.Duration(l.record(t, 3).Timestamp) * time.Second
 	heir := startUser(t, d)
-	if rc, _ := heir.eventually(l.theirs(1), 90*time.Second); rc < 0 {
+	if rc, _ := heir.eventually(l.theirs(1), 110*time.Second); rc < 0 {
 		t.Fatal(rc)
 	}
-	takenOver(t, "EX from a dead sharer of ours", true, stamp, monotonic(t), time.Second)
+	takenOver(t, "EX from a dead sharer of ours", true, stamp, monotonic(t), fast)
 	if block := l.block(t, 1, 3); block.Shared() {
 		t.Error("the dead sharer was not cleared")
 	}

@@ -64,15 +64,15 @@ func TestStates_theirsSeenByUs(t *testing.T) {
 	}
 	done := make(chan []change)
 	go func() { done <- watch(t, ask, "LIVE", 20*time.Second) }()
-	d.join(5, time.Second)
+	d.join(5, fast)
 	// Its id was free when we first looked, so the first change is a sign of life.
-	judge(t, "ours", <-done, []string{"FREE", "LIVE"}, 0, time.Second)
-	if st := h.HostStatus(5); st.Name != "a" || st.Generation != 1 || st.IOTimeout != time.Second {
+	judge(t, "ours", <-done, []string{"FREE", "LIVE"}, 0, fast)
+	if st := h.HostStatus(5); st.Name != "a" || st.Generation != 1 || st.IOTimeout != fast {
 		t.Errorf("%+v", st)
 	}
 	d.kill()
 	last := time.Duration(l.record(t, 5).Timestamp)*time.Second + boot() - monotonic(t)
-	judge(t, "ours", watch(t, ask, "DEAD", 90*time.Second), []string{"LIVE", "FAIL", "DEAD"}, last, time.Second)
+	judge(t, "ours", watch(t, ask, "DEAD", 110*time.Second), []string{"LIVE", "FAIL", "DEAD"}, last, fast)
 }
 
 // TestStates_oursSeenByThem is test 8 the other way, first with a host that was there before the daemon: UNKNOWN until
@@ -84,11 +84,11 @@ func TestStates_oursSeenByThem(t *testing.T) {
 	d := startDaemon(t, l, "a")
 	done := make(chan []change)
 	go func() { done <- watch(t, func() string { return d.state(3) }, "LIVE", 20*time.Second) }()
-	d.join(5, time.Second)
-	judge(t, "sanlock", <-done, []string{"UNKNOWN", "LIVE"}, 0, time.Second)
+	d.join(5, fast)
+	judge(t, "sanlock", <-done, []string{"UNKNOWN", "LIVE"}, 0, fast)
 	h.crash()
 	last := time.Duration(l.record(t, 3).Timestamp) * time.Second
-	judge(t, "sanlock", watch(t, func() string { return d.state(3) }, "DEAD", 90*time.Second), []string{"LIVE", "FAIL", "DEAD"}, last, time.Second)
+	judge(t, "sanlock", watch(t, func() string { return d.state(3) }, "DEAD", 110*time.Second), []string{"LIVE", "FAIL", "DEAD"}, last, fast)
 	// The record of a host that left says so, and the dead one can come back under its name.
 	again := ours(t, l, 3)
 	if again.Generation() != 2 {
@@ -96,7 +96,7 @@ func TestStates_oursSeenByThem(t *testing.T) {
 	}
 	watch(t, func() string { return d.state(3) }, "LIVE", 20*time.Second)
 	again.leave()
-	judge(t, "sanlock", watch(t, func() string { return d.state(3) }, "FREE", 20*time.Second), []string{"LIVE", "FREE"}, 0, time.Second)
+	judge(t, "sanlock", watch(t, func() string { return d.state(3) }, "FREE", 20*time.Second), []string{"LIVE", "FREE"}, 0, fast)
 }
 
 // TestStates_unknownToUs: what was there before us is UNKNOWN until its timestamp changes; a leave makes it FREE.
@@ -104,10 +104,10 @@ func TestStates_unknownToUs(t *testing.T) {
 	t.Parallel()
 	l := newLUN(t, lunOptions{})
 	d := startDaemon(t, l, "a")
-	d.join(5, 2*time.Second) // slower than we are, so that its silence can be seen
+	d.join(5, 2*fast) // slower than we are, so that its silence can be seen
 	h := ours(t, l, 3)
 	ask := func() string { return string(h.HostStatus(5).State) }
-	judge(t, "ours", watch(t, ask, "LIVE", 20*time.Second), []string{"UNKNOWN", "LIVE"}, 0, 2*time.Second)
+	judge(t, "ours", watch(t, ask, "LIVE", 40*time.Second), []string{"UNKNOWN", "LIVE"}, 0, 2*fast)
 	d.leave(5)
 	watch(t, ask, "FREE", 20*time.Second)
 }

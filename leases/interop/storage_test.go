@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"syscall"
 	"testing"
 	"time"
@@ -19,7 +20,7 @@ func TestStorage_lost(t *testing.T) {
 	t.Parallel()
 	l := newLUN(t, lunOptions{})
 	d := startDaemon(t, l, "a")
-	d.join(5, time.Second)
+	d.join(5, fast)
 	h := ours(t, l, 3)
 	lease := h.acquire(1)
 	u := startUser(t, d)
@@ -34,16 +35,16 @@ func TestStorage_lost(t *testing.T) {
 	}
 	took := boot() - mine
 	t.Logf("ours: lease over %v after the last renewal", took)
-	if took < 7500*time.Millisecond || took > 8500*time.Millisecond { // the timestamp has no fractions
+	if took < 15*fast/2 || took > 15*fast/2+1500*time.Millisecond { // the timestamp has no fractions
 		t.Errorf("ours: lease over after %v", took)
 	}
-	if err := h.loss(5 * time.Second); !errors.Is(err, leases.ErrLost) {
+	if err := h.loss(10 * time.Second); !errors.Is(err, leases.ErrLost) {
 		t.Error(err)
 	}
 	if sig := u.endedBy(20 * time.Second); sig != syscall.SIGTERM {
 		t.Errorf("sanlock's user ended by %v", sig)
 	}
-	if took := monotonic(t) - theirs; took < 8*time.Second || took > 12*time.Second {
+	if took := monotonic(t) - theirs; took < 8*fast || took > 8*fast+6*time.Second {
 		t.Errorf("sanlock's user was signalled after %v", took)
 	} else {
 		t.Logf("sanlock: user gone %v after the last renewal", took)
@@ -56,44 +57,57 @@ func TestStorage_lost(t *testing.T) {
 	}
 }
 
-// stopped starts a keeper with a lease and stops it, as a hypervisor or a debugger would, right after a renewal.
+// stopped is a keeper with a lease that was stopped, as a hypervisor or a debugger would, right after a renewal. Its agent
+// is a process that does nothing, so that the keeper can end it.
 type stopped struct {
 	lun    *lun
 	keeper *keeper.Client
+	agent  *exec.Cmd
 	guard  blockdev.Guard
 	record leases.Leader // at the stop
 }
 
 func stopKeeper(t *testing.T, l *lun) *stopped {
 	t.Helper()
-	dir := fmt.Sprintf("%s/k", l.dir)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	s := &stopped{lun: l, agent: exec.Command("sleep", "600")}
+	if err := s.agent.Start(); err != nil {
 		t.Fatal(err)
 	}
-	k, err := keeper.Start(within(t, 20*time.Second), keeperConfig(dir))
+	cfg := keeperConfig(l.dir)
+	cfg.AgentPID = s.agent.Process.Pid
+	k, err := keeper.Start(within(t, 20*time.Second), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.keeper = k
 	t.Cleanup(func() {
 		_ = syscall.Kill(k.PID(), syscall.SIGCONT)
+		_ = s.agent.Process.Kill() // which ends the keeper
+		_ = s.agent.Wait()
 		_ = k.Close(within(t, 30*time.Second)) // with a lost lockspace that is an error
 	})
-	ls, res := l.keeperSpecs(3, time.Second, 1)
-	if _, err := k.Join(within(t, 30*time.Second), ls); err != nil {
+	s.hold(t)
+	return s
+}
+
+// hold joins and takes resource 1, and stops the keeper after its next renewal.
+func (s *stopped) hold(t *testing.T) {
+	t.Helper()
+	ls, res := s.lun.keeperSpecs(3, fast, 1)
+	if _, err := s.keeper.Join(within(t, 30*time.Second), ls); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := k.Acquire(within(t, 10*time.Second), res); err != nil {
+	if _, err := s.keeper.Acquire(within(t, 10*time.Second), res); err != nil {
 		t.Fatal(err)
 	}
-	s := &stopped{lun: l, keeper: k, guard: k.Guard(space, resName(1))}
-	for s.record = l.record(t, 3); l.record(t, 3) == s.record; {
+	s.guard = s.keeper.Guard(space, resName(1))
+	for s.record = s.lun.record(t, 3); s.lun.record(t, 3) == s.record; {
 		time.Sleep(20 * time.Millisecond)
 	}
-	s.record = l.record(t, 3)
-	if err := syscall.Kill(k.PID(), syscall.SIGSTOP); err != nil {
+	s.record = s.lun.record(t, 3)
+	if err := syscall.Kill(s.keeper.PID(), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	return s
 }
 
 // age is the time since the last renewal, to a second.
@@ -118,17 +132,17 @@ func TestStorage_stopped(t *testing.T) {
 			t.Parallel()
 			l := newLUN(t, lunOptions{})
 			d := startDaemon(t, l, "a")
-			d.join(5, time.Second)
+			d.join(5, fast)
 			s := stopKeeper(t, l)
-			for s.age() < time.Duration(c.n)*time.Second {
-				if s.guard.Check(0) == nil && s.age() > 8500*time.Millisecond {
+			for s.age() < time.Duration(c.n)*fast {
+				if s.guard.Check(0) == nil && s.age() > 8*fast+time.Second {
 					t.Fatal("the guard says yes though nobody renews")
 				}
 				time.Sleep(20 * time.Millisecond)
 			}
 			before := l.leader(t, 1)
 			s.resume(t)
-			time.Sleep(4 * time.Second) // two renewals
+			time.Sleep(5 * fast) // two renewals
 			if renewed := l.record(t, 3) != s.record; renewed != c.alive {
 				t.Errorf("renewed after the stop: %v", renewed)
 			}
@@ -150,13 +164,13 @@ func TestStorage_stopped7(t *testing.T) {
 	t.Parallel()
 	l := newLUN(t, lunOptions{})
 	d := startDaemon(t, l, "a")
-	d.join(5, time.Second)
+	d.join(5, fast)
 	s := stopKeeper(t, l)
-	for s.age() < 7*time.Second {
+	for s.age() < 7*fast {
 		time.Sleep(20 * time.Millisecond)
 	}
 	s.resume(t)
-	time.Sleep(4 * time.Second)
+	time.Sleep(5 * fast)
 	rec := l.record(t, 3)
 	if good := s.guard.Check(0) == nil; good != (rec != s.record) {
 		t.Errorf("guard %v, record renewed %v", good, rec != s.record)
@@ -171,20 +185,23 @@ func TestStorage_stoppedTillDead(t *testing.T) {
 	t.Parallel()
 	l := newLUN(t, lunOptions{})
 	d := startDaemon(t, l, "a")
-	d.join(5, time.Second)
+	d.join(5, fast)
 	s := stopKeeper(t, l)
 	u := startUser(t, d)
-	if rc, v := u.eventually(l.theirs(1), 100*time.Second); rc < 0 || v != 2 {
+	if rc, v := u.eventually(l.theirs(1), 120*time.Second); rc < 0 || v != 2 {
 		t.Fatalf("%d, version %d", rc, v)
 	}
-	takenOver(t, "from a stopped keeper", true, time.Duration(s.record.Timestamp)*time.Second+monotonic(t)-boot(), monotonic(t), time.Second)
+	takenOver(t, "from a stopped keeper", true, time.Duration(s.record.Timestamp)*time.Second+monotonic(t)-boot(), monotonic(t), fast)
 	theirs := l.leader(t, 1)
 	s.resume(t)
-	_, res := l.keeperSpecs(3, time.Second, 1)
-	if err := s.keeper.Release(within(t, 10*time.Second), res); err == nil {
-		t.Error("the keeper released what is not its own any more")
+	ended := make(chan error, 1)
+	go func() { ended <- s.agent.Wait() }()
+	select {
+	case <-ended: // by now the agent is long past its time
+	case <-time.After(20 * time.Second):
+		t.Error("the keeper did not end its agent")
 	}
-	time.Sleep(3 * time.Second)
+	time.Sleep(3 * fast)
 	if block := l.block(t, 1, 3); l.record(t, 3) != s.record || l.leader(t, 1) != theirs || block.Released() {
 		t.Error("the keeper wrote after it was dead to all others")
 	}
