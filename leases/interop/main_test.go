@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 		exit(agentMain())
 	}
 	flag.Parse()
-	if err := flag.Set("test.parallel", "24"); err != nil { // these tests wait for timeouts, not for a processor
+	if err := flag.Set("test.parallel", "32"); err != nil { // these tests wait for timeouts, not for a processor
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}

@@ -39,7 +39,7 @@ func TestMixed_theirSlowHostDies(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		takenOver(t, "ours, N = 1, watching", true, stamp, boot(), slow)
+		takenOver(t, "ours, N = 1, watching", stamp, boot(), slow)
 		h.release(lease)
 	})
 	late := joinHost(t, l, cfg)
@@ -71,7 +71,7 @@ func TestMixed_ourSlowHostDies(t *testing.T) {
 	if rc, _ := u.eventually(l.theirs(1), 170*time.Second); rc < 0 {
 		t.Fatal(rc)
 	}
-	takenOver(t, "sanlock, N = 1, watching", true, stamp, monotonic(t), slow)
+	takenOver(t, "sanlock, N = 1, watching", stamp, monotonic(t), slow)
 }
 
 // TestMixed_fastHostDies: the owner has N = 1 s and the waiting host 10 s. Sanlock goes by the owner's N, and we by the

@@ -253,7 +253,7 @@ func TestShare_deadTheirs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	takenOver(t, "EX from a dead sharer", true, stamp, boot(), fast)
+	takenOver(t, "EX from a dead sharer", stamp, boot(), fast)
 	if block := l.block(t, 1, 5); block.Shared() {
 		t.Error("the dead sharer was not cleared")
 	}
@@ -289,7 +289,7 @@ func TestShare_deadOurs(t *testing.T) {
 	if rc, _ := heir.eventually(l.theirs(1), 110*time.Second); rc < 0 {
 		t.Fatal(rc)
 	}
-	takenOver(t, "EX from a dead sharer of ours", true, stamp, monotonic(t), fast)
+	takenOver(t, "EX from a dead sharer of ours", stamp, monotonic(t), fast)
 	if block := l.block(t, 1, 3); block.Shared() {
 		t.Error("the dead sharer was not cleared")
 	}

@@ -191,7 +191,7 @@ func TestStorage_stoppedTillDead(t *testing.T) {
 	if rc, v := u.eventually(l.theirs(1), 120*time.Second); rc < 0 || v != 2 {
 		t.Fatalf("%d, version %d", rc, v)
 	}
-	takenOver(t, "from a stopped keeper", true, time.Duration(s.record.Timestamp)*time.Second+monotonic(t)-boot(), monotonic(t), fast)
+	takenOver(t, "from a stopped keeper", time.Duration(s.record.Timestamp)*time.Second+monotonic(t)-boot(), monotonic(t), fast)
 	theirs := l.leader(t, 1)
 	s.resume(t)
 	ended := make(chan error, 1)
