@@ -89,6 +89,7 @@ func (b *bench) run(ctx context.Context) error {
 		{"filling it, 64 callers at once", b.fillHalf},
 		{"creating volumes one by one", b.createOne},
 		{"the peers on the same LUN", b.peers},
+		{"listing the leases of VMs", b.vmLeases},
 		{"moving the role", b.moves},
 		{"killing the SPM's agent", b.killAgents},
 		{"killing agent and keeper", b.killHosts},
