@@ -39,6 +39,8 @@ var everyRoute = []struct {
 	{"POST", "/v1/domains/san1/leases", api.LeaseCreate{ID: "9d1f0c52-51d1-4f0e-8d2b-7d5a0f3f2b02"}, 201},
 	{"POST", "/v1/domains/san1/leases/rebuild", api.LeaseRebuild{Force: true}, 200},
 	{"GET", "/v1/domains/san1/leases/" + apitest.LeaseID, nil, 200},
+	{"POST", "/v1/domains/san1/leases/" + apitest.LeaseID + "/acquire", api.LeaseFor{VM: "vm1"}, 200},
+	{"POST", "/v1/domains/san1/leases/" + apitest.LeaseID + "/release", api.LeaseFor{}, 200},
 	{"DELETE", "/v1/domains/san1/leases/" + apitest.LeaseID + "?force=true", nil, 200},
 	{"GET", "/v1/volumes?domain=san1&consistent=true", nil, 200},
 	{"POST", "/v1/volumes", api.VolumeCreate{Name: "v", Size: 1 << 30}, 201},

@@ -15,6 +15,10 @@ type Leases interface {
 	// DeleteLease refuses a lease that is held, unless force is set. One that does not exist needs no deleting.
 	DeleteLease(ctx context.Context, domain, id string, force bool) (api.LeaseDeleted, error)
 	RebuildLeases(ctx context.Context, domain string, req api.LeaseRebuild) (api.LeaseRebuilt, error)
+	// AcquireLease and ReleaseLease run on the host that was asked. They do not wait: a lease that somebody has is an
+	// error with CodeBusy, its holder, and the time until it could be had.
+	AcquireLease(ctx context.Context, domain, id string, who api.LeaseFor) (api.LeaseHeld, error)
+	ReleaseLease(ctx context.Context, domain, id string, who api.LeaseFor) (api.LeaseReleased, error)
 }
 
 // leaseDomain is the domain that a path names, looked up in the mirror.

@@ -43,6 +43,8 @@ func routes() []route {
 		{method: post, path: "/v1/domains/{id}/leases", call: createLease, need: needSPM, check: ensureKey},
 		{method: post, path: "/v1/domains/{id}/leases/rebuild", call: rebuildLeases, need: needSPM, check: ensureKey},
 		{method: get, path: "/v1/domains/{id}/leases/{lease}", call: getLease},
+		{method: post, path: "/v1/domains/{id}/leases/{lease}/acquire", call: acquireLease, check: checkLeasePath},
+		{method: post, path: "/v1/domains/{id}/leases/{lease}/release", call: releaseLease, check: checkLeasePath},
 		{method: del, path: "/v1/domains/{id}/leases/{lease}", call: deleteLease, need: needSPM, check: checkLeasePath},
 		{method: get, path: "/v1/volumes", call: listVolumes, consistent: true},
 		{method: post, path: "/v1/volumes", call: createVolume, need: needSPM, check: ensureKey},

@@ -37,7 +37,10 @@ type runtime struct {
 	lost     chan struct{} // closed when the keeper has lost the master's lockspace
 	lostOnce sync.Once
 
-	openers sync.WaitGroup // goroutines that open and drop domains
+	openers sync.WaitGroup  // goroutines that open and drop domains
+	losses  sync.WaitGroup  // goroutines that confirm losses
+	closing chan struct{}   // closed when losses need no confirmation any more
+	stopped <-chan struct{} // closed when storage is to end for good and not to start again
 
 	mu      sync.Mutex // guards what follows
 	domains map[string]*luns
@@ -61,6 +64,7 @@ func startRuntime(ctx context.Context, cfg Config, node spm.Cluster, self fsm.Ho
 	}
 	rt := &runtime{cfg: cfg, node: node, self: self, pool: pool, profile: profile, log: cfg.Log,
 		handlers: map[string]spm.Handler{}, domains: map[string]*luns{}, lost: make(chan struct{}),
+		closing: make(chan struct{}), stopped: ctx.Done(),
 		opening: map[string]*opening{}, news: make(chan struct{})}
 	rt.health.Store(&health{})
 	if err := rt.start(ctx); err != nil {
@@ -98,6 +102,7 @@ func (rt *runtime) startKeeper(ctx context.Context) error {
 	defer cancel()
 	cfg := rt.cfg.Keeper
 	cfg.OnRequest = rt.onRequest // comes after a lease was acquired, so after the role was made
+	cfg.OnLost = rt.lockspaceLost
 	k, err := keeper.Start(ctx, cfg)
 	if err != nil {
 		return err
@@ -234,6 +239,8 @@ func (rt *runtime) close(ctx context.Context) error {
 		rt.volumes.left.Wait() // each waits for pending calls only, and for its release
 	}
 	err = errors.Join(err, rt.closeKeeper(ctx))
+	close(rt.closing)
+	rt.losses.Wait()
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	for _, l := range rt.domains {
@@ -243,16 +250,25 @@ func (rt *runtime) close(ctx context.Context) error {
 }
 
 // closeKeeper lets the keeper release everything. While writes of ours may still land nothing may be released: then the
-// keeper is ended without that, and others wait until this host counts as dead.
+// keeper is left alone, and it frees the leases when this process is gone and with it its writes. Killing it would let the
+// watchdog reset the machine.
 func (rt *runtime) closeKeeper(ctx context.Context) error {
 	if rt.keeper == nil {
 		return nil
 	}
-	if n := rt.pending(); n > 0 {
-		rt.log.Error("leases are kept: device calls have not come back", "pending", n)
-		past, cancel := context.WithDeadline(ctx, time.Unix(0, 0))
+	if n := rt.pending(); n > 0 && !rt.stoppedForGood() {
+		// The next runtime needs a keeper of its own, and this one stays until the calls are back.
+		rt.log.Error("storage cannot start again before the device calls have come back", "pending", n)
+		back, cancel := untilClosed(rt.stopped)
+		rt.awaitPending(back)
+		cancel()
+		fresh, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 		defer cancel()
-		return rt.keeper.Close(past)
+		ctx = fresh
+	}
+	if n := rt.pending(); n > 0 {
+		rt.log.Error("leases are kept until this process has ended: device calls have not come back", "pending", n)
+		return rt.keeper.Abandon()
 	}
 	return rt.keeper.Close(ctx)
 }

@@ -42,7 +42,13 @@ func report(cmd *cobra.Command, err error) int {
 	w := cmd.ErrOrStderr()
 	var usage usageError
 	var e *api.Error
+	var own statusError
 	switch {
+	case errors.As(err, &own):
+		if own.err != nil {
+			report(cmd, own.err)
+		}
+		return own.status
 	case errors.Is(err, errQuiet):
 		return exitFailed
 	case errors.As(err, &usage) || isCobraUsage(err):

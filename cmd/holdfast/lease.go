@@ -22,6 +22,7 @@ func newLeaseCommand(g *global) *cobra.Command {
 func leaseVerbs(g *global) []*cobra.Command {
 	return []*cobra.Command{
 		newLeaseCreateCommand(g), newLeaseListCommand(g), newLeaseShowCommand(g), newLeaseDeleteCommand(g), newLeaseRebuildCommand(g),
+		newLeaseAcquireCommand(g), newLeaseReleaseCommand(g), newLeaseExecChildCommand(),
 	}
 }
 

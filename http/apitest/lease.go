@@ -51,3 +51,13 @@ func (f *Fake) DeleteLease(_ context.Context, domain, id string, force bool) (ap
 func (f *Fake) RebuildLeases(_ context.Context, domain string, _ api.LeaseRebuild) (api.LeaseRebuilt, error) {
 	return api.LeaseRebuilt{Domain: domain, Leases: 1, Epoch: 3}, f.fail()
 }
+
+// AcquireLease implements httpapi.Leases.
+func (f *Fake) AcquireLease(_ context.Context, domain, id string, who api.LeaseFor) (api.LeaseHeld, error) {
+	return api.LeaseHeld{ID: id, Domain: domain, Host: "h1", Version: 8, LeaseFor: who}, f.fail()
+}
+
+// ReleaseLease implements httpapi.Leases.
+func (f *Fake) ReleaseLease(_ context.Context, domain, id string, _ api.LeaseFor) (api.LeaseReleased, error) {
+	return api.LeaseReleased{ID: id, Domain: domain, Host: "h1"}, f.fail()
+}

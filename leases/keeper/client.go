@@ -270,6 +270,13 @@ func (c *Client) revokeAll() {
 	}
 }
 
+// Abandon makes all guards fail and leaves the keeper alone. It keeps the leases until this process has ended, and with it
+// every write that is still on its way, and then frees them in order. The client is of no more use.
+func (c *Client) Abandon() error {
+	c.revokeAll()
+	return c.conn.Close()
+}
+
 // Close releases all leases, leaves all lockspaces, and waits for the keeper to end. When the context ends first, the
 // keeper is killed, and other hosts have to wait until they may take the leases.
 func (c *Client) Close(ctx context.Context) error {
