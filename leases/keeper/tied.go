@@ -15,10 +15,11 @@ import (
 
 // tied is the processes that a lease is tied to. The first one is the holder; the others must not outlive it.
 type tied struct {
-	kill bool
-	gone chan struct{} // closed when all have ended; the lease is freed then
-	quit chan struct{} // closed when nobody cares any more
-	wg   sync.WaitGroup
+	kill   bool
+	holder *process      // the first of procs
+	gone   chan struct{} // closed when all have ended; the lease is freed then
+	quit   chan struct{} // closed when nobody cares any more
+	wg     sync.WaitGroup
 
 	mu    sync.Mutex // guards procs and ended
 	procs []*process
@@ -36,7 +37,7 @@ func newTied(h *Holder, files []*os.File) (*tied, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.procs = procs
+	t.procs, t.holder = procs, procs[0]
 	for _, p := range procs {
 		t.wg.Go(p.wait)
 	}
@@ -67,7 +68,7 @@ func takeProcesses(list []Process, files []*os.File) ([]*process, error) {
 
 // follow waits for the holder, ends those that came with it, and waits for them too.
 func (t *tied) follow() {
-	if !t.await(t.procs[0]) {
+	if !t.await(t.holder) {
 		return
 	}
 	t.mu.Lock()
