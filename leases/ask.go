@@ -25,7 +25,7 @@ type asked struct {
 //
 // A resource that can be had without asking is not asked for: the answer says so, and nothing was written. One that is
 // held shared cannot be (ErrShared): sanlock daemons that share a resource end themselves over such a request. The record
-// is cleared by ClearRequest, or by Settle after 6N or as soon as the owner gave way.
+// is cleared by ClearRequest, or by Settle after 6N or as soon as the owner gave way, or by Leave.
 func (ls *Lockspace) Request(ctx context.Context, spec ResourceSpec, lver uint64, mode ForceMode) (ResourceInfo, error) {
 	if mode != RequestForce && mode != RequestGraceful {
 		return ResourceInfo{}, fmt.Errorf("resource %s: %w: mode %d", spec.Name, ErrRequest, mode)
@@ -164,15 +164,8 @@ func (r *resource) writeRequest(ctx context.Context, req Request) error {
 // settleRequests clears our requests that are over: the owner gave way, or had its time. A request that outlives the
 // exclusive lease would be a danger to sanlock hosts that share it later.
 func (ls *Lockspace) settleRequests(ctx context.Context) error {
-	ls.mu.Lock()
-	var all []asked
-	for _, a := range ls.asked {
-		all = append(all, a)
-	}
-	ls.mu.Unlock()
-	slices.SortFunc(all, func(a, b asked) int { return cmp.Compare(a.spec.Offset, b.spec.Offset) })
 	var errs []error
-	for _, a := range all {
+	for _, a := range ls.allAsked() {
 		if over, err := ls.requestOver(ctx, &a); err != nil || !over {
 			errs = append(errs, err)
 			continue
@@ -180,6 +173,27 @@ func (ls *Lockspace) settleRequests(ctx context.Context) error {
 		errs = append(errs, ls.ClearRequest(ctx, a.spec))
 	}
 	return errors.Join(errs...)
+}
+
+// dropRequests takes all our requests back: nobody would do so after us.
+func (ls *Lockspace) dropRequests(ctx context.Context) {
+	for _, a := range ls.allAsked() {
+		if err := ls.ClearRequest(ctx, a.spec); err != nil {
+			ls.cfg.Log.Warn("a request could not be taken back", "resource", a.spec.Name, "error", err)
+		}
+	}
+}
+
+// allAsked is our requests in the order of their places.
+func (ls *Lockspace) allAsked() []asked {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	var all []asked
+	for _, a := range ls.asked {
+		all = append(all, a)
+	}
+	slices.SortFunc(all, func(a, b asked) int { return cmp.Compare(a.spec.Offset, b.spec.Offset) })
+	return all
 }
 
 // requestOver says whether a request has done or missed its work, and none of its writes is still on its way.

@@ -87,6 +87,20 @@ func TestRequest_expires(t *testing.T) {
 	})
 }
 
+// TestRequest_leave: a host that leaves takes its requests along.
+func TestRequest_leave(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		one, two := b.two()
+		b.exclusive(one)
+		if err := b.asks(two, 0, RequestForce); err != nil {
+			t.Fatal(err)
+		}
+		if err := two.Leave(b.ctx(time.Minute)); err != nil || b.onDiskRequest().Lver != 0 {
+			t.Errorf("%+v, %v", b.onDiskRequest(), err)
+		}
+	})
+}
+
 // TestRequest_refused: nothing is written, whatever is asked for.
 func TestRequest_refused(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -139,6 +139,7 @@ func (ls *Lockspace) confirm(ctx context.Context, l *Leader, wait time.Duration)
 // Leave gives the host id up, so that others need not wait. Run must have ended or be about to. After a renewal that
 // failed nothing is written, and the others have to wait.
 func (ls *Lockspace) Leave(ctx context.Context) error {
+	ls.dropRequests(ctx)
 	if err := ls.only(ctx); err != nil {
 		return err
 	}

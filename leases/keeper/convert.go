@@ -67,7 +67,7 @@ func (s *server) show(sp *space, h *holding) {
 		state = stateShared
 	}
 	if sp.held[h.spec.key()] == h {
-		s.page.holdResource(h.slot, state, h.lease.Epoch(), sp.ls.Generation(), sp.slot)
+		s.page.holdResource(h.slot, state, h.lease.Epoch(), sp.ls.Generation(), sp.slot, h.spec.nameSum())
 	}
 }
 
@@ -96,6 +96,9 @@ func (s *server) convert(ctx context.Context, spec *ResourceSpec, resp *response
 		if err := s.change(ctx, sp, h); err != nil {
 			return err
 		}
+	}
+	if s.holdingOf(sp, spec) != h { // released, or lost, meanwhile
+		return fmt.Errorf("resource %s: %w", spec.Name, leases.ErrNotHeld)
 	}
 	resp.LockspaceSlot, resp.Generation = sp.slot, sp.ls.Generation()
 	resp.Version, resp.ResourceSlot = h.lease.Epoch(), h.slot

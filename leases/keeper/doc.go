@@ -11,7 +11,8 @@
 //
 //	word 0 magic, word 1 layout version
 //	from word 64:  16 lockspace slots of 8 words:  sequence, state, expiry (boot time, ns), generation
-//	from word 192: 128 resource slots of 8 words:  sequence, state, version, generation, lockspace slot
+//	from word 192: 128 resource slots of 8 words:  sequence, state, version, generation, lockspace slot,
+//	                                                     FNV-1a of lockspace/name
 //
 // A slot is being changed while its sequence is odd; a reader takes what it read only if the sequence was even and the
 // same before and after. State 1 is held, for a resource exclusively; state 2 is a resource held shared; everything else

@@ -77,13 +77,13 @@ func TestPage_guardSeesTornAndForeign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &grant{resource: 3, lockspace: 2, version: 9, generation: 4, state: stateHeld}
+	g := &grant{resource: 3, lockspace: 2, version: 9, generation: 4, state: stateHeld, name: 5}
 	w.holdLockspace(2, 77, 4)
-	w.holdResource(3, stateShared, 9, 4, 2)
+	w.holdResource(3, stateShared, 9, 4, 2, 5)
 	if _, err := r.expiryOf(g); err == nil {
 		t.Error("a shared lease was taken for an exclusive one")
 	}
-	w.holdResource(3, stateHeld, 9, 4, 2)
+	w.holdResource(3, stateHeld, 9, 4, 2, 5)
 	if e, err := r.expiryOf(g); err != nil || e != 77 {
 		t.Fatalf("%v, %v", e, err)
 	}
@@ -91,12 +91,17 @@ func TestPage_guardSeesTornAndForeign(t *testing.T) {
 	if e, err := r.expiryOf(g); err != nil || e != 99 {
 		t.Errorf("%v, %v", e, err)
 	}
+	w.holdResource(3, stateHeld, 9, 4, 2, 6)
+	if _, err := r.expiryOf(g); err == nil {
+		t.Error("another resource in the same slot was taken for ours")
+	}
+	w.holdResource(3, stateHeld, 9, 4, 2, 5)
 	w.slot(resourceBase, 3)[wordSeq]++ // the writer died in the middle
 	if _, err := r.expiryOf(g); !errors.Is(err, errTorn) {
 		t.Errorf("torn slot: %v", err)
 	}
 	w.slot(resourceBase, 3)[wordSeq]++
-	w.holdResource(3, stateHeld, 10, 4, 2)
+	w.holdResource(3, stateHeld, 10, 4, 2, 5)
 	if _, err := r.expiryOf(g); err == nil {
 		t.Error("another version's slot was taken for ours")
 	}

@@ -15,6 +15,7 @@ type grant struct {
 	resource, lockspace int // slots
 	version, generation uint64
 	state               uint64      // held exclusively or shared
+	name                uint64      // of the resource, see nameSum: slots are used again
 	revoked             atomic.Bool // the agent gave it back, or the keeper is gone
 }
 
@@ -56,7 +57,7 @@ func (p *page) expiryOf(g *grant) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if r[wordState] != g.state || r[wordVersion] != g.version || r[wordGeneration] != g.generation || r[wordLockspace] != uint64(g.lockspace) {
+	if r[wordState] != g.state || r[wordName] != g.name || r[wordVersion] != g.version || r[wordGeneration] != g.generation || r[wordLockspace] != uint64(g.lockspace) {
 		return 0, fmt.Errorf("the keeper does not hold version %d any more", g.version)
 	}
 	return p.spaceExpiry(g.lockspace, g.generation)

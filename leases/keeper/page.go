@@ -32,6 +32,7 @@ const (
 	wordVersion    = 2
 	wordGeneration = 3
 	wordLockspace  = 4
+	wordName       = 5
 
 	stateHeld   = 1
 	stateShared = 2 // resource slots only
@@ -110,12 +111,12 @@ func (p *page) holdLockspace(i int, expiry time.Duration, generation uint64) {
 func (p *page) dropLockspace(i int) { update(p.slot(lockspaceBase, i), 0, 0, 0) }
 
 // holdResource publishes a lease.
-func (p *page) holdResource(i int, state, version, generation uint64, lockspace int) {
-	update(p.slot(resourceBase, i), state, version, generation, uint64(lockspace))
+func (p *page) holdResource(i int, state, version, generation uint64, lockspace int, name uint64) {
+	update(p.slot(resourceBase, i), state, version, generation, uint64(lockspace), name)
 }
 
 // dropResource takes a lease away from the readers.
-func (p *page) dropResource(i int) { update(p.slot(resourceBase, i), 0, 0, 0, 0) }
+func (p *page) dropResource(i int) { update(p.slot(resourceBase, i), 0, 0, 0, 0, 0) }
 
 // read copies a slot consistently.
 func read(s []uint64) (out [slotWords]uint64, err error) {

@@ -124,6 +124,19 @@ func TestKeeper_request(t *testing.T) {
 	}
 	// The bit that b sets says the same, at its next renewal; it must not be told twice.
 	a.looks(t, 2, 2)
+	if n := len(a.requests); n != 0 {
+		t.Errorf("%d more notices", n)
+	}
+	if err := b.ClearRequest(ctx, res); err != nil {
+		t.Fatal(err)
+	}
+	a.looks(t, 2, 1) // and at the empty record, each half second
+	if _, err := b.Request(ctx, res, 0, leases.RequestGraceful); err != nil {
+		t.Fatal(err)
+	}
+	if seen := await(t, a.requests); seen.Lver != v+1 {
+		t.Errorf("asked anew: %+v", seen)
+	}
 	if err := a.Release(ctx, res); err != nil {
 		t.Fatal(err)
 	}
@@ -235,6 +248,39 @@ func both(t *testing.T, a, b *listener, spec ResourceSpec) {
 	for _, c := range []*listener{a, b} {
 		if _, err := c.Acquire(testutil.Deadline(t), spec); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestKeeper_convertWhileReleased: whatever order a conversion and a release come in, nothing is left behind.
+func TestKeeper_convertWhileReleased(t *testing.T) {
+	t.Parallel()
+	lun := newLUN(t)
+	a := listening(t, lun, 1)
+	ctx := testutil.Deadline(t)
+	_, res := specs(lun, 1)
+	for round := range 20 {
+		shared := res
+		shared.Shared = round%2 == 0
+		if _, err := a.Acquire(ctx, shared); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			_, err := a.Convert(ctx, res, !shared.Shared)
+			done <- err
+		}()
+		if err := a.Release(ctx, res); err != nil {
+			t.Errorf("round %d: %v", round, err)
+		}
+		if err := <-done; err != nil && !errors.Is(err, leases.ErrNotHeld) {
+			t.Errorf("round %d: converting: %v", round, err)
+		}
+		if info, err := a.Inspect(ctx, res); err != nil || info.State != leases.ResourceFree {
+			t.Fatalf("round %d: left behind: %+v, %v", round, info, err)
+		}
+		if err := a.Guard("space", "res").Check(0); err == nil {
+			t.Fatalf("round %d: a guard says yes for what was released", round)
 		}
 	}
 }

@@ -2,6 +2,8 @@ package keeper
 
 import (
 	"fmt"
+	"hash/fnv"
+	"io"
 	"strings"
 
 	"github.com/holdfast-io/holdfast/leases"
@@ -61,6 +63,13 @@ type ResourceSpec struct {
 
 // key names a resource within the keeper.
 func (s *ResourceSpec) key() string { return s.Lockspace + "/" + s.Name }
+
+// nameSum is the name of a resource in the shared page.
+func (s *ResourceSpec) nameSum() uint64 {
+	sum := fnv.New64a()
+	_, _ = io.WriteString(sum, s.key()) // a hash takes everything
+	return sum.Sum64()
+}
 
 // validate refuses what cannot be opened.
 func (s *ResourceSpec) validate() error {
