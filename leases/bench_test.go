@@ -10,12 +10,48 @@ import (
 func BenchmarkAcquireRelease(b *testing.B) {
 	for _, hosts := range []int{8, 250, 2000} {
 		b.Run(map[int]string{8: "hosts=8", 250: "hosts=250", 2000: "hosts=2000"}[hosts], func(b *testing.B) {
-			benchAcquire(b, hosts)
+			benchAcquire(b, hosts, func(ctx context.Context, ls *Lockspace, spec ResourceSpec) error {
+				l, err := ls.Acquire(ctx, spec)
+				if err != nil {
+					return err
+				}
+				return l.Release(ctx)
+			})
 		})
 	}
 }
 
-func benchAcquire(b *testing.B, hosts int) {
+// BenchmarkShare is a shared lease taken and given back, and one converted there and back.
+func BenchmarkShare(b *testing.B) {
+	b.Run("acquire and release", func(b *testing.B) {
+		benchAcquire(b, 250, func(ctx context.Context, ls *Lockspace, spec ResourceSpec) error {
+			s, err := ls.AcquireShared(ctx, spec)
+			if err != nil {
+				return err
+			}
+			return s.Release(ctx)
+		})
+	})
+	b.Run("convert there and back", func(b *testing.B) {
+		var s *SharedLease
+		benchAcquire(b, 250, func(ctx context.Context, ls *Lockspace, spec ResourceSpec) (err error) {
+			if s == nil || s.Check(0) != nil {
+				if s, err = ls.AcquireShared(ctx, spec); err != nil {
+					return err
+				}
+			}
+			l, err := s.ToExclusive(ctx)
+			if err != nil {
+				return err
+			}
+			s, err = l.ToShared(ctx)
+			return err
+		})
+	})
+}
+
+func benchAcquire(b *testing.B, hosts int, do func(ctx context.Context, ls *Lockspace, spec ResourceSpec) error) {
+	b.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	dev, _ := openFile(b, 4*mib, 512)
@@ -36,11 +72,7 @@ func benchAcquire(b *testing.B, hosts int) {
 	spec := ResourceSpec{Name: "res", Device: dev, Offset: mib}
 	b.ReportAllocs()
 	for b.Loop() {
-		l, err := ls.Acquire(ctx, spec)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if err := l.Release(ctx); err != nil {
+		if err := do(ctx, ls, spec); err != nil {
 			b.Fatal(err)
 		}
 	}
