@@ -52,17 +52,14 @@ func (v *Volume) Check(ctx context.Context) ([]Problem, error) {
 // lookAtAll names the resources of all places.
 func (v *Volume) lookAtAll(ctx context.Context) ([]found, error) {
 	seen := make([]found, v.Capacity())
-	parallel(len(seen), func() func(int) {
-		b := make([]byte, readAtLeast)
-		return func(n int) {
-			if err := v.readArea(ctx, b, resourceOffset(n, v.geo.AlignSize)); err != nil {
-				seen[n].damaged = err
-				return
-			}
-			seen[n] = v.identify(b)
+	return seen, readAll(ctx, len(seen), readAtLeast, func(ctx context.Context, n int, b []byte) error {
+		if err := v.readArea(ctx, b, resourceOffset(n, v.geo.AlignSize)); err != nil {
+			seen[n].damaged = err
+			return err
 		}
+		seen[n] = v.identify(b)
+		return nil
 	})
-	return seen, ctx.Err()
 }
 
 // compare goes through all records.

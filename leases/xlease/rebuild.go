@@ -90,12 +90,13 @@ func (r *rebuild) load(ctx context.Context) error {
 func (r *rebuild) look(ctx context.Context) (err error) {
 	r.found = make([]found, r.v.Capacity())
 	errs := make([]error, len(r.found))
-	r.hosts, err = r.v.survey(ctx, r.o.Hosts, len(r.found), func(ctx context.Context, n int, b []byte) {
+	r.hosts, err = r.v.survey(ctx, r.o.Hosts, len(r.found), func(ctx context.Context, n int, b []byte) error {
 		if errs[n] = r.v.readArea(ctx, b, resourceOffset(n, r.v.geo.AlignSize)); errs[n] == nil {
 			r.found[n] = r.v.identify(b)
 		}
+		return errs[n]
 	})
-	return errors.Join(err, errors.Join(errs...))
+	return errors.Join(err, errors.Join(errs...)) // what cannot be read is not overwritten
 }
 
 // identify says whose resource lies at the start of b.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/leases"
 )
 
@@ -89,12 +90,13 @@ func anyFailed(list []Status) bool {
 func (v *Volume) judgeAll(ctx context.Context, recs []Record, hosts Hosts) ([]Status, error) {
 	list := make([]Status, len(recs))
 	seen := make([]*leases.Sighting, len(recs))
-	s, err := v.survey(ctx, hosts, len(recs), func(ctx context.Context, i int, b []byte) {
+	s, err := v.survey(ctx, hosts, len(recs), func(ctx context.Context, i int, b []byte) error {
 		r := recs[i]
 		list[i] = Status{Record: r, Err: v.readArea(ctx, b, r.Offset)}
 		if list[i].Err == nil {
 			seen[i], list[i].Err = leases.SightResource(b, v.geo, v.cfg.Lockspace, r.ID)
 		}
+		return list[i].Err
 	})
 	if err != nil {
 		return nil, err
@@ -111,19 +113,15 @@ func (v *Volume) judgeAll(ctx context.Context, recs []Record, hosts Hosts) ([]St
 const surveys = 4
 
 // survey looks at the hosts, calls read for each of n resources with a buffer as large as joined hosts make necessary,
-// and returns the hosts as they are afterwards. When one joined meanwhile whose blocks were not read, it begins again.
-func (v *Volume) survey(ctx context.Context, hosts Hosts, n int, read func(ctx context.Context, i int, b []byte)) (*leases.Survey, error) {
+// and returns the hosts as they are afterwards. When one joined meanwhile whose blocks were not read, it begins again. It
+// gives up at the first error of read that is about the device and not about one lease.
+func (v *Volume) survey(ctx context.Context, hosts Hosts, n int, read func(ctx context.Context, i int, b []byte) error) (*leases.Survey, error) {
 	s, err := hosts(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for range surveys {
-		size := v.areaSize(s)
-		parallel(n, func() func(int) {
-			b := make([]byte, size)
-			return func(i int) { read(ctx, i, b) }
-		})
-		if err := ctx.Err(); err != nil {
+		if err := readAll(ctx, n, v.areaSize(s), read); err != nil {
 			return nil, fmt.Errorf("reading leases: %w", err)
 		}
 		before := s.Highest()
@@ -135,6 +133,30 @@ func (v *Volume) survey(ctx context.Context, hosts Hosts, n int, read func(ctx c
 		}
 	}
 	return nil, errors.New("hosts join the lockspace faster than its leases can be read: try again")
+}
+
+// readAll calls read for 0..n-1 with a buffer, some at the same time. A device that does not answer, or is gone, is not
+// asked for the rest.
+func readAll(ctx context.Context, n int, size int64, read func(ctx context.Context, i int, b []byte) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	parallel(n, func() func(int) {
+		b := make([]byte, size)
+		return func(i int) {
+			if ctx.Err() != nil {
+				return
+			}
+			if err := read(ctx, i, b); err != nil && deviceFailed(err) {
+				cancel(err)
+			}
+		}
+	})
+	return context.Cause(ctx)
+}
+
+// deviceFailed says whether an error is about the device as a whole.
+func deviceFailed(err error) bool {
+	return errors.Is(err, blockdev.ErrTimeout) || errors.Is(err, blockdev.ErrGone) || errors.Is(err, blockdev.ErrPending)
 }
 
 // areaSize is how much of each resource must be read.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/holdfast-io/holdfast/blockdev"
@@ -174,4 +175,41 @@ func TestVolume_Refuse(t *testing.T) {
 	if err := b.Refuse(ctx, idOf(1), b.hosts); err != nil {
 		t.Errorf("after the holder left: %v", err)
 	}
+}
+
+// A device that hangs costs one deadline and not one for each lease, and is not taken for damage. A sector that cannot be
+// read is.
+func TestVolume_List_device(t *testing.T) {
+	t.Parallel()
+	b := newVolume(t, leases.Geometry512, 200)
+	for n := range 200 {
+		b.add(idOf(1000 + n))
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		bad := faulty.New(b.mem)
+		b.on(bad, leases.Geometry512)
+		hang := bad.Inject(faulty.Fault{Ops: faulty.Read, Off: 50 * mib, Len: 100 * mib, Hang: true})
+		began := time.Now()
+		if _, err := b.List(ctx, b.hosts); !errors.Is(err, blockdev.ErrTimeout) || time.Since(began) > DefaultIOTimeout {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		if _, err := b.Check(ctx); !errors.Is(err, blockdev.ErrTimeout) {
+			t.Errorf("check: %v", err)
+		}
+		if _, err := b.Rebuild(ctx, RebuildOptions{Hosts: b.hosts, Force: true}); !errors.Is(err, blockdev.ErrTimeout) {
+			t.Errorf("rebuild: %v", err)
+		}
+		hang.Remove()
+		bad.Forget()
+		bad.Inject(faulty.Fault{Ops: faulty.Read, Off: 50 * mib, Len: mib, Err: faulty.EIO})
+		list, err := b.List(ctx, b.hosts)
+		if err != nil || len(list) != 200 || !errors.Is(list[47].Err, faulty.EIO) || list[48].Err != nil {
+			t.Errorf("%d leases, %v", len(list), err)
+		}
+		if _, err := b.Rebuild(ctx, RebuildOptions{Hosts: b.hosts, Force: true}); !errors.Is(err, faulty.EIO) {
+			t.Errorf("rebuild of what cannot be read: %v", err)
+		}
+	})
 }
