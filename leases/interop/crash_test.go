@@ -17,11 +17,14 @@ var crashes = []struct {
 	resource, writes int
 	what             string
 	stays            bool // the lease stays the dead host's until it counts as dead
+	share            bool // it is acquired shared: five writes, the last of which frees the leader
 }{
-	{1, 1, "acquire, after the block of phase 1", false},
-	{2, 2, "acquire, after the block of phase 2", true},
-	{3, 3, "acquire, after the leader", true},
-	{4, 4, "release, after our block", true},
+	{1, 1, "acquire, after the block of phase 1", false, false},
+	{2, 2, "acquire, after the block of phase 2", true, false},
+	{3, 3, "acquire, after the leader", true, false},
+	{4, 4, "release, after our block", true, false},
+	{5, 4, "acquire shared, after the block that says so", true, true},
+	{6, 5, "acquire shared, after all", true, true},
 }
 
 // takenOver judges when a dead host's resource was had: stamp is the host's last renewal, at the moment, on one clock.
@@ -53,6 +56,12 @@ func TestCrash_oursTheyTakeOver(t *testing.T) {
 	retry(t, 20*time.Second, func() error { return inState(d.state(3), "LIVE") })
 	for _, c := range crashes {
 		h.io.Inject(faulty.Fault{Ops: faulty.Write, Off: l.offset(c.resource), Len: mib, After: c.writes, Err: faulty.EIO})
+		if c.share {
+			if _, err := h.AcquireShared(within(t, 10*time.Second), h.spec(c.resource)); (err == nil) != (c.writes >= 5) {
+				t.Fatalf("%s: %v", c.what, err)
+			}
+			continue
+		}
 		lease, err := h.Acquire(within(t, 10*time.Second), h.spec(c.resource))
 		if (err == nil) != (c.writes >= 3) {
 			t.Fatalf("%s: %v", c.what, err)
@@ -96,7 +105,7 @@ func TestCrash_theirsWeTakeOver(t *testing.T) {
 	for _, c := range crashes {
 		t.Run(c.what, func(t *testing.T) {
 			t.Parallel()
-			crashTheirs(t, l, h, 10+c.resource, c.resource, c.writes, func(lease *leases.Lease, stamp, died, at time.Duration) {
+			crashTheirs(t, l, h, 10+c.resource, c.resource, c.writes, c.share, func(lease *leases.Lease, stamp, died, at time.Duration) {
 				if c.stays {
 					takenOver(t, c.what, stamp, at, fast)
 				} else {
@@ -111,15 +120,20 @@ func TestCrash_theirsWeTakeOver(t *testing.T) {
 }
 
 // crashTheirs joins a daemon as host id, kills it after so many writes to resource i, and tells when we got it.
-func crashTheirs(t *testing.T, l *lun, h *host, id, i, writes int, had func(lease *leases.Lease, stamp, died, at time.Duration)) {
+func crashTheirs(t *testing.T, l *lun, h *host, id, i, writes int, share bool,
+	had func(lease *leases.Lease, stamp, died, at time.Duration)) {
 	t.Helper()
 	d := startDaemon(t, l, fmt.Sprintf("d%d", id))
 	d.join(id, fast)
 	retry(t, 20*time.Second, func() error { return inState(string(h.HostStatus(id).State), "LIVE") })
 	d.hook.arm(l.offset(i), l.offset(i+1), writes-1, killAfter)
 	u := startUser(t, d)
-	u.send("acquire", 0, l.theirs(i))
-	if writes > 3 {
+	if share {
+		u.send("acquire", 0, l.theirs(i)+":SH")
+	} else {
+		u.send("acquire", 0, l.theirs(i))
+	}
+	if writes > 3 && !share {
 		if rc, rest := u.answer(20 * time.Second); rc < 0 {
 			t.Fatalf("%d %s", rc, rest)
 		}
@@ -143,7 +157,7 @@ func TestCrash_catchesPlantedBug(t *testing.T) {
 	cfg := hostConfig(l, 3, fast)
 	cfg.Bugs = plant.Bugs{TakeOverEarly: true}
 	h := joinHost(t, l, cfg)
-	crashTheirs(t, l, h, 13, 3, 3, func(_ *leases.Lease, stamp, _, at time.Duration) {
+	crashTheirs(t, l, h, 13, 3, 3, false, func(_ *leases.Lease, stamp, _, at time.Duration) {
 		if at-stamp > 8*fast+watchdog {
 			t.Errorf("taken after %v: the planted bug did nothing", at-stamp)
 		}

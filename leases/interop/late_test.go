@@ -45,9 +45,9 @@ func lateArena(t *testing.T, bugs plant.Bugs) (l *lun, a, b *daemon, h *host) {
 	l = newLUN(t, lunOptions{n: time.Second})
 	a, b = startDaemon(t, l, "a"), startDaemon(t, l, "b")
 	done := make(chan error, 2)
-	go func() { done <- a.tryJoin(5, 5*time.Second) }()
-	go func() { done <- b.tryJoin(6, 5*time.Second) }()
-	cfg := hostConfig(l, 3, 5*time.Second)
+	go func() { done <- a.tryJoin(5, 8*time.Second) }()
+	go func() { done <- b.tryJoin(6, 8*time.Second) }()
+	cfg := hostConfig(l, 3, 8*time.Second)
 	cfg.Bugs = bugs
 	h = joinHost(t, l, cfg)
 	for range 2 {

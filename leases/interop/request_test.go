@@ -100,7 +100,14 @@ func TestRequest_sharedNeverAsked(t *testing.T) {
 // itself (the bit in the sender's record) and with.
 func TestRequest_toUs(t *testing.T) {
 	t.Parallel()
-	for name, watching := range map[string]bool{"told by the record": false, "looking": true} {
+	for name, c := range map[string]struct {
+		watching bool
+		mode     leases.ForceMode
+	}{
+		"told by the record": {false, leases.RequestGraceful},
+		"looking":            {true, leases.RequestGraceful},
+		"by force":           {true, leases.RequestForce},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := newLUN(t, lunOptions{})
@@ -109,24 +116,24 @@ func TestRequest_toUs(t *testing.T) {
 			seen := make(chan keeper.RequestSeen, 10)
 			k := startKeeper(t, l, func(cfg *keeper.Config) { cfg.OnRequest = func(r keeper.RequestSeen) { seen <- r } })
 			_, res := l.keeperSpecs(3, fast, 1)
-			res.WatchRequests = watching
+			res.WatchRequests = c.watching
 			if _, err := k.Acquire(within(t, 10*time.Second), res); err != nil {
 				t.Fatal(err)
 			}
 			retry(t, 20*time.Second, func() error { return inState(d.state(3), "LIVE") })
 			u := startUser(t, d)
 			begin := boot()
-			u.must("request", nextVersion, int(leases.RequestGraceful), l.theirs(1))
+			u.must("request", nextVersion, int(c.mode), l.theirs(1))
 			select {
 			case r := <-seen:
 				t.Logf("%s: seen %v after the request", name, (boot() - begin).Round(10*time.Millisecond))
-				if r.Lver != 2 || r.Mode != leases.RequestGraceful || r.Resource != resName(1) {
+				if r.Lver != 2 || r.Mode != c.mode || r.Resource != resName(1) {
 					t.Errorf("%+v", r)
 				}
 			case <-time.After(30 * time.Second):
 				t.Fatal("the request was not seen")
 			}
-			if took := boot() - begin; watching && took > 2*time.Second {
+			if took := boot() - begin; c.watching && took > 2*time.Second {
 				t.Errorf("seen only after %v", took)
 			}
 			if err := k.Release(within(t, 10*time.Second), res); err != nil {
