@@ -11,20 +11,69 @@ import (
 	"github.com/holdfast-io/holdfast/leases/internal/plant"
 )
 
-// crashes says what each resource of a crash test goes through before its host dies: so many writes of an acquire, or,
-// beyond three, of the release after it.
-var crashes = []struct {
-	resource, writes int
-	what             string
-	stays            bool // the lease stays the dead host's until it counts as dead
-	share            bool // it is acquired shared: five writes, the last of which frees the leader
-}{
-	{1, 1, "acquire, after the block of phase 1", false, false},
-	{2, 2, "acquire, after the block of phase 2", true, false},
-	{3, 3, "acquire, after the leader", true, false},
-	{4, 4, "release, after our block", true, false},
-	{5, 4, "acquire shared, after the block that says so", true, true},
-	{6, 5, "acquire shared, after all", true, true},
+// crash is what a resource of a crash test goes through before its host dies: the host has it in one mode, or not, begins
+// something, and dies after so many writes of that.
+type crash struct {
+	resource int
+	has      string
+	does     string // take or turn to a mode, or drop
+	writes   int
+	stays    bool // the lease stays the dead host's until it counts as dead
+}
+
+const (
+	takeEX = "take EX"
+	takeSH = "take SH"
+	turnEX = "convert to EX"
+	turnSH = "convert to SH"
+	drop   = "release"
+)
+
+// An exclusive acquire is three writes (our block twice, the leader), a release two (our block, the leader), a shared
+// acquire both with a block that says shared in the middle, a conversion to SH two and one to EX four.
+var crashes = []crash{
+	{1, "", takeEX, 1, false},
+	{2, "", takeEX, 2, true},
+	{3, "", takeEX, 3, true},
+	{4, exclusive, drop, 1, true},
+	{5, "", takeSH, 4, true},
+	{6, "", takeSH, 5, true},
+	{7, exclusive, turnSH, 1, true},
+	{8, shared, turnEX, 3, true},
+}
+
+func (c *crash) String() string {
+	return fmt.Sprintf("has %q, dies in %s after write %d", c.has, c.does, c.writes)
+}
+
+// run lets a host of ours do it.
+func (c *crash) run(s side) error {
+	switch c.does {
+	case takeEX:
+		return s.take(exclusive)
+	case takeSH:
+		return s.take(shared)
+	case turnEX:
+		return s.turn(exclusive)
+	case turnSH:
+		return s.turn(shared)
+	}
+	return s.drop()
+}
+
+// command is the same for a user of sanlock.
+func (c *crash) command(res string) []any {
+	switch c.does {
+	case takeEX:
+		return []any{"acquire", 0, res}
+	case takeSH:
+		return []any{"acquire", 0, res + ":SH"}
+	case turnEX:
+		return []any{"convert", res}
+	case turnSH:
+		return []any{"convert", res + ":SH"}
+	}
+	return []any{"release", res}
 }
 
 // takenOver judges when a dead host's resource was had: stamp is the host's last renewal, at the moment, on one clock.
@@ -55,36 +104,31 @@ func TestCrash_oursTheyTakeOver(t *testing.T) {
 	h := ours(t, l, 3)
 	retry(t, 20*time.Second, func() error { return inState(d.state(3), "LIVE") })
 	for _, c := range crashes {
+		s := &ourSide{h: h, i: c.resource}
+		if c.has != "" {
+			if err := s.take(c.has); err != nil {
+				t.Fatal(err)
+			}
+		}
 		h.io.Inject(faulty.Fault{Ops: faulty.Write, Off: l.offset(c.resource), Len: mib, After: c.writes, Err: faulty.EIO})
-		if c.share {
-			if _, err := h.AcquireShared(within(t, 10*time.Second), h.spec(c.resource)); (err == nil) != (c.writes >= 5) {
-				t.Fatalf("%s: %v", c.what, err)
-			}
-			continue
-		}
-		lease, err := h.Acquire(within(t, 10*time.Second), h.spec(c.resource))
-		if (err == nil) != (c.writes >= 3) {
-			t.Fatalf("%s: %v", c.what, err)
-		}
-		if c.writes > 3 {
-			if err := lease.Release(within(t, 10*time.Second)); err == nil {
-				t.Fatalf("%s: it did not fail", c.what)
-			}
+		complete := c.writes == map[string]int{takeEX: 3, takeSH: 5}[c.does]
+		if err := c.run(s); c.has == "" && (err == nil) != complete {
+			t.Fatalf("%v: %v", &c, err)
 		}
 	}
 	h.crash()
 	stamp := time.Duration(l.record(t, 3).Timestamp) * time.Second
 	for _, c := range crashes {
-		t.Run(c.what, func(t *testing.T) {
+		t.Run(c.String(), func(t *testing.T) {
 			t.Parallel()
 			u, begin := startUser(t, d), monotonic(t)
 			if rc, v := u.eventually(l.theirs(c.resource), 110*time.Second); rc < 0 || v == 0 {
 				t.Fatalf("%d, version %d", rc, v)
 			}
 			if c.stays {
-				takenOver(t, c.what, stamp, monotonic(t), fast)
+				takenOver(t, c.String(), stamp, monotonic(t), fast)
 			} else {
-				hadAtOnce(t, c.what, begin, monotonic(t))
+				hadAtOnce(t, c.String(), begin, monotonic(t))
 			}
 		})
 	}
@@ -103,13 +147,13 @@ func TestCrash_theirsWeTakeOver(t *testing.T) {
 	l := newLUN(t, lunOptions{})
 	h := ours(t, l, 3)
 	for _, c := range crashes {
-		t.Run(c.what, func(t *testing.T) {
+		t.Run(c.String(), func(t *testing.T) {
 			t.Parallel()
-			crashTheirs(t, l, h, 10+c.resource, c.resource, c.writes, c.share, func(lease *leases.Lease, stamp, died, at time.Duration) {
+			crashTheirs(t, l, h, 10+c.resource, &c, func(lease *leases.Lease, stamp, died, at time.Duration) {
 				if c.stays {
-					takenOver(t, c.what, stamp, at, fast)
+					takenOver(t, c.String(), stamp, at, fast)
 				} else {
-					hadAtOnce(t, c.what, died, at)
+					hadAtOnce(t, c.String(), died, at)
 				}
 				if err := lease.Release(within(t, 10*time.Second)); err != nil {
 					t.Error(err)
@@ -119,31 +163,26 @@ func TestCrash_theirsWeTakeOver(t *testing.T) {
 	}
 }
 
-// crashTheirs joins a daemon as host id, kills it after so many writes to resource i, and tells when we got it.
-func crashTheirs(t *testing.T, l *lun, h *host, id, i, writes int, share bool,
-	had func(lease *leases.Lease, stamp, died, at time.Duration)) {
+// crashTheirs joins a daemon as host id, kills it in the middle of c, and tells when we got the resource.
+func crashTheirs(t *testing.T, l *lun, h *host, id int, c *crash, had func(lease *leases.Lease, stamp, died, at time.Duration)) {
 	t.Helper()
 	d := startDaemon(t, l, fmt.Sprintf("d%d", id))
 	d.join(id, fast)
 	retry(t, 20*time.Second, func() error { return inState(string(h.HostStatus(id).State), "LIVE") })
-	d.hook.arm(l.offset(i), l.offset(i+1), writes-1, killAfter)
-	u := startUser(t, d)
-	if share {
-		u.send("acquire", 0, l.theirs(i)+":SH")
-	} else {
-		u.send("acquire", 0, l.theirs(i))
+	u, res := startUser(t, d), l.theirs(c.resource)
+	switch c.has {
+	case exclusive:
+		u.must("acquire", 0, res)
+	case shared:
+		u.must("acquire", 0, res+":SH")
 	}
-	if writes > 3 && !share {
-		if rc, rest := u.answer(20 * time.Second); rc < 0 {
-			t.Fatalf("%d %s", rc, rest)
-		}
-		u.send("release", l.theirs(i))
-	}
+	d.hook.arm(l.offset(c.resource), l.offset(c.resource+1), c.writes-1, killAfter)
+	u.send(c.command(res)...)
 	d.hook.wait(t)
 	d.reap()
 	died := boot()
 	stamp := time.Duration(l.record(t, id).Timestamp)*time.Second + boot() - monotonic(t)
-	lease, err := h.eventually(i, 110*time.Second)
+	lease, err := h.eventually(c.resource, 110*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +196,7 @@ func TestCrash_catchesPlantedBug(t *testing.T) {
 	cfg := hostConfig(l, 3, fast)
 	cfg.Bugs = plant.Bugs{TakeOverEarly: true}
 	h := joinHost(t, l, cfg)
-	crashTheirs(t, l, h, 13, 3, 3, false, func(_ *leases.Lease, stamp, _, at time.Duration) {
+	crashTheirs(t, l, h, 13, &crashes[2], func(_ *leases.Lease, stamp, _, at time.Duration) {
 		if at-stamp > 8*fast+watchdog {
 			t.Errorf("taken after %v: the planted bug did nothing", at-stamp)
 		}

@@ -21,7 +21,7 @@ const (
 	space = "LS"
 	mib   = 1 << 20
 	// resources is how many leases lie behind the lockspace, named res1 and so on; the counter is behind them.
-	resources = 6
+	resources = 8
 	// watchdog is W of sanlock 3.8.5.
 	watchdog = 60 * time.Second
 )
