@@ -156,8 +156,8 @@ func (t *term) inputs(view *fsm.State) Inputs {
 		in.Lease = t.disk.lease
 		in.Lease.SeenFor = now.Sub(t.disk.leaseSince)
 	}
-	in.Asked = t.asked.version == in.Lease.Version && !t.asked.at.IsZero()
 	in.AskedFor = now.Sub(t.asked.at)
+	in.Asked = t.asked.version == in.Lease.Version && !t.asked.at.IsZero() && in.AskedFor < askAgain*t.m.cfg.Policy.YieldWait
 	for _, h := range view.Hosts.All() {
 		if s := t.hosts[h.Name]; s != nil {
 			f := s.facts(now, h, t)

@@ -52,6 +52,9 @@ func askFirst(in *Inputs, x *Host, s Storage, why string) (Decision, bool) {
 		Reason: why + ": it is asked through the storage to give the role up"}, true
 }
 
+// askAgain is after how many times YieldWait a holder that did not heed a request is asked again.
+const askAgain = 10
+
 // asked is a request that this term has made.
 type asked struct {
 	version uint64

@@ -42,7 +42,7 @@ func (r *Role) yield(version uint64, from string) {
 		if !sleep(context.Background(), r.cfg.GuardPoll) {
 			return
 		}
-		_, err = r.Stop(context.Background(), StopRequest{Epoch: version - 1, Reason: reason, hurry: true})
+		_, err = r.Stop(context.Background(), StopRequest{Epoch: version - 1, Reason: reason, hurry: true}) // what it ended, the first one said
 	}
 	if !rep.WasServing {
 		return

@@ -15,7 +15,7 @@ func (b *bench) cutOff(ctx context.Context) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	p, err := newNetPool(ctx, dir, "fast", 3)
+	p, err := newNetPool(ctx, dir, "fast", 3, false)
 	defer p.Close()
 	if errors.Is(err, errNoNetwork) {
 		b.report.rows = append(b.report.rows, benchRow{what: "the SPM's network cut to the next SPM", value: err.Error()})

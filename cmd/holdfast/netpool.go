@@ -33,6 +33,8 @@ type netHost struct {
 	log  string
 	cmd  *exec.Cmd
 	done chan struct{} // closed when cmd has ended
+
+	server *exec.Cmd // its own way to the LUN, with a record of all that it writes; nil: the file itself
 }
 
 // ip runs the ip program.
@@ -44,7 +46,8 @@ func ip(args ...string) error {
 }
 
 // newNetPool makes namespaces, agents and a pool of a profile in dir. Close it, also after an error.
-func newNetPool(ctx context.Context, dir, profile string, n int) (*netPool, error) {
+// With recorded, each host reaches the LUN through an nbdkit of its own, which keeps a record.
+func newNetPool(ctx context.Context, dir, profile string, n int, recorded bool) (*netPool, error) {
 	p := &netPool{tag: fmt.Sprintf("hf%d", os.Getpid()), dir: dir, lun: filepath.Join(dir, "lun.img")}
 	if _, err := makeLUN(p.lun, 64*gib); err != nil {
 		return p, err
@@ -53,6 +56,11 @@ func newNetPool(ctx context.Context, dir, profile string, n int) (*netPool, erro
 		return p, err
 	}
 	for _, h := range p.hosts {
+		if recorded {
+			if err := p.record(h); err != nil {
+				return p, err
+			}
+		}
 		if err := p.launch(h, profile); err != nil {
 			return p, err
 		}
@@ -88,6 +96,29 @@ func (p *netPool) wire(n int) error {
 	return nil
 }
 
+// recordedLUN is the LUN's address on every host of a pool with records: each has its own server there.
+const recordedLUN = "nbd://127.0.0.1:10809/lun"
+
+// record starts a host's own server of the LUN.
+func (p *netPool) record(h *netHost) error {
+	h.server = exec.Command("ip", "netns", "exec", h.ns, "nbdkit", "--foreground", "--ipaddr", "127.0.0.1", "--port", "10809",
+		"--exportname", "lun", "--filter=log", "file", p.lun, "logfile="+p.recordOf(h))
+	if err := h.server.Start(); err != nil {
+		return fmt.Errorf("starting the LUN's server of %s: %w", h.name, err)
+	}
+	return nil
+}
+
+func (p *netPool) recordOf(h *netHost) string { return filepath.Join(p.dir, h.name+".record") }
+
+// device is the LUN as the hosts name it.
+func (p *netPool) device() string {
+	if p.hosts[0].server != nil {
+		return recordedLUN
+	}
+	return p.lun
+}
+
 // launch starts a host's agent in its namespace.
 func (p *netPool) launch(h *netHost, profile string) error {
 	self, err := os.Executable()
@@ -98,7 +129,7 @@ func (p *netPool) launch(h *netHost, profile string) error {
 	c.Name, c.DataDir, c.Profile, c.Watchdog = h.name, filepath.Join(p.dir, h.name), profile, "none"
 	c.UnixSocket = filepath.Join(c.DataDir, "api.sock")
 	c.Cluster.Listen, c.Gossip.Listen, c.HTTP.Listen = h.addr+":7420", h.addr+":7421", h.addr+":7422"
-	c.Devices = []string{filepath.Join(p.dir, "*.img")}
+	c.Devices = []string{p.device()}
 	h.conf = c
 	doc, err := config.Print(c)
 	if err == nil {
@@ -139,7 +170,7 @@ func (p *netPool) form(ctx context.Context) error {
 			return fmt.Errorf("host %s: %w; its last words: %v", h.name, err, tail(h.log, 5))
 		}
 		if i == 0 {
-			if _, err := h.Init(ctx, api.Init{Pool: "net", Profile: h.conf.Profile, Devices: []string{p.lun}}); err != nil {
+			if _, err := h.Init(ctx, api.Init{Pool: "net", Profile: h.conf.Profile, Devices: []string{p.device()}}); err != nil {
 				return fmt.Errorf("making the pool: %w", err)
 			}
 			continue
@@ -275,6 +306,10 @@ func (p *netPool) Close() {
 		h.Client.Close()
 	}
 	for _, h := range p.hosts {
+		if h.server != nil && h.server.Process != nil {
+			_ = h.server.Process.Kill()
+			_ = h.server.Wait() // killed
+		}
 		_ = ip("netns", "del", h.ns) // it may not have been made
 	}
 	_ = ip("netns", "del", p.sw())

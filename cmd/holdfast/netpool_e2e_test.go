@@ -16,7 +16,7 @@ import (
 func TestNetPool_cutOffHandsOver(t *testing.T) {
 	testutil.NeedTool(t, "ip")
 	ctx := deadline(t, 4*time.Minute)
-	p, err := newNetPool(ctx, shortDir(t), "fast", 3)
+	p, err := newNetPool(ctx, shortDir(t), "fast", 3, false)
 	t.Cleanup(p.Close)
 	if err != nil {
 		t.Fatal(err)

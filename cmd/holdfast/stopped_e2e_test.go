@@ -1,0 +1,264 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/holdfast-io/holdfast/blockdev"
+	"github.com/holdfast-io/holdfast/blockdev/domain"
+	"github.com/holdfast-io/holdfast/http/api"
+	"github.com/holdfast-io/holdfast/http/client"
+	"github.com/holdfast-io/holdfast/internal/testutil"
+)
+
+// An SPM whose processes are stopped, as by a debugger, a full machine or a suspend, finds out before it writes anything. Each host
+// reaches the LUN through a server of its own, whose record tells what was really submitted.
+func TestNetPool_stopped(t *testing.T) {
+	testutil.NeedTool(t, "ip", "nbdkit")
+	p, err := newNetPool(deadline(t, 2*time.Minute), shortDir(t), "dev", 3, true)
+	t.Cleanup(p.Close)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stoppedPool{p}
+	t.Run("agent and keeper, longer than the lease", func(t *testing.T) { s.longer(t, true, true) })
+	t.Run("keeper, longer than the lease", func(t *testing.T) { s.longer(t, false, true) })
+	t.Run("agent, longer than the lease", s.agentOnly)
+	t.Run("both, shorter than the lease", s.shorter)
+}
+
+type stoppedPool struct{ *netPool }
+
+// pids are those of a host's agent and keeper.
+func (h *netHost) pids(t *testing.T) (agent, keeper int) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(h.conf.DataDir, "keeper.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keeper, err = strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h.cmd.Process.Pid, keeper
+}
+
+func send(t *testing.T, sig syscall.Signal, pids ...int) {
+	t.Helper()
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, sig); err != nil {
+			t.Fatalf("signal %s to %d: %v", sig, pid, err)
+		}
+	}
+}
+
+// spm is who serves, everybody being well.
+func (s *stoppedPool) spm(t *testing.T) (*netHost, api.SPM) {
+	t.Helper()
+	ctx := deadline(t, time.Minute)
+	if err := s.awaitUp(ctx); err != nil {
+		t.Fatal(err)
+	}
+	now, _, err := s.hosts[0].SPM(ctx, client.Read{Consistent: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.host(now.Host), now
+}
+
+// leadElsewhere keeps the leader alive while a host is stopped, so that the test is about leases alone.
+func (s *stoppedPool) leadElsewhere(t *testing.T, h *netHost) {
+	t.Helper()
+	ctx := deadline(t, 30*time.Second)
+	err := poll(ctx, "another host leads", func() error {
+		st, _, err := h.Status(ctx, client.Read{})
+		if err == nil && st.Raft.Leader == h.name {
+			_, err = h.TransferLeadership(ctx, api.RaftTransfer{To: s.other(h.name).name})
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// another waits until a host other than h serves under a later epoch.
+func (s *stoppedPool) another(t *testing.T, h *netHost, epoch uint64) api.SPM {
+	t.Helper()
+	ctx := deadline(t, 40*time.Second)
+	var now api.SPM
+	err := poll(ctx, "another host is SPM", func() (err error) {
+		now, _, err = s.other(h.name).SPM(ctx, client.Read{})
+		if err == nil && (now.State != api.SPMServing || now.Host == h.name || now.Epoch <= epoch) {
+			err = fmt.Errorf("%s is %s, epoch %d: %s", now.Host, now.State, now.Epoch, now.Reason)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return now
+}
+
+// longer stops processes of the SPM until another host has taken over, and looks what the SPM writes when they go on.
+func (s *stoppedPool) longer(t *testing.T, agent, keeper bool) {
+	h, was := s.spm(t)
+	s.leadElsewhere(t, h)
+	agentPID, keeperPID := h.pids(t)
+	var stopped []int
+	if keeper {
+		stopped = append(stopped, keeperPID)
+	}
+	if agent {
+		stopped = append(stopped, agentPID)
+	}
+	send(t, syscall.SIGSTOP, stopped...)
+	defer func() {
+		for _, pid := range stopped {
+			_ = syscall.Kill(pid, syscall.SIGCONT) // it may have been ended by its agent
+		}
+	}()
+	s.another(t, h, was.Epoch)
+	if _, err := s.other(h.name).CreateVolume(deadline(t, 30*time.Second), api.VolumeCreate{Name: fmt.Sprintf("by-the-next-%d", was.Epoch), Size: gib}, ""); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(s.recordOf(h))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keeper && agent {
+		send(t, syscall.SIGCONT, stopped...)
+	}
+	s.told(t, h, "spm.lost", was.Epoch)
+	s.spm(t) // it has its host id again
+	after, err := os.ReadFile(s.recordOf(h))
+	if err != nil || !bytes.HasPrefix(after, before) {
+		t.Fatalf("the record was cut: %v", err)
+	}
+	s.onlyItsOwnRecord(t, h, after[len(before):])
+	s.check(t)
+}
+
+var recordedWrite = regexp.MustCompile(`(?m)(Write|Zero|Trim) id=\d+ offset=0x([0-9a-f]+) count=0x([0-9a-f]+)`)
+
+// onlyItsOwnRecord fails when a host has written anything but its record in the lockspace, with which it takes its id anew.
+func (s *stoppedPool) onlyItsOwnRecord(t *testing.T, h *netHost, record []byte) {
+	t.Helper()
+	ctx := deadline(t, 20*time.Second)
+	st, _, err := s.hosts[0].Status(ctx, client.Read{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := slices.IndexFunc(st.Hosts, func(m api.Host) bool { return m.Name == h.name })
+	own := s.lockspace(ctx, t) + int64(st.Hosts[id].HostID-1)*512
+	writes := recordedWrite.FindAllSubmatch(record, -1)
+	if len(writes) == 0 {
+		t.Errorf("%s has written nothing, not even its own record", h.name)
+	}
+	for _, m := range writes {
+		off, _ := strconv.ParseInt(string(m[2]), 16, 64)
+		count, _ := strconv.ParseInt(string(m[3]), 16, 64)
+		if off != own || count != 512 {
+			t.Errorf("%s submitted %s of %d bytes at %d after its lease was over; its own record is at %d", h.name, m[1], count, off, own)
+		}
+	}
+}
+
+// lockspace is where the records of the hosts begin.
+func (s *stoppedPool) lockspace(ctx context.Context, t *testing.T) int64 {
+	t.Helper()
+	dev, err := blockdev.Open(ctx, s.lun, blockdev.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	d, err := domain.Open(ctx, []blockdev.Device{dev}, domain.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, off, err := d.Lockspace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return off
+}
+
+// told waits for an event of a host.
+func (s *stoppedPool) told(t *testing.T, h *netHost, kind string, epoch uint64) {
+	t.Helper()
+	ctx := deadline(t, 60*time.Second)
+	err := poll(ctx, "the event "+kind, func() error {
+		events, _, err := s.other(h.name).Events(ctx, 0, 200, client.Read{})
+		if err == nil && !slices.ContainsFunc(events, func(e api.Event) bool { return e.Kind == kind && e.Host == h.name && e.Epoch == epoch }) {
+			err = errNotThere
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatalf("%v; its log: %v", err, tail(h.log, 10))
+	}
+}
+
+// check lets the pool look at its domain.
+func (s *stoppedPool) check(t *testing.T) {
+	t.Helper()
+	if c, err := s.hosts[0].CheckDomain(deadline(t, 30*time.Second), "master"); err != nil || !c.Clean {
+		t.Errorf("domain check: %+v, %v", c, err)
+	}
+}
+
+// agentOnly stops the agent while its keeper renews: the lease is never lost, so nobody takes it; when the agent goes on it hears
+// what was asked of it, and hands over.
+func (s *stoppedPool) agentOnly(t *testing.T) {
+	h, was := s.spm(t)
+	s.leadElsewhere(t, h)
+	agent, _ := h.pids(t)
+	send(t, syscall.SIGSTOP, agent)
+	for end := time.Now().Add(12 * time.Second); time.Now().Before(end); {
+		now, _, err := s.other(h.name).SPM(deadline(t, 5*time.Second), client.Read{})
+		if err == nil && now.Epoch != was.Epoch {
+			t.Errorf("the role moved to %s although the lease is renewed", now.Host)
+			break
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	send(t, syscall.SIGCONT, agent)
+	s.another(t, h, was.Epoch)
+	s.told(t, h, "spm.handed_over", was.Epoch)
+	s.spm(t)
+	s.check(t)
+}
+
+// shorter stops both for a time that the lease outlives: nothing is lost.
+func (s *stoppedPool) shorter(t *testing.T) {
+	h, was := s.spm(t)
+	s.leadElsewhere(t, h)
+	agent, keeper := h.pids(t)
+	send(t, syscall.SIGSTOP, keeper, agent)
+	time.Sleep(3 * time.Second)
+	send(t, syscall.SIGCONT, keeper, agent)
+	if _, err := s.other(h.name).CreateVolume(deadline(t, 30*time.Second), api.VolumeCreate{Name: "after-a-short-stop", Size: gib}, ""); err != nil {
+		t.Error(err)
+	}
+	s.spm(t)
+	events, _, err := s.hosts[0].Events(deadline(t, 10*time.Second), 0, 200, client.Read{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range events {
+		if e.Kind == "spm.lost" && e.Epoch >= was.Epoch {
+			t.Errorf("lost in a stop that was shorter than the lease: %s", e.Message)
+		}
+	}
+	s.check(t)
+}
