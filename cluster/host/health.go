@@ -50,7 +50,7 @@ func (rt *runtime) probeOnce(ctx context.Context) {
 	for _, h := range hosts {
 		hl.keeperOK = hl.keeperOK || h.HostID == rt.self.HostID && h.State == leases.HostLive
 	}
-	if errors.Is(err, leases.ErrLost) {
+	if errors.Is(err, leases.ErrLost) || rt.expired() {
 		rt.lostOnce.Do(func() { close(rt.lost) })
 	}
 	if hl.keeperOK {
@@ -65,6 +65,13 @@ func (rt *runtime) probeOnce(ctx context.Context) {
 		return
 	}
 	rt.log.Warn("this host cannot be SPM", "keeper_ok", hl.keeperOK, "master_valid", hl.masterValid, "err", err)
+}
+
+// expired says whether our host id on the master is over by the shared page. A keeper that hangs cannot say so itself; it is
+// ended, and a new one takes the id again.
+func (rt *runtime) expired() bool {
+	l, ok := rt.domain(rt.pool.Master)
+	return ok && l.guard.Check(0) != nil
 }
 
 // lockspaces are those that this host has joined, for the manager's questions.

@@ -270,6 +270,11 @@ func (rt *runtime) closeKeeper(ctx context.Context) error {
 		rt.log.Error("leases are kept until this process has ended: device calls have not come back", "pending", n)
 		return rt.keeper.Abandon()
 	}
+	if rt.expired() { // nothing is left that it could release, and it may hang
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, 2*rt.profile.IOTimeout)
+		defer cancel()
+	}
 	return rt.keeper.Close(ctx)
 }
 
