@@ -80,16 +80,21 @@ func TestEncode_matchesGoldenBytes(t *testing.T) {
 // Fields that came later have golden bytes of their own; without them the old bytes must come out.
 func TestEncode_laterFields(t *testing.T) {
 	t.Parallel()
-	c := &ProofAdd{Proof: Proof{Kind: ProofPowerOff, Host: "h1", HostID: 7, Generation: 6, Evidence: "off", By: "h2", Time: 10,
-		Spaces: []SpaceRecord{{Lockspace: "d", Generation: 6, Timestamp: 77}, {Lockspace: "e", Generation: 2}}}}
-	data, err := Encode(c, "request-1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := golden(t, "proof-add-spaces", data)
-	got, _, err := Decode(want)
-	if !bytes.Equal(data, want) || err != nil || !reflect.DeepEqual(got, c) {
-		t.Errorf("encoded\n%x\nwant\n%x\ndecoded %+v, %v", data, want, got, err)
+	for name, c := range map[string]Command{
+		"proof-add-spaces": &ProofAdd{Proof: Proof{Kind: ProofPowerOff, Host: "h1", HostID: 7, Generation: 6, Evidence: "off", By: "h2", Time: 10,
+			Spaces: []SpaceRecord{{Lockspace: "d", Generation: 6, Timestamp: 77}, {Lockspace: "e", Generation: 2}}}},
+		"host-update-watchdog": &HostUpdate{Name: "h1", Time: 5, Watchdog: new(WatchdogWdmd), WatchdogTime: new(60)},
+		"host-join-watchdog":   &HostJoin{Host: Host{Name: "h1", Watchdog: WatchdogDevice, WatchdogTime: 10}, TokenID: "t", Time: 2},
+	} {
+		data, err := Encode(c, "request-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := golden(t, name, data)
+		got, _, err := Decode(want)
+		if !bytes.Equal(data, want) || err != nil || !reflect.DeepEqual(got, c) {
+			t.Errorf("%s encoded\n%x\nwant\n%x\ndecoded %+v, %v", name, data, want, got, err)
+		}
 	}
 }
 

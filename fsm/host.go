@@ -32,7 +32,22 @@ type Host struct {
 	Protocol   ProtocolRange `codec:"v" json:"protocol"`
 	Joined     int64         `codec:"j" json:"joined"`
 	KeyHash    string        `codec:"k" json:"-"` // SHA-256 of the public key that it joined with
+
+	// Watchdog is what resets the machine when users outlive its leases; WatchdogTime is how long after the expiry at the
+	// latest, in seconds.
+	Watchdog     string `codec:"w,omitempty" json:"watchdog,omitempty"`
+	WatchdogTime int    `codec:"wt,omitempty" json:"watchdog_time,omitempty"`
 }
+
+// Kinds of Watchdog. An empty one is not known: the host has not said, or its program knows none.
+const (
+	WatchdogDevice = "device"
+	WatchdogWdmd   = "wdmd"
+	WatchdogNone   = "none"
+)
+
+// Protected says whether the machine is reset when its leases run out under somebody.
+func (h Host) Protected() bool { return h.Watchdog == WatchdogDevice || h.Watchdog == WatchdogWdmd }
 
 // RemovedHost remembers a host that is no member any more, so that its certificate is refused.
 type RemovedHost struct {
@@ -171,6 +186,9 @@ type HostUpdate struct {
 	Priority   *int           `codec:"p,omitempty"`
 	Protocol   *ProtocolRange `codec:"v,omitempty"`
 	Time       int64          `codec:"t"`
+
+	Watchdog     *string `codec:"w,omitempty"`
+	WatchdogTime *int    `codec:"wt,omitempty"`
 }
 
 func (*HostUpdate) kind() kind { return kindHostUpdate }
@@ -197,6 +215,8 @@ func (c *HostUpdate) apply(t *tables, _ uint64) Outcome {
 	set(&h.HTTP, c.HTTP)
 	set(&h.Priority, c.Priority)
 	set(&h.Protocol, c.Protocol)
+	set(&h.Watchdog, c.Watchdog)
+	set(&h.WatchdogTime, c.WatchdogTime)
 	t.hosts.put(h.Name, h)
 	return Outcome{HostID: h.HostID}
 }

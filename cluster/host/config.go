@@ -28,7 +28,10 @@ type Config struct {
 	Fencing fencing.Agent
 	// Grace is how long a host may be silent before anything follows from it; 0 takes the profile's.
 	Grace time.Duration
-	Log   *slog.Logger
+	// UnprotectedTakeover says whether the SPM role is taken from a host without a watchdog when its lease is dead: allow
+	// or wait; empty takes the profile's.
+	UnprotectedTakeover string
+	Log                 *slog.Logger
 
 	started time.Time // of this agent; a new value tells the manager of a restart
 	later   *later    // events to record

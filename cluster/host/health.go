@@ -103,3 +103,22 @@ func (l lockspaces) ReadHost(ctx context.Context, lockspace string, hostID int) 
 func (l lockspaces) FreeRecord(ctx context.Context, lockspace string, seen leases.HostRecord) error {
 	return l.rt.keeper.FreeRecord(ctx, lockspace, seen)
 }
+
+// learnWatchdog asks the keeper what resets this machine; known after the first join.
+func (rt *runtime) learnWatchdog(ctx context.Context) {
+	p, err := rt.keeper.Protection(ctx)
+	if err != nil {
+		rt.log.Warn("the keeper does not say what protects this host", "err", err)
+		return
+	}
+	rt.protection.Store(&p)
+}
+
+// watchdog is what resets this machine when its leases run out under somebody, and after how many seconds.
+func (rt *runtime) watchdog() (kind string, seconds int) {
+	p := rt.protection.Load()
+	if p == nil {
+		return "", 0
+	}
+	return string(p.Kind), int(p.Fire / time.Second)
+}

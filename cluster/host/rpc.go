@@ -48,7 +48,7 @@ func (h *Host) pingWithoutStorage(node *cluster.Node) manager.PingReply {
 func (rt *runtime) witness() *manager.Witness {
 	return &manager.Witness{
 		Host: rt.self.Name, HostID: rt.self.HostID, Role: rt.role.Status, Self: rt, Master: rt.pool.Master, Spaces: lockspaces{rt},
-		Lease: spm.KeeperLease{Keeper: rt.keeper, Spec: rt.master}, Proofs: proofs{rt}, Asker: rt, Started: rt.cfg.started,
+		Lease: spm.KeeperLease{Keeper: rt.keeper, Spec: rt.master}, Proofs: proofs{rt}, Asker: rt, Started: rt.cfg.started, Watchdog: rt.watchdog,
 	}
 }
 

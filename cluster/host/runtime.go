@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-io/holdfast/fsm"
 	"github.com/holdfast-io/holdfast/leases"
 	"github.com/holdfast-io/holdfast/leases/keeper"
+	"github.com/holdfast-io/holdfast/leases/watchdog"
 )
 
 // runtime is everything that stands on one keeper. It is made anew when the keeper dies.
@@ -33,6 +34,8 @@ type runtime struct {
 
 	handlers map[string]spm.Handler
 	health   atomic.Pointer[health]
+
+	protection atomic.Pointer[watchdog.Protection]
 
 	lost     chan struct{} // closed when the keeper has lost the master's lockspace
 	lostOnce sync.Once
@@ -93,6 +96,7 @@ func (rt *runtime) start(ctx context.Context) error {
 	rt.role = role
 	maps.Copy(rt.handlers, role.Handlers())
 	maps.Copy(rt.handlers, rt.witness().Handlers())
+	rt.learnWatchdog(ctx)
 	rt.probeOnce(ctx)
 	return nil
 }

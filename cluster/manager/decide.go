@@ -51,6 +51,7 @@ const (
 	RowLostDead     Row = "unreachable, awaiting dead"
 	RowFence        Row = "unreachable, fence"
 	RowHold         Row = "most hosts unreachable"
+	RowUnprotected  Row = "owner dead by its lease, unprotected, not proven"
 )
 
 // Decision is the answer of Decide, with its explanation.
@@ -156,6 +157,9 @@ func nobodyAwaits(retry time.Duration) string {
 // held decides while the lease has an owner.
 func held(in *Inputs) Decision {
 	x, s := in.byID(in.Lease.Owner), in.Storage[in.Lease.Owner]
+	if d, ok := unprotected(in, x, s); ok {
+		return d
+	}
 	if gone(in, s) && !inRole(x) {
 		return free(in, RowGone, fmt.Sprintf("the owner, %s, is %s", in.ownerName(), goneWord(in, s)))
 	}

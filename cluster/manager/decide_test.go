@@ -57,15 +57,36 @@ func role(state string, epoch uint64, d time.Duration) func(*Inputs) {
 	return func(in *Inputs) { in.Hosts[0].Role, in.Hosts[0].RoleFor = Role{state, epoch}, d }
 }
 
+// decideTest is one picture and what follows from it.
+type decideTest struct {
+	name   string
+	in     Inputs
+	row    Row
+	action Action
+	host   string
+}
+
+// bare makes the owner unprotected in a pool that waits for proof.
+func bare(in *Inputs) { in.Hosts[0].Unprotected, in.Policy.UnprotectedTakeover = true, false }
+
+func unprotectedTests() []decideTest {
+	noAgent := func(in *Inputs) { in.Hosts[0].Fenceable = false }
+	return []decideTest{
+		{"dead, unprotected, no agent", world(lost(time.Hour), status(Dead, false), bare, noAgent), RowUnprotected, ActWait, ""},
+		{"dead, unprotected, to be fenced", world(lost(time.Hour), status(Dead, false), bare), RowFence, ActFence, "a"},
+		{"dead, unprotected, answers", world(role(RoleNone, 0, time.Minute), status(Dead, false), bare), RowUnprotected, ActWait, ""},
+		{"dead, unprotected, says it works", world(status(Dead, false), bare), RowAdopt, ActNone, "a"},
+		{"dead, unprotected, proven", world(lost(time.Hour), status(Dead, false), bare, noAgent, func(in *Inputs) { in.Hosts[0].ProofGen = 4 }), RowGone, ActStart, ""},
+		{"dead, unprotected, the pool allows it", world(lost(time.Hour), status(Dead, false), bare, func(in *Inputs) { in.Policy.UnprotectedTakeover = true }), RowGone, ActStart, ""},
+		{"left, unprotected", world(lost(time.Hour), status(Free, false), bare), RowGone, ActStart, ""},
+		{"unprotected, joined anew", world(role(RoleNone, 0, 0), status(Dead, false), bare, func(in *Inputs) { in.Lease.Generation = 3 }), RowGone, ActStart, ""},
+		{"dead, protected", world(lost(time.Hour), status(Dead, false), bare, func(in *Inputs) { in.Hosts[0].Unprotected = false }), RowGone, ActStart, ""},
+	}
+}
+
 func TestDecide_table(t *testing.T) {
 	t.Parallel()
-	tests := []struct {
-		name   string
-		in     Inputs
-		row    Row
-		action Action
-		host   string
-	}{
+	tests := []decideTest{
 		{"no master", world(func(in *Inputs) { in.Master = false }), RowNoMaster, ActWait, ""},
 		{"unreadable", world(func(in *Inputs) { in.Lease = Lease{} }), RowUnreadable, ActWait, ""},
 		{"two owners, writers stop", world(func(in *Inputs) { in.Lease.Conflict = true }), RowConflict, ActAlarm, "a"},
@@ -155,6 +176,7 @@ func TestDecide_table(t *testing.T) {
 		{"fenced a moment ago", world(lost(time.Hour), asked1(5*sec), func(in *Inputs) { in.Hosts[0].FenceIn = sec }), RowGrace, ActWait, ""},
 		{"most lost", world(lost(time.Hour), asked1(5*sec), status(Live, false), func(in *Inputs) { in.Hosts[1].Reachable = false }), RowHold, ActWait, ""},
 	}
+	tests = append(tests, unprotectedTests()...)
 	seen := map[Row]bool{}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -180,4 +202,4 @@ func TestDecide_table(t *testing.T) {
 
 var allRows = []Row{RowNoMaster, RowUnreadable, RowConflict, RowStaleClaim, RowFreeStopped, RowFreeStarting, RowFreeElect,
 	RowFreeNobody, RowGone, RowProof, RowAdopt, RowUnwanted, RowMove, RowHandOver, RowChanging, RowStaleOwner, RowFailing,
-	RowUnknown, RowYield, RowAsked, RowGrace, RowLostAlive, RowLostDead, RowFence, RowHold}
+	RowUnknown, RowYield, RowAsked, RowGrace, RowLostAlive, RowLostDead, RowFence, RowHold, RowUnprotected}

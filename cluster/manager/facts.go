@@ -52,6 +52,8 @@ type Host struct {
 	Power     Power
 	ProofGen  uint64 // generation for which a proof of death is committed; 0 none
 
+	Unprotected bool // nothing resets the machine when its leases run out under somebody
+
 	RetryIn  time.Duration // back-off left after a failed start
 	Failures int           // failed starts in a row
 }
@@ -115,6 +117,9 @@ type Policy struct {
 	FenceLiveAfter time.Duration
 	// FenceOthers also fences unreachable hosts that do not hold the SPM lease.
 	FenceOthers bool
+	// UnprotectedTakeover takes the role from an unprotected host once its lease is dead, without a proof. Its machine may
+	// still have writes on their way.
+	UnprotectedTakeover bool
 	// FenceQuiet is the least time between two fence operations on one host.
 	FenceQuiet time.Duration
 	// StartTimeout bounds how long a host may stay in role starting, StopTimeout in stopping.

@@ -40,6 +40,24 @@ func live(in *Inputs, x *Host) Decision {
 		Reason: fmt.Sprintf("%s holds the lease and says its role is %s: asked to release", x.Name, x.Role.State)}
 }
 
+// unprotected decides about an owner whose lease is dead, but whose machine nothing has reset: what it had on its way may
+// still land, so its death by the clock is no proof. A host that left, or that has joined anew since, is another matter.
+func unprotected(in *Inputs, x *Host, s Storage) (Decision, bool) {
+	switch {
+	case x == nil || !x.Unprotected || in.Policy.UnprotectedTakeover || inRole(x):
+		return Decision{}, false
+	case s.Witnesses == 0 || s.Status != Dead || s.Generation != 0 && in.Lease.Generation != 0 && s.Generation != in.Lease.Generation:
+		return Decision{}, false
+	case x.ProofGen != 0 && x.ProofGen == in.Lease.Generation:
+		return Decision{}, false // proven
+	}
+	if !x.Reachable && x.Fenceable {
+		return unreachable(in, x, s), true // until it is fenced
+	}
+	return wait(RowUnprotected, x.Name+"'s lease is dead, but no watchdog resets its machine: it may still write",
+		"a proof: fencing, or a person's word (holdfast host confirm-rebooted "+x.Name+")", 0), true
+}
+
 // serving decides about an SPM that works.
 func serving(in *Inputs, x *Host) Decision {
 	stop := Decision{Action: ActStop, Host: x.Name, HostID: x.HostID, Epoch: x.Role.Epoch}

@@ -19,6 +19,7 @@ func DefaultPolicy(profile string) Policy {
 		lp = leases.Dev
 		p.Grace, p.FenceLiveAfter, p.FenceQuiet, p.FenceOthers = time.Second, 12*time.Second, 5*time.Second, true
 		p.YieldAfter, p.YieldWait = 900*time.Millisecond, 3*time.Second
+		p.UnprotectedTakeover = true // the supervisor is the watchdog
 		p.StartTimeout, p.StopTimeout, p.ReleaseAfter = 10*time.Second, 5*time.Second, 600*time.Millisecond
 	case leases.Fast.Name:
 		lp = leases.Fast

@@ -66,6 +66,9 @@ func startViolation(in Inputs, h, owner *Host, s Storage, d Decision) string {
 		return "starts without compare and set"
 	case in.Lease.Held && !gone:
 		return "starts while the owner may live"
+	case in.Lease.Held && owner != nil && owner.Unprotected && !in.Policy.UnprotectedTakeover && s.Status == Dead &&
+		(s.Generation == 0 || s.Generation == in.Lease.Generation) && (owner.ProofGen == 0 || owner.ProofGen != in.Lease.Generation):
+		return "takes the role of a host that nothing has reset, without a proof"
 	case in.Lease.Held && owner != nil && owner.Reachable && owner.KeeperOK && owner.Role.State != RoleNone:
 		return "starts while the owner says it works"
 	}
@@ -83,7 +86,7 @@ func randomInputs(r *rand.Rand) Inputs {
 	in.Desired = Desired{Stopped: flip(6), Host: []string{"", "", "a", "b", "zz"}[r.IntN(5)]}
 	in.TermAge = dur()
 	in.Asked, in.AskedFor = flip(2), dur()
-	in.Policy.FenceOthers = flip(2)
+	in.Policy.FenceOthers, in.Policy.UnprotectedTakeover = flip(2), flip(2)
 	if flip(4) {
 		in.Policy.FenceLiveAfter = 0
 	}
@@ -97,7 +100,7 @@ func randomInputs(r *rand.Rand) Inputs {
 		h.KeeperOK, h.MasterValid, h.Fenceable = !flip(5), !flip(5), !flip(4)
 		h.Role = Role{[]string{RoleNone, RoleNone, RoleStarting, RoleServing, RoleStopping}[r.IntN(5)], uint64(6 + r.IntN(3))}
 		h.RoleFor, h.Power = dur(), []Power{PowerUnknown, PowerOn, PowerOff}[r.IntN(3)]
-		h.ProofGen = uint64(r.IntN(4))
+		h.ProofGen, h.Unprotected = uint64(r.IntN(4)), flip(2)
 		if !h.Reachable {
 			h.LostFor = dur()
 		}
@@ -166,11 +169,12 @@ func TestDecide_plantedBugs(t *testing.T) {
 			in.Policy.Grace, in.Policy.SilentAfter = 0, 0
 			return Decide(in)
 		},
-		"asks at once":            func(in Inputs) Decision { in.Policy.YieldAfter = 0; return Decide(in) },
-		"forgets to ask":          func(in Inputs) Decision { in.Asked, in.AskedFor = true, time.Hour; return Decide(in) },
-		"forgets that it asked":   func(in Inputs) Decision { in.Asked = false; return Decide(in) },
-		"starts what was stopped": func(in Inputs) Decision { in.Desired.Stopped = false; return Decide(in) },
-		"forgets compare and set": func(in Inputs) Decision { d := Decide(in); d.Expect++; return d },
+		"asks at once":                        func(in Inputs) Decision { in.Policy.YieldAfter = 0; return Decide(in) },
+		"forgets to ask":                      func(in Inputs) Decision { in.Asked, in.AskedFor = true, time.Hour; return Decide(in) },
+		"forgets that it asked":               func(in Inputs) Decision { in.Asked = false; return Decide(in) },
+		"takes over from an unprotected host": func(in Inputs) Decision { in.Policy.UnprotectedTakeover = true; return Decide(in) },
+		"starts what was stopped":             func(in Inputs) Decision { in.Desired.Stopped = false; return Decide(in) },
+		"forgets compare and set":             func(in Inputs) Decision { d := Decide(in); d.Expect++; return d },
 	}
 	for name, bug := range bugs {
 		t.Run(name, func(t *testing.T) {

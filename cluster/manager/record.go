@@ -18,6 +18,8 @@ const (
 type hostChange struct {
 	name, state, reason string
 	generation          uint64
+	watchdog            string
+	watchdogTime        int
 }
 
 // hostState commits one host's state.
@@ -33,12 +35,13 @@ func (t *term) recordHosts(view *fsm.State, in Inputs) {
 		if !ok || t.fencing(f.Name) {
 			continue
 		}
-		c := hostChange{name: f.Name, generation: h.Generation}
+		c := hostChange{name: f.Name, generation: h.Generation, watchdog: h.Watchdog, watchdogTime: h.WatchdogTime}
 		c.state, c.reason = nextState(h.State, f, in.Storage[f.HostID], t.steadyFor(f.Name), in.Policy)
 		if f.Reachable {
 			c.generation = max(c.generation, t.generationOf(f.Name))
+			c.watchdog, c.watchdogTime = t.watchdogOf(f.Name, h)
 		}
-		if c.state != h.State || c.generation != h.Generation {
+		if c.state != h.State || c.generation != h.Generation || c.watchdog != h.Watchdog || c.watchdogTime != h.WatchdogTime {
 			changes = append(changes, c)
 		}
 	}
@@ -76,6 +79,9 @@ func (t *term) commitHosts(ctx context.Context, view *fsm.State, changes []hostC
 		cmd := &fsm.HostUpdate{Name: c.name, Time: t.m.cfg.Now().UnixNano()}
 		if c.generation != old.Generation {
 			cmd.Generation = &c.generation
+		}
+		if c.watchdog != old.Watchdog || c.watchdogTime != old.WatchdogTime {
+			cmd.Watchdog, cmd.WatchdogTime = &c.watchdog, &c.watchdogTime
 		}
 		if c.state != old.State {
 			cmd.State, cmd.Reason = &c.state, &c.reason
@@ -148,6 +154,16 @@ func (t *term) steadyFor(host string) time.Duration {
 		return t.m.cfg.Now().Sub(s.since)
 	}
 	return 0
+}
+
+// watchdogOf is what the host said about its watchdog, or what is recorded while it does not know.
+func (t *term) watchdogOf(host string, h fsm.Host) (kind string, seconds int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := t.hosts[host]; s != nil && s.reply.Watchdog != "" {
+		return s.reply.Watchdog, s.reply.WatchdogTime
+	}
+	return h.Watchdog, h.WatchdogTime
 }
 
 // generationOf is what the host said about its generation.

@@ -31,7 +31,10 @@ type PingReply struct {
 	Generation  uint64     `json:"generation"`
 	KeeperOK    bool       `json:"keeper_ok"`
 	MasterValid bool       `json:"master_valid"`
-	Started     time.Time  `json:"started"` // of the agent: a new value is a restart
+	// Watchdog is what resets the host's machine, one of fsm's kinds; WatchdogTime is in seconds.
+	Watchdog     string    `json:"watchdog,omitempty"`
+	WatchdogTime int       `json:"watchdog_time,omitempty"`
+	Started      time.Time `json:"started"` // of the agent: a new value is a restart
 }
 
 // InspectReply is what a host reads on the master domain.
@@ -117,13 +120,19 @@ type Witness struct {
 	Proofs  Proofs
 	Asker   Asker
 	Started time.Time
+	// Watchdog is what resets this machine, and after how many seconds; nil or empty while it is not known.
+	Watchdog func() (kind string, seconds int)
 }
 
 // Ping answers about this host.
 func (w *Witness) Ping(_ context.Context, _ struct{}) (PingReply, error) {
 	gen, keeper, master := w.Self.Health()
-	return PingReply{Host: w.Host, HostID: w.HostID, Role: w.Role(), Generation: gen, KeeperOK: keeper,
-		MasterValid: master, Started: w.Started}, nil
+	rep := PingReply{Host: w.Host, HostID: w.HostID, Role: w.Role(), Generation: gen, KeeperOK: keeper,
+		MasterValid: master, Started: w.Started}
+	if w.Watchdog != nil {
+		rep.Watchdog, rep.WatchdogTime = w.Watchdog()
+	}
+	return rep, nil
 }
 
 // Inspect reads the lease and the lockspace.

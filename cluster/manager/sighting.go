@@ -144,7 +144,7 @@ func (s *sighting) facts(now time.Time, h fsm.Host, t *term) Host {
 	f := Host{Name: h.Name, HostID: h.HostID, Priority: h.Priority, Reachable: s.reachable, Answered: s.answered,
 		Maintenance: h.State == fsm.HostMaintenance, KeeperOK: s.reply.KeeperOK, MasterValid: s.reply.MasterValid,
 		Role: Role{State: s.reply.Role.State, Epoch: s.reply.Role.Epoch}, RoleFor: now.Sub(s.roleSince),
-		Fenceable: t.m.cfg.Fenceable(h.Name), Failures: s.failures, RetryIn: max(s.retryAt.Sub(now), 0)}
+		Fenceable: t.m.cfg.Fenceable(h.Name), Unprotected: !h.Protected(), Failures: s.failures, RetryIn: max(s.retryAt.Sub(now), 0)}
 	if f.Role.State == "" {
 		f.Role.State = RoleNone
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-io/holdfast/fsm"
 	"github.com/holdfast-io/holdfast/http"
 	"github.com/holdfast-io/holdfast/http/api"
+	"github.com/holdfast-io/holdfast/leases"
 )
 
 // unixTime is a replicated time (unix nanoseconds); 0 is no time at all.
@@ -26,7 +27,7 @@ func apiHost(h fsm.Host, pool fsm.Pool, leader string, alive bool) api.Host {
 		Name: h.Name, HostID: h.HostID, State: h.State, Reason: h.Reason, Since: unixTime(h.Since), Address: h.Address,
 		Gossip: h.Gossip, HTTP: h.HTTP, Generation: h.Generation, Priority: h.Priority, Alive: alive,
 		SPM: pool.SPM.Host == h.Name && pool.SPM.State == fsm.SPMServing, Leader: leader == h.Name,
-		Joined: unixTime(h.Joined),
+		Joined: unixTime(h.Joined), Watchdog: h.Watchdog, WatchdogTime: h.WatchdogTime, Unprotected: !h.Protected(),
 	}
 }
 
@@ -213,6 +214,14 @@ func warnings(st *fsm.State, hosts []api.Host, leader string) []api.Warning {
 	for _, h := range hosts {
 		if h.State != fsm.HostUp && h.State != fsm.HostMaintenance {
 			add(api.SeverityWarning, "host/"+h.Name, "", "%s", strings.TrimSuffix(h.State+": "+h.Reason, ": "))
+		}
+	}
+	if p, ok := st.Pool(); ok && p.Profile != leases.Dev.Name {
+		for _, h := range hosts {
+			if h.Watchdog == api.WatchdogNone {
+				add(api.SeverityWarning, "host/"+h.Name, "give it a watchdog; docs/operations.md says how",
+					"unprotected: nothing resets it when its leases run out, so taking over from it needs a proof or a person")
+			}
 		}
 	}
 	for _, d := range st.Domains.All() {

@@ -39,11 +39,22 @@ func newHostListCommand(g *global) *cobra.Command {
 }
 
 func hostTable(l []api.Host, now time.Time) *table {
-	t := &table{head: []string{"HOST", "ID", "STATE", "SINCE", "ROLES", "ADDRESS", "REASON"}}
+	t := &table{head: []string{"HOST", "ID", "STATE", "SINCE", "ROLES", "WATCHDOG", "ADDRESS", "REASON"}}
 	for _, h := range l {
-		t.add(h.Name, fmt.Sprint(h.HostID), h.State, ago(h.Since, now), hostRoles(h), h.Address, h.Reason)
+		t.add(h.Name, fmt.Sprint(h.HostID), h.State, ago(h.Since, now), hostRoles(h), hostWatchdog(h), h.Address, h.Reason)
 	}
 	return t
+}
+
+// hostWatchdog says what resets the host.
+func hostWatchdog(h api.Host) string {
+	switch {
+	case h.Watchdog == "":
+		return ""
+	case h.Unprotected:
+		return "none: unprotected"
+	}
+	return fmt.Sprintf("%s, %d s", h.Watchdog, h.WatchdogTime)
 }
 
 func hostRoles(h api.Host) string {
@@ -116,7 +127,7 @@ func hostFields(h api.Host) *table {
 		"NAME", h.Name, "HOST ID", fmt.Sprint(h.HostID), "STATE", h.State, "REASON", h.Reason, "SINCE", stamp(h.Since),
 		"ROLES", hostRoles(h), "CLUSTER ADDRESS", h.Address, "GOSSIP ADDRESS", h.Gossip, "API", h.HTTP,
 		"GENERATION", fmt.Sprint(h.Generation), "SPM PRIORITY", fmt.Sprint(h.Priority), "GOSSIP SAYS ALIVE", yes(h.Alive),
-		"JOINED", stamp(h.Joined),
+		"JOINED", stamp(h.Joined), "WATCHDOG", hostWatchdog(h),
 	)
 }
 

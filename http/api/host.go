@@ -14,6 +14,13 @@ const (
 	HostMaintenance  = "maintenance"
 )
 
+// Kinds of watchdog of a host. With none, or while it is not known, the host is unprotected.
+const (
+	WatchdogDevice = "device"
+	WatchdogWdmd   = "wdmd"
+	WatchdogNone   = "none"
+)
+
 // HostConfirm is a person's word that a host was rebooted and writes nothing any more.
 type HostConfirm struct {
 	Reason string `json:"reason"`
@@ -62,4 +69,10 @@ type Host struct {
 	SPM        bool      `json:"spm"`
 	Leader     bool      `json:"leader"`
 	Joined     time.Time `json:"joined,omitzero"`
+	// Watchdog is what resets the machine when its leases run out under somebody: device, wdmd or none; empty while the
+	// host has not said. WatchdogTime is how long after that at the latest, in seconds.
+	Watchdog     string `json:"watchdog,omitempty"`
+	WatchdogTime int    `json:"watchdog_time,omitempty"`
+	// Unprotected says that nothing does: what the host had on its way may land after its lease is dead.
+	Unprotected bool `json:"unprotected"`
 }

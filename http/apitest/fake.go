@@ -123,9 +123,10 @@ func (f *Fake) Hosts(context.Context) ([]api.Host, error) {
 		l = append(l, api.Host{
 			Name: name, HostID: i + 1, State: api.HostUp, Since: Now.Add(-3 * time.Hour), Address: "10.0.0." + n + ":7420",
 			Gossip: "10.0.0." + n + ":7421", HTTP: "https://10.0.0." + n + ":7422", Generation: 2, Alive: true, SPM: i == 0, Leader: i == 1,
-			Joined: Now.Add(-48 * time.Hour),
+			Joined: Now.Add(-48 * time.Hour), Watchdog: api.WatchdogDevice, WatchdogTime: 60,
 		})
 	}
+	l[2].Watchdog, l[2].WatchdogTime, l[2].Unprotected = api.WatchdogNone, 0, true
 	l[2].State, l[2].Reason, l[2].Alive = api.HostUnresponsive, "no answer for 21s; gossip says failed", false
 	return l, f.fail()
 }

@@ -20,6 +20,7 @@ type Agent struct {
 	Devices    []string `yaml:"devices" doc:"LUNs that may be used for storage domains: paths of block devices or files, nbd://HOST:PORT/EXPORT or nbd+unix:///EXPORT?socket=PATH. Shell patterns are allowed in paths. Empty allows what an administrator names."`
 	Fencing    Fencing  `yaml:"fencing" doc:"How the power of the other hosts is switched."`
 	Watchdog   string   `yaml:"watchdog" doc:"What resets this machine when users of a lease outlive it: auto (wdmd if its socket /run/wdmd/wdmd.sock is there, else /dev/watchdog if that is there, else none), device:PATH, wdmd:PATH or none. One that is named must fire after exactly the pool's watchdog time, or the host does not join; auto runs without it then, and the host counts as unprotected."`
+	Takeover   string   `yaml:"unprotected_takeover" doc:"Whether the SPM role is taken from a host that has no watchdog (see above) once its lease is dead: wait (for a proof: fencing, or holdfast host confirm-rebooted) or allow. Allow only where something else surely stops such a host, for it may still have writes on their way. Empty takes the profile's: wait, and allow with dev, where the supervisor is the watchdog. All hosts should have the same."`
 	Grace      Duration `yaml:"grace" doc:"How long a host may be silent before anything follows from it (duration). 0s takes the profile's own."`
 	Raft       Raft     `yaml:"raft" doc:"Times of Raft. All hosts should have the same."`
 	Log        Log      `yaml:"log" doc:"Logging, to standard error."`

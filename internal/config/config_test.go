@@ -102,6 +102,7 @@ func TestParse_refuses(t *testing.T) {
 		"watchdog":             {"watchdog: softdog", "watchdog:"},
 		"watchdog path":        {"watchdog: 'device:dev'", "watchdog:"},
 		"watchdog auto path":   {"watchdog: 'auto:/dev/x'", "watchdog:"},
+		"takeover":             {"unprotected_takeover: never", "unprotected_takeover:"},
 		"negative grace":       {"grace: -1s", "grace:"},
 		"short election":       {"raft: {election: 10ms}", "raft.election:"},
 		"long lease":           {"raft: {leader_lease: 1s}", "raft.leader_lease:"},

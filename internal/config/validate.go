@@ -124,6 +124,7 @@ func (c Agent) fencing(p *problems) {
 
 // watchdog checks the form; whether it can be used is known when the pool's time is.
 func (c Agent) watchdog(p *problems) {
+	p.oneOf("unprotected_takeover", c.Takeover, "", "wait", "allow")
 	kind, path, hasPath := strings.Cut(c.Watchdog, ":")
 	switch kind {
 	case "auto", "none":
