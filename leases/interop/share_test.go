@@ -330,7 +330,7 @@ func (ar *arena) readOurs(ctx context.Context, h *host) (n int) {
 	spec.NoWait = true
 	for sleep(ctx, 5*time.Millisecond) {
 		sh, err := h.AcquireShared(within(ar.t, 20*time.Second), spec)
-		if errors.Is(err, leases.ErrHeld) {
+		if errors.Is(err, leases.ErrHeld) || overloaded(err) {
 			continue
 		}
 		if err != nil {
@@ -339,7 +339,7 @@ func (ar *arena) readOurs(ctx context.Context, h *host) (n int) {
 		}
 		n++
 		ar.still("our sharer")
-		if err := sh.Release(within(ar.t, 20*time.Second)); err != nil {
+		if err := sh.Release(within(ar.t, 20*time.Second)); err != nil && !overloaded(err) {
 			ar.tally.line(idReader, "v shared release: "+err.Error())
 		}
 		_ = sleep(ctx, 30*time.Millisecond)
