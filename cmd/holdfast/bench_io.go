@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/holdfast-io/holdfast/blockdev"
-	"github.com/holdfast-io/holdfast/blockdev/faulty"
 	"github.com/holdfast-io/holdfast/leases"
 )
 
@@ -82,7 +81,7 @@ func (b *bench) reportCounts(context.Context) error {
 	return nil
 }
 
-// countOurs counts with a recorder between the lockspace and its file.
+// countOurs counts with a device that counts between the lockspace and its file.
 func countOurs(ctx context.Context, dir string) (c ioCosts, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
@@ -101,7 +100,7 @@ func countOurs(ctx context.Context, dir string) (c ioCosts, err error) {
 	if err := joinOthers(ctx, dev); err != nil {
 		return c, err
 	}
-	return countLockspace(ctx, faulty.NewRecorder(dev))
+	return countLockspace(ctx, &countingDevice{Device: dev})
 }
 
 // joinOthers makes the other hosts known.
@@ -124,13 +123,13 @@ func ioConfig(dev blockdev.Device, id int, renewed func(time.Duration)) leases.L
 }
 
 // countLockspace joins, renews, takes leases and leaves, counting each.
-func countLockspace(ctx context.Context, rec *faulty.Recorder) (c ioCosts, err error) {
+func countLockspace(ctx context.Context, rec *countingDevice) (c ioCosts, err error) {
 	var renewals atomic.Int64
 	ls, err := leases.Join(ctx, ioConfig(rec, ioHosts, func(time.Duration) { renewals.Add(1) }))
 	if err != nil {
 		return c, err
 	}
-	c.join = taken(rec, 1)
+	c.join = rec.taken(1)
 	renewals.Store(0)
 	run, stop := context.WithCancel(ctx)
 	defer stop()
@@ -146,12 +145,12 @@ func countLockspace(ctx context.Context, rec *faulty.Recorder) (c ioCosts, err e
 	if err = errors.Join(err, <-ended); err != nil {
 		return c, err
 	}
-	c.renewal = taken(rec, int(renewals.Load()))
+	c.renewal = rec.taken(int(renewals.Load()))
 	return c, errors.Join(c.countRounds(ctx, ls, rec), c.countLeave(ctx, ls, rec))
 }
 
 // countRounds counts acquires with their releases.
-func (c *ioCosts) countRounds(ctx context.Context, ls *leases.Lockspace, rec *faulty.Recorder) error {
+func (c *ioCosts) countRounds(ctx context.Context, ls *leases.Lockspace, rec *countingDevice) error {
 	spec := leases.ResourceSpec{Name: benchResource + "0", Device: rec, Offset: leaseArea(1)}
 	for range ioRounds {
 		l, err := ls.Acquire(ctx, spec)
@@ -162,7 +161,7 @@ func (c *ioCosts) countRounds(ctx context.Context, ls *leases.Lockspace, rec *fa
 			return err
 		}
 	}
-	c.exclusive = taken(rec, ioRounds)
+	c.exclusive = rec.taken(ioRounds)
 	for range ioRounds {
 		l, err := ls.AcquireShared(ctx, spec)
 		if err != nil {
@@ -172,21 +171,14 @@ func (c *ioCosts) countRounds(ctx context.Context, ls *leases.Lockspace, rec *fa
 			return err
 		}
 	}
-	c.shared = taken(rec, ioRounds)
+	c.shared = rec.taken(ioRounds)
 	return nil
 }
 
-func (c *ioCosts) countLeave(ctx context.Context, ls *leases.Lockspace, rec *faulty.Recorder) error {
+func (c *ioCosts) countLeave(ctx context.Context, ls *leases.Lockspace, rec *countingDevice) error {
 	if err := ls.Leave(ctx); err != nil {
 		return err
 	}
-	c.leave = taken(rec, 1)
+	c.leave = rec.taken(1)
 	return nil
-}
-
-// taken is what the recorder counted since the last time, for n operations.
-func taken(rec *faulty.Recorder, n int) ioCount {
-	s := rec.Stats()
-	rec.Reset()
-	return ioCount{float64(s.Reads), float64(s.Writes), float64(s.Flushes), float64(s.ReadBytes), float64(s.WriteBytes)}.per(n)
 }
