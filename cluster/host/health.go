@@ -106,6 +106,8 @@ func (l lockspaces) FreeRecord(ctx context.Context, lockspace string, seen lease
 
 // learnWatchdog asks the keeper what resets this machine; known after the first join.
 func (rt *runtime) learnWatchdog(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, rt.profile.IOTimeout)
+	defer cancel()
 	p, err := rt.keeper.Protection(ctx)
 	if err != nil {
 		rt.log.Warn("the keeper does not say what protects this host", "err", err)

@@ -11,26 +11,26 @@ import (
 // what is on its way must come back before the keeper is told so. If it does not in time, the keeper ends this process.
 func (rt *runtime) lockspaceLost(l keeper.Loss) {
 	rt.log.Error("leases were lost with their lockspace", "lockspace", l.Lockspace, "reason", l.Reason, "ended_in", l.KillIn)
-	rt.losses.Go(func() { rt.confirmLoss(l) })
+	rt.losses.Go(func() {
+		if err := rt.confirmLoss(l); err != nil {
+			rt.log.Warn("telling the keeper that no I/O is pending", "lockspace", l.Lockspace, "err", err)
+		}
+	})
 }
 
 // confirmLoss waits until no device call is pending and says so. The SPM's lease stands for writes to every domain, so all
 // of them count. An nbd server may carry a request out for as long as its deadline lasts after the connection broke.
-func (rt *runtime) confirmLoss(l keeper.Loss) {
+func (rt *runtime) confirmLoss(l keeper.Loss) error {
 	ctx, cancel := untilClosed(rt.closing)
 	defer cancel()
 	rt.awaitPending(ctx)
 	pause(ctx, min(rt.profile.IOTimeout, l.KillIn/4))
 	if ctx.Err() != nil {
-		return // the keeper is told otherwise, or never
+		return nil // the keeper ends, or is left alone: it needs no word
 	}
-	if n := rt.pending(); n > 0 {
-		rt.log.Error("device calls under lost leases do not come back: the keeper is going to end this process", "pending", n)
-		return
-	}
-	if err := rt.keeper.Confirm(ctx, l.Lockspace); err != nil {
-		rt.log.Warn("telling the keeper that no I/O is pending", "lockspace", l.Lockspace, "err", err)
-	}
+	ctx, stop := context.WithTimeout(ctx, rt.profile.IOTimeout)
+	defer stop()
+	return rt.keeper.Confirm(ctx, l.Lockspace)
 }
 
 // stoppedForGood says that no other runtime follows on this one.
