@@ -23,6 +23,7 @@ func leaseVerbs(g *global) []*cobra.Command {
 	return []*cobra.Command{
 		newLeaseCreateCommand(g), newLeaseListCommand(g), newLeaseShowCommand(g), newLeaseDeleteCommand(g), newLeaseRebuildCommand(g),
 		newLeaseAcquireCommand(g), newLeaseReleaseCommand(g), newLeaseExecChildCommand(),
+		newLeaseDumpCommand(g),
 	}
 }
 

@@ -277,11 +277,11 @@ func TestSanlock_resources(t *testing.T) {
 	t.Parallel()
 	testutil.NeedTool(t, "sanlock")
 	for _, g := range []string{"-Z 512 -A 1M", "-Z 4096 -A 1M", "-Z 4096 -A 2M", "-Z 4096 -A 4M", "-Z 4096 -A 8M"} {
-		c := diffCase{name: g, size: 24 * mib, setup: []string{"direct init -s LS:0:%F:0 -o 1 " + g, "direct init -r LS:r:%F:8M " + g, "direct init -r LS:n4:%F:16M -n 4 " + g}}
+		c := diffCase{name: g, size: 24 * mib, setup: []string{"direct init -s LS:0:%F:0 -o 1 " + g, "direct init -r LS:r:%F:8M " + g, "direct init -r LS:n4:%F:16M -n 4 " + g, "direct init -r LS:c:%F:24M -z 1 " + g}}
 		for _, l := range []string{"-r LS:r:%F:8M -i 3 -g 1", "-r LS:r:%F:8M -i 3 -g 1", "-r LS:r:%F:8M -i 3 -g 2", "-r LS:r:%F:8M -i 3 -g 1", "-r LS:r:%F:8M -i 5 -g 1",
 			"-r LS:r:%F:8M:SH -i 5 -g 1", "-r LS:r:%F:8M -i 2001 -g 1", "-r LS:q:%F:8M -i 5 -g 1", "-r XX:r:%F:8M -i 5 -g 1", "-r LS:r:%F:0 -i 5 -g 1", "-r LS:r:%F:64M -i 5 -g 1",
 			"-r LS:n4:%F:16M -i 5 -g 1", "-r LS:n4:%F:16M -i 4 -g 7", "-r LS:r:%D:0 -i 1 -g 1", "-r LS:r:%D/none:0 -i 1 -g 1", "-r LS:r:%F:512 -i 1 -g 1", "-r LS:r:%F:1 -i 1 -g 1",
-			"-r LS:r:%F:3M -i 1 -g 1", "-r LS:r -i 1 -g 1", "-r LS:n4:%F:16M:9 -i 4 -g 7", "-r LS:n4:%F:16M -i 4 -g 7 -o 1"} {
+			"-r LS:r:%F:3M -i 1 -g 1", "-r LS:r -i 1 -g 1", "-r LS:c:%F:24M -i 1 -g 1", "-r LS:n4:%F:16M:9 -i 4 -g 7", "-r LS:n4:%F:16M -i 4 -g 7 -o 1"} {
 			c.lines = append(c.lines, "direct acquire "+l, "direct read_leader "+strings.Fields(l)[0]+" "+strings.Fields(l)[1])
 		}
 		c.lines = append(c.lines, "direct release -r LS:q:%F:8M -i 3 -g 1", "direct release -r XX:r:%F:8M -i 3 -g 1", "direct release -r LS:r:%D/none:0 -i 3 -g 1",

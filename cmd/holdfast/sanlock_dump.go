@@ -98,12 +98,12 @@ func (d *dumper) resource(a *direct.Area) {
 
 func (d *dumper) block(h *direct.HostBlock) {
 	b := &h.Block
-	if d.level > 1 && b.Mbal != 0 {
+	if d.level > 1 && (b.Mbal|b.Inp|b.Lver) != 0 {
 		fmt.Fprintf(d.out, "dblock[%04d] mbal %d bal %d inp %d inp2 %d inp3 %d lver %d sum %x\n",
 			h.Host-1, b.Mbal, b.Bal, b.Inp, b.Inp2, b.Inp3, b.Lver, b.Checksum)
 	}
 	if b.Shared() {
-		fmt.Fprintf(d.out, "%106s %04d %04d SH\n", "", h.Host, b.ModeGeneration)
+		fmt.Fprintf(d.out, "%105s %04d %04d SH\n", "", h.Host, b.ModeGeneration)
 	}
 }
 

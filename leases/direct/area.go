@@ -1,6 +1,8 @@
 package direct
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 
 	"github.com/holdfast-io/holdfast/leases"
@@ -16,6 +18,8 @@ const (
 	KindResource  Kind = "resource"
 	KindCleared   Kind = "cleared"
 	KindIndex     Kind = "index"
+	// KindVDSMIndex is the index of a volume of VM leases. Package leases/xlease reads it.
+	KindVDSMIndex Kind = "xlease-index"
 	KindOther     Kind = "" // anything else, or nothing
 )
 
@@ -68,10 +72,12 @@ type Damage struct {
 	Offset int64
 	Length int
 	What   string
+
+	run int // first host of a run of missing records
 }
 
 func (a *Area) damaged(off int64, length int, format string, args ...any) {
-	a.Damage = append(a.Damage, Damage{off, length, fmt.Sprintf(format, args...)})
+	a.Damage = append(a.Damage, Damage{Offset: off, Length: length, What: fmt.Sprintf(format, args...)})
 }
 
 // kindOf looks at the first bytes of an area.
@@ -89,6 +95,28 @@ func kindOf(b []byte) Kind {
 	return KindOther
 }
 
+// guess looks at an area whose first sector is no record: the second one may tell what it was. Bytes that are neither a
+// record nor zero are damage too.
+func (a *Area) guess(buf []byte) {
+	second := leases.MagicOf(buf[a.Geometry.SectorSize:])
+	switch {
+	case binary.BigEndian.Uint32(buf) == vdsmMagic:
+		a.Kind = KindVDSMIndex
+	case second == leases.MagicHost:
+		a.Kind = KindLockspace
+	case second == leases.MagicRequest:
+		a.Kind = KindResource
+		a.damaged(a.Offset, 4, "leader: magic 0x%08x", leases.MagicOf(buf))
+	case !allZero(buf[:a.Geometry.SectorSize]):
+		a.damaged(a.Offset, a.Geometry.SectorSize, "neither a lease record nor empty: magic 0x%08x", leases.MagicOf(buf))
+	}
+}
+
+// vdsmMagic is what VDSM's index of VM leases begins with, big-endian.
+const vdsmMagic = 0x12152016
+
+func allZero(b []byte) bool { return len(bytes.TrimLeft(b, "\x00")) == 0 }
+
 // decode fills in what an area of its kind has, from as many of its bytes as were read.
 func (a *Area) decode(buf []byte) {
 	switch a.Kind {
@@ -98,13 +126,15 @@ func (a *Area) decode(buf []byte) {
 		a.decodeResource(buf)
 	case KindIndex:
 		a.decodeIndex(buf)
-	case KindOther:
+	case KindVDSMIndex, KindOther:
 	}
 }
 
 // decodeHosts takes every sector for a host's record, as sanlock does.
 func (a *Area) decodeHosts(buf []byte) {
-	_ = a.Leader.Decode(buf) // one sector is longer than a leader
+	for i := 0; a.Leader.Magic != leases.MagicHost && i < a.Geometry.MaxHosts(); i++ { // the first that is one
+		_ = a.Leader.Decode(buf[a.Geometry.SectorOffset(i):]) // one sector is longer than a leader
+	}
 	a.checkGeometry()
 	for i := 0; a.Geometry.SectorOffset(i+1) <= int64(len(buf)); i++ {
 		at := a.Geometry.SectorOffset(i)
@@ -113,11 +143,15 @@ func (a *Area) decodeHosts(buf []byte) {
 		if i < a.Geometry.MaxHosts() {
 			a.checkHost(&h)
 		}
-		if h.Leader.Timestamp == 0 && h.Leader.OwnerID == 0 {
+		if h.Leader.Timestamp == 0 && h.Leader.OwnerID == 0 && h.Leader.OwnerGeneration == 0 {
 			continue
 		}
 		bits, _ := leases.BitmapOf(buf[at:a.Geometry.SectorOffset(i+1)])
-		h.Bits = bits.Hosts()
+		for _, b := range bits.Hosts() {
+			if b <= a.Geometry.MaxHosts() {
+				h.Bits = append(h.Bits, b)
+			}
+		}
 		a.Hosts = append(a.Hosts, h)
 	}
 }
@@ -127,7 +161,7 @@ func (a *Area) checkHost(h *HostRecord) {
 	l := &h.Leader
 	switch {
 	case l.Magic != leases.MagicHost:
-		a.damaged(h.Offset, 4, "record of host %d: magic 0x%08x", h.Slot, l.Magic)
+		a.noRecord(h)
 	case l.Version&0xffff0000 != leases.VersionHost&0xffff0000:
 		a.damaged(h.Offset+4, 4, "record of host %d: version 0x%08x", h.Slot, l.Version)
 	case !l.Intact():
@@ -139,8 +173,25 @@ func (a *Area) checkHost(h *HostRecord) {
 	}
 }
 
+// noRecord notes a host's sector that holds no record. A run of them becomes one line.
+func (a *Area) noRecord(h *HostRecord) {
+	size := a.Geometry.SectorSize
+	n := len(a.Damage)
+	if n > 0 && a.Damage[n-1].run != 0 && a.Damage[n-1].Offset+int64(a.Damage[n-1].Length) == h.Offset {
+		d := &a.Damage[n-1]
+		d.Length += size
+		d.What = fmt.Sprintf("records of hosts %d to %d: none there", d.run, h.Slot)
+		return
+	}
+	a.damaged(h.Offset, size, "record of host %d: none there, magic 0x%08x", h.Slot, h.Leader.Magic)
+	a.Damage[n].run = h.Slot
+}
+
 // checkGeometry notes a record that names other sizes than the area was read with.
 func (a *Area) checkGeometry() {
+	if len(a.Damage) > 0 {
+		return // it is no record
+	}
 	if g, err := a.Leader.Geometry(); err != nil {
 		a.damaged(a.Offset+8, 8, "%v", err)
 	} else if g != a.Geometry {
@@ -154,6 +205,7 @@ func (a *Area) decodeResource(buf []byte) {
 	_ = l.Decode(buf)
 	a.checkGeometry()
 	switch {
+	case len(a.Damage) > 0:
 	case l.Version&0xffff0000 != leases.VersionResource&0xffff0000:
 		a.damaged(a.Offset+4, 4, "leader: version 0x%08x", l.Version)
 	case !l.Intact():

@@ -142,7 +142,7 @@ func (t Tool) sizes(ctx context.Context, dev blockdev.Device, off int64) (leases
 	if err := l.Decode(buf); err != nil {
 		return leases.Geometry{}, coded(CodeFailed, err)
 	}
-	if l.Magic != leases.MagicHost && l.Magic != leases.MagicResource && l.Magic != leases.MagicCleared {
+	if l.Magic != leases.MagicHost && l.Magic != leases.MagicResource {
 		return leases.Geometry{}, codef(CodeFailed, "no lease record at %d on %s tells sector and area size", off, dev.Name())
 	}
 	g, err := l.Geometry()

@@ -1,8 +1,10 @@
 package direct
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/leases"
@@ -17,27 +19,49 @@ type Range struct {
 	Size int64
 	// Geometry of the areas. The first record tells it when it is zero, and the device where there is none.
 	Geometry leases.Geometry
+	// Tolerant goes on where sanlock's dump stops or looks away: what cannot be read, and what was a lease before its
+	// first sector was damaged, is noted as damage.
+	Tolerant bool
 }
 
 // ErrSizes says that neither a record nor the device tells sector and area size.
 var ErrSizes = errors.New("cannot find out sector and area size")
 
-// Geometry finds the geometry to read a range with.
+// Geometry finds the geometry to read a range with: what the first record in it says. A tolerant range without any has that
+// of its index, or the device's default.
 func (t Tool) Geometry(ctx context.Context, dev blockdev.Device, regular bool, r Range) (leases.Geometry, error) {
 	if r.Geometry != (leases.Geometry{}) {
 		return r.Geometry, r.Geometry.Validate()
 	}
-	geo, err := t.sizes(ctx, dev, r.Offset)
-	if err == nil {
-		return geo, nil
-	}
-	if Code(err) != CodeFailed {
-		return geo, errors.Join(ErrSizes, err)
+	geo, err := t.search(ctx, dev, r)
+	if err == nil || !r.Tolerant {
+		return geo, err
 	}
 	if geo, err := t.indexSizes(ctx, dev, r.Offset); err == nil {
 		return geo, nil
 	}
 	return defaultGeometry(dev, regular), nil
+}
+
+// searchAreas is how many areas are looked at for sizes when nothing says where to stop.
+const searchAreas = 1024
+
+// search looks for the first record that tells the sizes, at steps of the smallest area within the range.
+func (t Tool) search(ctx context.Context, dev blockdev.Device, r Range) (leases.Geometry, error) {
+	step := leases.Geometry512.AlignSize
+	end := r.Size
+	if end == 0 {
+		end = searchAreas * step
+	}
+	for at := int64(0); ; at += step {
+		geo, err := t.sizes(ctx, dev, r.Offset+at)
+		switch {
+		case err == nil:
+			return geo, nil
+		case Code(err) != CodeFailed, at+step >= end:
+			return geo, errors.Join(ErrSizes, err)
+		}
+	}
 }
 
 // indexSizes takes the sizes from the header of an index.
@@ -61,13 +85,15 @@ func (t Tool) indexSizes(ctx context.Context, dev blockdev.Device, off int64) (l
 func (t Tool) Scan(ctx context.Context, dev blockdev.Device, r Range, geo leases.Geometry, visit func(*Area) error) error {
 	sectors := r.Size / int64(geo.SectorSize)
 	for at := int64(0); sectors == 0 || at < sectors*int64(geo.SectorSize); at += geo.AlignSize {
-		a, err := t.area(ctx, dev, r.Offset+at, geo)
+		a, err := t.area(ctx, dev, r.Offset+at, geo, r.Tolerant)
 		switch {
 		case errors.Is(err, blockdev.ErrOutOfRange):
 			return nil
+		case err != nil && r.Tolerant && goesOn(err):
+			a.damaged(a.Offset, int(geo.AlignSize), "cannot be read: %v", err)
 		case err != nil:
 			return err
-		case sectors == 0 && (a.Kind == KindOther || a.Kind == KindCleared):
+		case sectors == 0 && (a.Kind == KindOther || a.Kind == KindVDSMIndex || a.Kind == KindCleared):
 			return nil
 		}
 		if err := visit(a); err != nil {
@@ -77,20 +103,28 @@ func (t Tool) Scan(ctx context.Context, dev blockdev.Device, r Range, geo leases
 	return nil
 }
 
+// goesOn says whether the next area may be readable although this one is not.
+func goesOn(err error) bool {
+	return !errors.Is(err, blockdev.ErrGone) && !errors.Is(err, blockdev.ErrPending) && !errors.Is(err, context.Canceled)
+}
+
 // area reads as much of an area as its kind needs.
-func (t Tool) area(ctx context.Context, dev blockdev.Device, off int64, geo leases.Geometry) (*Area, error) {
+func (t Tool) area(ctx context.Context, dev blockdev.Device, off int64, geo leases.Geometry, tolerant bool) (*Area, error) {
 	a := &Area{Offset: off, Geometry: geo}
 	if off > dev.Size()-geo.AlignSize {
 		return a, blockdev.ErrOutOfRange
 	}
-	buf, err := t.read(ctx, dev, off, probeSize)
+	buf, err := t.read(ctx, dev, off, 2*probeSize) // two sectors of any size
 	if err != nil {
 		return a, err
 	}
 	a.Kind = kindOf(buf)
+	if a.Kind == KindOther && tolerant {
+		a.guess(buf)
+	}
 	n := 0
 	switch a.Kind {
-	case KindOther:
+	case KindOther, KindVDSMIndex:
 		return a, nil
 	case KindLockspace, KindIndex:
 		n = int(geo.AlignSize)
@@ -103,6 +137,7 @@ func (t Tool) area(ctx context.Context, dev blockdev.Device, off int64, geo leas
 		}
 	}
 	a.decode(buf)
+	slices.SortStableFunc(a.Damage, func(x, y Damage) int { return cmp.Compare(x.Offset, y.Offset) })
 	return a, nil
 }
 
