@@ -2,12 +2,17 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/holdfast-io/holdfast/blockdev"
+	"github.com/holdfast-io/holdfast/blockdev/lvm2"
 	"github.com/holdfast-io/holdfast/internal/testutil"
+	"github.com/holdfast-io/holdfast/leases"
 )
 
 // leaseFile has a lockspace with a host, a resource that the host holds, a hole, and a request.
@@ -119,5 +124,81 @@ func TestLeaseDump_wrongUse(t *testing.T) {
 	}
 	if _, err := os.Stat(file); err != nil {
 		t.Error(err)
+	}
+}
+
+// openGuard allows every write.
+type openGuard struct{}
+
+func (openGuard) Check(time.Duration) error { return nil }
+func (openGuard) Epoch() uint64             { return 1 }
+
+// domainLUNs makes a volume group like a block domain's on two LUNs, with lease volumes on both, and returns their paths.
+func domainLUNs(t *testing.T) []string {
+	t.Helper()
+	ctx := testutil.Deadline(t)
+	paths := []string{testutil.SparseFile(t, "lun1", 4<<30), testutil.SparseFile(t, "lun2", 4<<30)}
+	var devs []blockdev.Device
+	for _, p := range paths {
+		d, err := blockdev.Open(ctx, p, blockdev.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = d.Close() }()
+		devs = append(devs, d)
+	}
+	group, err := lvm2.Create(ctx, lvm2.CreateOptions{Name: "8adbc85e-e554-4ae0-b318-8a5465fe5fe1", Devices: devs, Now: time.Now()}, openGuard{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx := group.Begin()
+	for i, name := range leaseVolumes {
+		if _, err := tx.CreateLV(name, 256*mib, lvm2.LVOptions{Place: &lvm2.Place{PV: i % 2, Start: -1}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := group.Commit(ctx, tx, openGuard{}, "test"); err != nil {
+		t.Fatal(err)
+	}
+	init := func(volume string, f func(blockdev.Device) error) {
+		d, err := group.Device(volume)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f(d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	init("ids", func(d blockdev.Device) error {
+		return leases.InitLockspace(ctx, d, 0, leases.Geometry512, "LS", time.Second)
+	})
+	init("leases", func(d blockdev.Device) error {
+		return leases.InitResource(ctx, d, mib, leases.Geometry512, "LS", "SDM", 8)
+	})
+	init("xleases", func(d blockdev.Device) error {
+		return leases.InitResource(ctx, d, 200*mib, leases.Geometry512, "LS", "vm1", 8)
+	})
+	return paths
+}
+
+func TestLeaseDump_LUNs(t *testing.T) {
+	t.Parallel()
+	paths := domainLUNs(t)
+	status, out, errs := runCLI(t, append([]string{"lease", "dump"}, paths...)...)
+	if status != exitOK {
+		t.Fatalf("status %d\n%s%s", status, out, errs)
+	}
+	for _, want := range []string{"volume ids of 8adbc85e", "volume leases of", "volume xleases of", " SDM 0000000000", fmt.Sprintf("%08d", 200*mib), " vm1 "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+	if status, _, errs := runCLI(t, "lease", "dump", paths[0]); status != exitFailed || !strings.Contains(errs, "all LUNs") {
+		t.Errorf("one of two LUNs: status %d, %s", status, errs)
+	}
+	_, out, _ = runCLI(t, append([]string{"lease", "dump", "-o", "json"}, paths...)...)
+	var got dumpedDevice
+	if err := json.Unmarshal([]byte(out), &got); err != nil || len(got.Parts) != 3 || got.Parts[1].Areas[0].Resource.Name != "SDM" {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
