@@ -25,7 +25,7 @@ type Client struct {
 	notices   chan *response // for onRequest and onEvent
 	page      *page
 	clock     clock.Clock
-	conn      *net.UnixConn
+	conn      net.Conn
 	cmd       *exec.Cmd
 	done      chan struct{} // closed when the process has ended
 	err       error         // how it ended; valid after done

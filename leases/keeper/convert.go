@@ -7,6 +7,14 @@ import (
 	"github.com/holdfast-io/holdfast/leases"
 )
 
+// turn is a lock that may be held over I/O: waiting for it is waiting for the disk.
+type turn chan struct{}
+
+func newTurn() turn { return make(turn, 1) }
+
+func (t turn) take() { t <- struct{}{} }
+func (t turn) give() { <-t }
+
 // held is a lease as package leases gives it, exclusive or shared.
 type held interface {
 	Epoch() uint64
@@ -37,8 +45,8 @@ func (h *holding) isShared() bool {
 
 // free gives the lease back, after the conversion that may be under way.
 func (h *holding) free(ctx context.Context) error {
-	h.turn.Lock()
-	defer h.turn.Unlock()
+	h.turn.take()
+	defer h.turn.give()
 	return h.lease.Release(ctx)
 }
 
@@ -87,8 +95,8 @@ func (s *server) convert(ctx context.Context, spec *ResourceSpec, resp *response
 	if spec.Holder != nil && !h.isFor(spec.Holder) {
 		return h.heldHere()
 	}
-	h.turn.Lock()
-	defer h.turn.Unlock()
+	h.turn.take()
+	defer h.turn.give()
 	if s.holdingOf(sp, spec) != h { // released while we waited
 		return fmt.Errorf("resource %s: %w", spec.Name, leases.ErrNotHeld)
 	}
@@ -173,8 +181,8 @@ func (s *server) lvb(req *request, resp *response) error {
 	if h == nil {
 		return fmt.Errorf("resource %s: %w", req.Resource.Name, leases.ErrNotHeld)
 	}
-	h.turn.Lock()
-	defer h.turn.Unlock()
+	h.turn.take()
+	defer h.turn.give()
 	exclusive, ok := h.lease.(*leases.Lease)
 	if req.Method == methodSetLVB {
 		if !ok {

@@ -85,7 +85,7 @@ func (r *fdReader) close() {
 
 // fdWriter sends its first write together with descriptors.
 type fdWriter struct {
-	conn  *net.UnixConn
+	conn  net.Conn
 	files []*os.File
 }
 
@@ -98,7 +98,11 @@ func (w *fdWriter) Write(p []byte) (int, error) {
 	for _, f := range w.files {
 		fds = append(fds, int(f.Fd()))
 	}
-	n, _, err := w.conn.WriteMsgUnix(p, unix.UnixRights(fds...), nil)
+	conn, ok := w.conn.(*net.UnixConn)
+	if !ok {
+		return 0, fmt.Errorf("%w: descriptors on a connection that is no unix socket", errFrame)
+	}
+	n, _, err := conn.WriteMsgUnix(p, unix.UnixRights(fds...), nil)
 	if err != nil {
 		return n, err
 	}

@@ -91,7 +91,7 @@ func (s *server) publish(sp *space, spec *ResourceSpec, lease held, t *tied) (*h
 	if i < 0 {
 		return nil, fmt.Errorf("%w: more than %d leases", ErrInvalid, resourceSlots)
 	}
-	h := &holding{spec: *spec, slot: i, lease: lease, tied: t, withdrawn: make(chan struct{}), done: make(chan struct{})}
+	h := &holding{spec: *spec, slot: i, lease: lease, turn: newTurn(), tied: t, withdrawn: make(chan struct{}), done: make(chan struct{})}
 	sp.held[spec.key()] = h
 	s.show(sp, h)
 	s.watchLocked(sp, h, spec.WatchRequests)

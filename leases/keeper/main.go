@@ -35,6 +35,7 @@ const (
 
 	lockName     = "keeper.lock"
 	lockRetry    = 10 * time.Millisecond
+	yieldPoll    = 20 * time.Millisecond
 	memoryLimit  = 14 << 20
 	mclOnFault   = 4               // MCL_ONFAULT
 	endTimeLimit = 5 * time.Minute // for what is written at the end
@@ -191,26 +192,54 @@ func (s *server) until(ctx context.Context, gone <-chan struct{}, term <-chan os
 	return err
 }
 
-// yield takes the leases away from an agent that may be writing under them: they stop being usable at once, and are
-// freed when writes admitted before have run out or the agent is gone.
+// yield takes the leases away from an agent that may be writing under them: they stop being usable at once. They are
+// freed when the agent gives them back, which is its word that no write of its is on the way, or when it is gone. A time
+// would prove nothing: a write that was given up by its deadline may land at any time after. An agent that does neither
+// is ended.
 func (s *server) yield(gone <-chan struct{}) error {
-	var longest time.Duration
-	s.mu.Lock()
-	for _, sp := range s.spaces {
-		s.page.dropLockspace(sp.slot)
-		if len(sp.held) > 0 {
-			longest = max(longest, sp.spec.Profile.IOTimeout)
+	patience := time.After(s.withdrawSpaces())
+	tick := time.NewTicker(yieldPoll)
+	defer tick.Stop()
+	for s.agentHolds() {
+		select {
+		case <-gone:
+			return s.end(true)
+		case <-s.stop:
+			return s.end(false)
+		case <-patience:
+			s.killAgent()
+		case <-tick.C:
 		}
-	}
-	s.mu.Unlock()
-	select {
-	case <-gone:
-		return s.end(true)
-	case <-time.After(longest):
 	}
 	// Where a lockspace is lost and the agent has not confirmed, its end is the only proof that is left.
 	s.awaitWound(gone)
 	return s.end(false)
+}
+
+// withdrawSpaces makes all guards fail and returns the longest time after which leases expire.
+func (s *server) withdrawSpaces() time.Duration {
+	var longest time.Duration
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sp := range s.spaces {
+		s.page.dropLockspace(sp.slot)
+		longest = max(longest, sp.spec.Profile.Expiry())
+	}
+	return longest
+}
+
+// agentHolds says whether the agent has leases that it did not give back.
+func (s *server) agentHolds() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sp := range s.spaces {
+		for _, h := range sp.held {
+			if h.tied == nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // end stops all calls and releases what is left.

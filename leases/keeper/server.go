@@ -30,8 +30,8 @@ type server struct {
 	open  Opener
 	clock clock.Clock
 	conn  net.Conn
-	bugs  plant.Bugs        // planted by tests
-	rand  func() *rand.Rand // a source for the back-off of one lockspace; nil: the global one
+	bugs  plant.Bugs              // planted by tests
+	rand  func(string) *rand.Rand // a source for one lockspace or lease by name; nil: the global one
 
 	// base ends when no request may go on: the agent is gone or the keeper is about to end.
 	base   context.Context
@@ -50,7 +50,8 @@ type server struct {
 
 	mu      sync.Mutex // guards all below; never held over I/O
 	spaces  map[string]*space
-	devices map[string]blockdev.Device // for everything but renewals
+	devices map[string]blockdev.Device   // for everything but renewals
+	late    map[string][]blockdev.Device // by lockspace: of former joins, with renewals that may still land
 	running map[uint64]context.CancelFunc
 	lsUsed  [lockspaceSlots]bool
 	resUsed [resourceSlots]bool
@@ -58,7 +59,7 @@ type server struct {
 
 func newServer(log *slog.Logger, p *page, open Opener, conn net.Conn) *server {
 	s := &server{log: log, page: p, open: open, clock: clock.System{}, conn: conn, slots: make(chan struct{}, maxRequests),
-		stop: make(chan struct{}), spaces: map[string]*space{}, devices: map[string]blockdev.Device{},
+		stop: make(chan struct{}), spaces: map[string]*space{}, devices: map[string]blockdev.Device{}, late: map[string][]blockdev.Device{},
 		running: map[uint64]context.CancelFunc{}}
 	s.killAgent = func() {}
 	s.dog = watchdog.New(watchdog.Config{Spec: watchdog.Spec{Kind: watchdog.None}, Log: log})

@@ -166,10 +166,10 @@ func (m *simMachine) open(power *simPower, n uint64, length time.Duration) *simS
 	ours, theirs := newSimConns(se.agent, se.keeper, mix(m.seed, 2, n))
 	se.srv = newServer(quiet(), se.page, se.device, theirs)
 	se.srv.clock, se.srv.bugs = m.clock, m.sim.bugs
-	var joins uint64
-	se.srv.rand = func() *rand.Rand { joins++; return m.rng(mix(3, n), joins) }
+	se.srv.rand = func(name string) *rand.Rand { return m.rng(mix(3, n), uint64(len(name))) }
+	se.srv.killAgent = func() { se.keeper.say(se.agent.kill) }
 	se.cli = &Client{log: quiet(), page: se.page, clock: m.clock, conn: ours, done: make(chan struct{}),
-		waiting: map[uint64]chan *response{}, grants: map[string]*grant{}, orphans: map[uint64]ResourceSpec{}}
+		waiting: map[uint64]chan *response{}, grants: map[string]*grant{}, orphans: map[uint64]ResourceSpec{}, notices: make(chan *response, maxNotices)}
 	se.cli.loops.Go(se.cli.receive)
 	se.ctx, se.stop = context.WithTimeout(m.sim.ctx, length)
 	m.sim.mu.Lock()
@@ -265,7 +265,10 @@ func (se *simSession) watchdog() {
 		if expiry := se.expiry(); expiry > 0 {
 			bound = m.clock.when(expiry + m.profile.Margin() + m.profile.Watchdog)
 		}
-		wait := time.Until(bound) - time.Microsecond
+		wait := time.Duration(0)
+		if !bound.IsZero() {
+			wait = time.Until(bound) - time.Microsecond
+		}
 		if se.ended.is() && se.power.idle() {
 			return
 		}

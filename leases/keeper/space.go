@@ -43,8 +43,8 @@ type holding struct {
 	spec ResourceSpec
 	slot int
 
-	turn  sync.Mutex // one conversion or release at a time; held over its I/O
-	lease held       // exclusive or shared; changed with turn and server.mu held
+	turn  turn // one conversion or release at a time; held over its I/O
+	lease held // exclusive or shared; changed with turn and server.mu held
 
 	// guarded by server.mu
 	watched bool           // its request record is looked at all the time
@@ -140,6 +140,9 @@ func (s *server) joinSpace(ctx context.Context, sp *space) error {
 		return err
 	}
 	sp.dev = dev
+	if err := s.awaitLate(ctx, sp.spec.Name, probe); err != nil {
+		return err
+	}
 	if sp.ls, err = leases.Join(ctx, s.lockspaceConfig(sp, probe)); err != nil {
 		return err
 	}
@@ -158,13 +161,16 @@ func (s *server) lockspaceConfig(sp *space, probe blockdev.Device) leases.Locksp
 			sp.dog.Renewed(start + p.Expiry())
 		}, OnAlert: sp.alert, OnEvent: sp.event}
 	if c.Bugs = s.bugs; s.rand != nil {
-		c.Rand = s.rand()
+		c.Rand = s.rand(sp.spec.Name)
 	}
 	if remote(sp.spec.Device) {
 		c.Settle = p.IOTimeout
 	}
 	return c
 }
+
+// latePoll is how often a join looks whether writes of an earlier one have come back.
+const latePoll = 50 * time.Millisecond
 
 // startSpace publishes the lockspace and starts its loops.
 func (s *server) startSpace(sp *space) {
@@ -220,8 +226,36 @@ func (s *server) dropSpace(sp *space) {
 	if sp.cancel != nil {
 		sp.cancel()
 	}
-	if sp.dev != nil {
+	switch {
+	case sp.dev == nil:
+	case sp.dev.Pending() > 0:
+		s.late[sp.spec.Name] = append(s.late[sp.spec.Name], sp.dev)
+	default:
 		_ = sp.dev.Close()
+	}
+}
+
+// awaitLate waits until nothing of a former join of ours can land any more. A renewal that did would bring back the
+// former generation, and the one after would be given out twice; a host block would undo that of a later ballot.
+func (s *server) awaitLate(ctx context.Context, name string, probe blockdev.Device) error {
+	for {
+		s.mu.Lock()
+		var still []blockdev.Device
+		for _, d := range s.late[name] {
+			if d.Pending() > 0 {
+				still = append(still, d)
+			} else {
+				_ = d.Close()
+			}
+		}
+		s.late[name] = still
+		s.mu.Unlock()
+		if len(still) == 0 && probe.Pending() == 0 {
+			return nil
+		}
+		if err := sleep(ctx, latePoll); err != nil {
+			return fmt.Errorf("lockspace %s: %w: writes of the last time may still land: %w", name, leases.ErrBusy, err)
+		}
 	}
 }
 

@@ -148,7 +148,7 @@ func command(cfg Config, files ...*os.File) (*exec.Cmd, error) {
 }
 
 // socketPair gives the agent's end as a connection and the keeper's as a file.
-func socketPair() (*net.UnixConn, *os.File, error) {
+func socketPair() (net.Conn, *os.File, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("socketpair: %w", err)
@@ -160,7 +160,7 @@ func socketPair() (*net.UnixConn, *os.File, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, theirs.Close())
 	}
-	return ours.(*net.UnixConn), theirs, nil
+	return ours, theirs, nil
 }
 
 // agentPidfd is opened here and inherited, so that it cannot name a process that came later.
