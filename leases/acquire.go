@@ -1,10 +1,10 @@
 package leases
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -96,6 +96,9 @@ func (r *resource) win(ctx context.Context, short bool) (resourceState, error) {
 func (r *resource) undo(ctx context.Context, accepted bool, err error) (resourceState, error) {
 	if !accepted && !r.unsettled && (!r.shared || r.block.Released()) {
 		return r.resting(), err
+	}
+	if busy := r.settled(); busy != nil {
+		return r.doubt(), fmt.Errorf("%w; %w: Settle will retract it: %w", err, blockdev.ErrOutcomeUnknown, busy)
 	}
 	uctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.ls.cfg.Profile.IOTimeout)
 	defer cancel()
@@ -244,17 +247,22 @@ func (r *resource) held(l *Leader) error {
 func (ls *Lockspace) Settle(ctx context.Context) error {
 	ls.mu.Lock()
 	var all []*resource
-	for _, r := range ls.leases {
-		all = append(all, r)
+	for _, key := range slices.Sorted(maps.Keys(ls.leases)) {
+		all = append(all, ls.leases[key])
 	}
 	ls.mu.Unlock()
-	slices.SortFunc(all, func(a, b *resource) int { return cmp.Compare(a.spec.Offset, b.spec.Offset) })
 	var errs []error
 	for _, r := range all {
 		if _, err := r.begin(stateDoubt, stateSharedDoubt); err != nil {
 			continue
 		}
-		if err := r.retract(ctx); err != nil {
+		// Not before our last write is over: a retract that spends its time on that has none left for its own write,
+		// which then times out too, and so for ever.
+		err := r.settled()
+		if err == nil {
+			err = r.retract(ctx)
+		}
+		if err != nil {
 			r.end(r.doubt())
 			errs = append(errs, err)
 			continue

@@ -317,7 +317,8 @@ func TestKeeper_JoinGuarded(t *testing.T) {
 	}
 }
 
-// TestKeeper_sigterm: an orderly end while the agent lives; the lease is usable by others afterwards.
+// TestKeeper_sigterm: an orderly end while the agent lives: its guards fail at once, and the lease is freed when it gives
+// it back. Until then a write of its may be on the way.
 func TestKeeper_sigterm(t *testing.T) {
 	t.Parallel()
 	lun := newLUN(t)
@@ -337,10 +338,53 @@ func TestKeeper_sigterm(t *testing.T) {
 		}
 		return nil
 	})
+	lease := func() uint64 {
+		info, err := leases.ReadLeader(ctx, openLUN(t, lun), mib, "space", "res")
+		if err != nil {
+			t.Error(err)
+		}
+		return info.Timestamp
+	}
+	select {
+	case <-a.Done():
+		t.Error("the keeper did not wait for its agent")
+	case <-time.After(leases.Dev.IOTimeout * 3 / 2):
+	}
+	if lease() == 0 {
+		t.Error("freed although the agent may be writing")
+	}
+	if err := a.Release(ctx, res); err != nil {
+		t.Error(err)
+	}
 	<-a.Done()
-	info, err := leases.ReadLeader(ctx, openLUN(t, lun), mib, "space", "res")
-	if err != nil || info.Timestamp != 0 {
-		t.Errorf("%+v, %v", info, err)
+	if lease() != 0 {
+		t.Error("still held")
+	}
+}
+
+// TestKeeper_sigtermDeafAgent: an agent that does not give its leases back when the keeper is told to end is ended, and
+// then they are free.
+func TestKeeper_sigtermDeafAgent(t *testing.T) {
+	t.Parallel()
+	lun := newLUN(t)
+	a := startAgent(t, t.TempDir(), lun)
+	d := openLUN(t, lun)
+	begin := time.Now()
+	if err := syscall.Kill(a.keeper, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	testutil.Retry(t, 20*time.Second, func() error {
+		info, err := leases.ReadLeader(testutil.Deadline(t), d, mib, "space", "res")
+		if err == nil && info.Timestamp != 0 {
+			return errors.New("still held")
+		}
+		return err
+	})
+	if took := time.Since(begin); took < leases.Dev.Expiry() {
+		t.Errorf("free after %v although the agent lived", took)
+	}
+	if err := a.cmd.Wait(); err == nil {
+		t.Error("the agent was not ended")
 	}
 }
 
@@ -376,7 +420,7 @@ func TestKeeper_brokenClient(t *testing.T) {
 		}
 		return nil
 	})
-	if err := syscall.Kill(a.PID(), syscall.SIGTERM); err != nil {
+	if err := syscall.Kill(a.PID(), syscall.SIGKILL); err != nil { // in order it would end only with its agent
 		t.Fatal(err)
 	}
 	<-a.Done()
