@@ -254,6 +254,7 @@ func (s *server) end(waitRemote bool) error {
 	// No limit: processes that hold leases must be gone before this one may go.
 	s.confirmAll(context.Background(), waitRemote)
 	err := s.releaseAll(context.Background(), waitRemote)
+	s.confirmAll(context.Background(), waitRemote) // what was lost meanwhile, with leases of the agent not released yet
 	s.awaitWound(nil)
 	s.watches.Wait()
 	if err != nil {

@@ -1,233 +1,196 @@
 package keeper
 
 import (
-	"context"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"strconv"
-	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"github.com/holdfast-io/holdfast/leases"
 	"github.com/holdfast-io/holdfast/leases/internal/plant"
 )
 
-// sim is one run: machines with real keepers and guards on one disk, under virtual time.
-type sim struct {
-	simChecker
-	plan simPlan
-	bugs plant.Bugs
-	lun  *simLUN
-	ctx  context.Context // until the run is over
-	end  time.Time       // of the faults
-	calm chan struct{}   // closed then
-	over chan struct{}
+// What the simulator does beyond the few seeds of a normal test run is said in the environment; see the Makefile.
+const (
+	envSimRuns = "HOLDFAST_SIM_RUNS" // how many seeds, from 0 on
+	envSimTime = "HOLDFAST_SIM_TIME" // run seeds for so long
+	envSimSeed = "HOLDFAST_SIM_SEED" // the first seed of that, or the only one
+)
 
-	sessions []*simSession // guarded by mu
+// simTally adds up runs.
+type simTally struct {
+	runs, acquired, taken, writes, resets, events atomic.Int64
+	virtual                                       atomic.Int64
 }
 
-// simPlan is what the seed decides of a run as a whole.
-type simPlan struct {
-	seed     uint64
-	machines int
-	length   time.Duration
-	trouble  time.Duration // mean time between faults of a machine is half of it
-	watchdog time.Duration
-	mixed    bool // different N
-	rivals   bool // the last machine shares the host id of the first
+func (y *simTally) add(s *sim) {
+	y.runs.Add(1)
+	y.acquired.Add(int64(s.acquired))
+	y.taken.Add(int64(s.taken))
+	y.writes.Add(int64(s.writes))
+	y.resets.Add(int64(s.resets))
+	y.events.Add(int64(len(s.trace)))
+	y.virtual.Add(int64(s.lasted))
 }
 
-func newSimPlan(seed uint64) simPlan {
-	rng := rand.New(rand.NewPCG(seed, 0))
-	p := simPlan{seed: seed, machines: 2 + min(rng.IntN(8), rng.IntN(8)), length: between(rng, 20*time.Second, 90*time.Second),
-		trouble: between(rng, 3*time.Second, 60*time.Second), watchdog: between(rng, time.Second, 6*time.Second).Truncate(time.Second),
-		mixed: rng.IntN(3) == 0, rivals: rng.IntN(4) == 0}
-	p.watchdog = max(p.watchdog, time.Second)
-	return p
+func (y *simTally) report(took time.Duration) string {
+	hours := time.Duration(y.virtual.Load()).Hours()
+	return fmt.Sprintf("%d runs, %.0f simulated hours in %v: %.1f hours a second; %d acquires, %d of them from hosts that died, %d data sectors, %d watchdogs, %d events",
+		y.runs.Load(), hours, took.Round(time.Millisecond), hours/took.Seconds(), y.acquired.Load(), y.taken.Load(), y.writes.Load(), y.resets.Load(), y.events.Load())
 }
 
-// simulate runs one seed and gives the sim for judgement.
-func simulate(t *testing.T, img simImage, seed uint64, bugs plant.Bugs) *sim {
-	s := &sim{plan: newSimPlan(seed), bugs: bugs, lun: newSimLUN(img), simChecker: simChecker{joined: map[[2]uint64]*simSession{}, freed: map[[2]uint64]bool{}}}
-	synctest.Test(t, func(t *testing.T) { s.run() })
-	return s
-}
-
-func (s *sim) run() {
-	s.t0 = time.Now()
-	var cancel context.CancelFunc
-	s.ctx, cancel = context.WithCancel(context.Background())
-	s.calm, s.over = make(chan struct{}), make(chan struct{})
-	s.end = s.t0.Add(s.plan.length)
-	for i := range s.plan.machines {
-		s.machines = append(s.machines, s.newMachine(i))
-	}
-	judge := s.newJudge()
-	var wg sync.WaitGroup
-	for _, m := range s.machines {
-		wg.Go(m.run)
-	}
-	time.Sleep(s.plan.length)
-	close(s.calm)
-	s.judgement(judge)
-	close(s.over)
-	cancel()
-	wg.Wait()
-	s.unwind()
-}
-
-func (s *sim) newMachine(i int) *simMachine {
-	h := mix(s.plan.seed, 20, uint64(i))
-	m := &simMachine{sim: s, index: i, hostID: i + 1, name: fmt.Sprintf("machine-%d", i), seed: h, ppm: int64(mix(h, 1)%1001) - 500, stays: mix(h, 2)%2 == 0}
-	n := time.Second
-	if s.plan.mixed {
-		n *= time.Duration(1 + mix(h, 3)%3)
-	}
-	m.profile = leases.Profile{Name: "sim", IOTimeout: n, Watchdog: s.plan.watchdog}
-	if s.plan.rivals && i == s.plan.machines-1 {
-		m.hostID = 1
-	}
-	m.clock = &simClock{start: time.Now(), zero: time.Minute, ppm: m.ppm}
-	return m
-}
-
-// sleep waits; false when the faults are over.
-func (s *sim) sleep(d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return !s.isCalm()
-	case <-s.calm:
-		return false
-	}
-}
-
-func (s *sim) isCalm() bool {
-	select {
-	case <-s.calm:
-		return true
-	default:
-		return false
-	}
-}
-
-func (s *sim) add(se *simSession) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.sessions = append(s.sessions, se)
-}
-
-// unwind lets everything that dead processes left standing run out.
-func (s *sim) unwind() {
-	s.mu.Lock()
-	all := s.sessions
-	s.mu.Unlock()
-	for _, se := range all {
-		se.agent.end()
-		se.keeper.end()
-		se.stop()
-		se.term()
-		_ = se.cli.conn.Close()
-	}
-	for _, se := range all {
-		se.wg.Wait()
-		se.cli.loops.Wait()
-	}
-}
-
-// newJudge is the machine that comes at the end.
-func (s *sim) newJudge() *simMachine {
-	m := s.newMachine(s.plan.machines)
-	m.hostID, m.stays = simMaxHosts, true
-	return m
-}
-
-// judgement: when nothing goes wrong any more, every resource can be had: at once from those that live and hold nothing,
-// after 8N + W from those that are dead.
-func (s *sim) judgement(m *simMachine) {
-	se := m.open(&simPower{}, 1, time.Hour)
-	s.mu.Lock()
-	s.machines = append(s.machines, m)
-	s.mu.Unlock()
-	se.wg.Go(se.runKeeper)
-	se.wg.Go(se.reap)
-	s.add(se)
-	defer se.agentOut.raise()
-	defer func() { close(se.gone) }()
-	longest := 3 * time.Second
-	bound := 8*longest + s.plan.watchdog + 7*longest + 5*time.Second
-	ctx, cancel := context.WithTimeout(s.ctx, bound)
-	defer cancel()
-	generation, err := se.cli.Join(ctx, LockspaceSpec{Name: "space", Device: "lun", HostID: m.hostID, HostName: m.name, Profile: m.profile})
-	if err != nil {
-		s.mu.Lock()
-		s.violationf("the judge did not join: %v", err)
-		s.mu.Unlock()
-		return
-	}
-	s.joinedAs(se, generation)
-	var wg sync.WaitGroup
-	for r := range simResources {
-		wg.Go(func() { s.had(ctx, se, r) })
-	}
-	wg.Wait()
-}
-
-// had wants resource r before the context ends.
-func (s *sim) had(ctx context.Context, se *simSession, r int) {
-	for i := uint64(0); ; i++ {
-		epoch, err := se.cli.Acquire(ctx, se.resource(r))
-		if err == nil {
-			s.won(se.m, r, &simHold{guard: se.cli.Guard("space", resourceName(r)), epoch: epoch})
-			return
+// simSeeds runs seeds side by side until next says that there are no more or one of them fails.
+func simSeeds(t *testing.T, next func() (uint64, bool)) *simTally {
+	t.Helper()
+	img := simImageOf(t)
+	tally, stop := &simTally{}, &atomic.Bool{}
+	begin := time.Now()
+	t.Run("seeds", func(t *testing.T) {
+		for w := range 2 {
+			t.Run(strconv.Itoa(w), func(t *testing.T) {
+				t.Parallel()
+				for seed, ok := next(); ok && !stop.Load(); seed, ok = next() {
+					s := simulate(t, img, seed, plant.Bugs{})
+					tally.add(s)
+					if len(s.broken) > 0 {
+						stop.Store(true)
+						t.Fatalf("make simulate SEED=%d shows it again\n%s", seed, s.report())
+					}
+				}
+			})
 		}
-		if sleep(ctx, upTo(mix(se.m.seed, 14, i, uint64(r)), 300*time.Millisecond, 500*time.Millisecond)) != nil {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.violationf("resource %d is stuck: %v", r, err)
-			return
-		}
-	}
+	})
+	t.Log(tally.report(time.Since(begin)))
+	return tally
 }
 
-func (s *sim) report() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %+v\n", s.plan.seed, s.plan)
-	for _, v := range s.broken {
-		fmt.Fprintln(&b, v)
-	}
-	for _, e := range s.trace[:s.until] {
-		fmt.Fprintln(&b, e)
-	}
-	return b.String()
-}
-
-func TestSim_first(t *testing.T) {
+func simImageOf(t *testing.T) simImage {
+	t.Helper()
 	img, err := newSimImage()
 	if err != nil {
 		t.Fatal(err)
 	}
-	bad, begin := 0, time.Now()
-	var virtual time.Duration
-	from, _ := strconv.ParseUint(os.Getenv("SEED"), 10, 64)
-	n, _ := strconv.ParseUint(os.Getenv("RUNS"), 10, 64)
-	for seed := from; seed < from+max(1, n); seed++ {
-		s := simulate(t, img, seed, plant.Bugs{})
-		virtual += s.plan.length
-		if len(s.broken) > 0 {
-			if bad++; bad > 3 {
-				break
-			}
-			t.Error(s.report())
+	return img
+}
+
+// count hands out n seeds.
+func count(from, n uint64) func() (uint64, bool) {
+	var given atomic.Uint64
+	return func() (uint64, bool) {
+		i := given.Add(1) - 1
+		return from + i, i < n
+	}
+}
+
+func simEnv(t *testing.T, name string, otherwise uint64) uint64 {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// TestSim_invariants is the proof by trying. `make simulate-short` runs 10,000 seeds of it.
+func TestSim_invariants(t *testing.T) {
+	runs := uint64(300)
+	if raceDetector || testing.Short() {
+		runs = 30
+	}
+	runs = simEnv(t, envSimRuns, runs)
+	y := simSeeds(t, count(0, runs))
+	if y.acquired.Load() < int64(10*runs) || y.taken.Load() < int64(runs/10) || y.resets.Load() < int64(runs/50) {
+		t.Error("too little happened")
+	}
+}
+
+// TestSim_long runs as long as it is told to, or one seed.
+func TestSim_long(t *testing.T) {
+	limit, seed := os.Getenv(envSimTime), simEnv(t, envSimSeed, 0)
+	switch {
+	case limit != "":
+		d, err := time.ParseDuration(limit)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if n < 100 {
-			t.Log(seed, s.plan.machines, s.plan.length, s.acquired, s.taken, s.writes, s.resets, len(s.trace))
+		if seed == 0 {
+			seed = uint64(time.Now().Unix()) << 20
+		}
+		end, next := time.Now().Add(d), count(seed, 1<<62)
+		t.Logf("seeds from %d on", seed)
+		simSeeds(t, func() (uint64, bool) {
+			n, _ := next()
+			return n, time.Now().Before(end)
+		})
+	case os.Getenv(envSimSeed) != "":
+		s := simulate(t, simImageOf(t), seed, plant.Bugs{})
+		s.until = len(s.trace)
+		t.Log(s.report())
+		if len(s.broken) > 0 {
+			t.Error("invariants are broken")
+		}
+	default:
+		t.Skip("it is run by make simulate")
+	}
+}
+
+// TestSim_reproducible: a seed gives the same history, to the nanosecond, every time.
+func TestSim_reproducible(t *testing.T) {
+	t.Parallel()
+	img, seeds := simImageOf(t), uint64(100)
+	if raceDetector || testing.Short() {
+		seeds = 10
+	}
+	for seed := range seeds {
+		a, b := simulate(t, img, seed, plant.Bugs{}), simulate(t, img, seed, plant.Bugs{})
+		if d := difference(a.history(), b.history()); d != "" {
+			t.Errorf("seed %d: %s", seed, d)
 		}
 	}
-	t.Log(time.Since(begin), virtual)
+}
+
+// difference is the first event that two histories do not share.
+func difference(a, b []simEvent) string {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return fmt.Sprintf("event %d: %v\nthen: %v", i, a[i], b[i])
+		}
+	}
+	if len(a) != len(b) {
+		return fmt.Sprintf("%d events, then %d", len(a), len(b))
+	}
+	return ""
+}
+
+// TestSim_catchesPlantedBugs: a checker that cannot fail is worth nothing.
+func TestSim_catchesPlantedBugs(t *testing.T) {
+	if raceDetector {
+		t.Skip("it takes thousands of seeds; make simulate-short runs it without the race detector")
+	}
+	img := simImageOf(t)
+	for name, b := range map[string]plant.Bugs{
+		"phase 2 without looking":           {SkipPhase2Read: true},
+		"take-over at 8N instead of 8N + W": {TakeOverEarly: true},
+		"deadline computed after the write": {TimeAfterWrite: true},
+		"accepted values ignored":           {IgnoreValue: true},
+		"no second look after 2N":           {SkipJoinReread: true},
+		"late writes ignored":               {IgnoreLateWrite: true},
+		"generation forgotten":              {ForgetGeneration: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for seed := range uint64(10_000) {
+				if s := simulate(t, img, seed, b); len(s.broken) > 0 {
+					t.Logf("caught by seed %d: %s", seed, s.broken[0])
+					return
+				}
+			}
+			t.Error("not caught")
+		})
+	}
 }
