@@ -93,6 +93,10 @@ func (s *server) serve() {
 
 // dispatch runs one request in its own goroutine.
 func (s *server) dispatch(req request) {
+	if s.base.Err() != nil { // a select takes any case that is ready, and at the end nothing new may begin
+		closeAll(req.files)
+		return
+	}
 	select {
 	case s.slots <- struct{}{}:
 	case <-s.base.Done():

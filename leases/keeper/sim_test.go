@@ -142,7 +142,7 @@ func TestSim_long(t *testing.T) {
 // TestSim_reproducible: a seed gives the same history, to the nanosecond, every time.
 func TestSim_reproducible(t *testing.T) {
 	t.Parallel()
-	img, seeds := simImageOf(t), uint64(100)
+	img, seeds := simImageOf(t), uint64(400)
 	if raceDetector || testing.Short() {
 		seeds = 10
 	}
@@ -158,7 +158,7 @@ func TestSim_reproducible(t *testing.T) {
 func difference(a, b []simEvent) string {
 	for i := range min(len(a), len(b)) {
 		if a[i] != b[i] {
-			return fmt.Sprintf("event %d: %v\nthen: %v", i, a[i], b[i])
+			return fmt.Sprintf("event %d: %v\nthen: %v", i, a[max(0, i-6):min(len(a), i+3)], b[max(0, i-6):min(len(b), i+3)])
 		}
 	}
 	if len(a) != len(b) {

@@ -26,15 +26,17 @@ func (se *simSession) runAgent() {
 		workers := 1 + rng.IntN(2)
 		for w := range workers {
 			wrng := se.m.rng(mix(8, uint64(w)), mix(se.n, rng.Uint64()))
+			wctx, stop := se.later(ctx, w)
 			wg.Go(func() {
 				defer cancel() // what one of them finds lost is lost for all
-				se.work(ctx, wrng, w, workers)
+				defer stop()
+				se.work(wctx, wrng, w, workers)
 			})
 		}
 		wg.Wait()
 		cancel()
 		se.giveUpAll()
-		if se.m.stays && s.isCalm() && !se.keeperGone() {
+		if se.m.stays && se.m.calm.is() && !se.keeperGone() {
 			<-s.over
 		}
 	}
@@ -48,6 +50,16 @@ func (se *simSession) runAgent() {
 		defer cancel()
 		_, _ = se.cli.call(ctx, &request{Method: methodShutdown})
 	}
+}
+
+// later is a context that ends a little after ctx, at another moment for each worker.
+func (se *simSession) later(ctx context.Context, w int) (context.Context, context.CancelFunc) {
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() {
+		time.Sleep(upTo(mix(se.m.seed, 17, se.n, uint64(w)), time.Microsecond, time.Millisecond))
+		cancel()
+	})
+	return own, cancel
 }
 
 func (se *simSession) keeperGone() bool {
@@ -191,13 +203,15 @@ func (m *simMachine) nemesis(se *simSession) {
 		case <-se.ended.up:
 			t.Stop()
 			return
-		case <-s.calm:
+		case <-m.calm.up:
 			t.Stop()
 			se.power.set(func(w *simPower) { w.slow, w.trap = false, 0 })
-			if !m.stays {
-				s.event(m, "is switched off", 0, 0)
-				se.reset(rng.IntN(2) == 0)
+			if m.stays {
+				se.stop()
+				return
 			}
+			s.event(m, "is switched off", 0, 0)
+			se.reset(rng.IntN(2) == 0)
 			return
 		}
 		d := min(between(rng, 0, m.profile.Expiry()*3/2), time.Until(s.end))
@@ -215,7 +229,7 @@ func (s *sim) strike(m *simMachine, se *simSession, kind int, d time.Duration) {
 		se.power.set(func(w *simPower) { w.slow = !w.slow })
 	case 5: // SIGSTOP of all, or suspend: the boot clock runs on
 		se.agent.stop(d)
-		se.keeper.stop(d)
+		se.keeper.stop(d + upTo(uint64(d), 1, time.Millisecond))
 	case 6:
 		se.keeper.stop(d)
 	case 7:

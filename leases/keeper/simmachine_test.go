@@ -20,7 +20,8 @@ type simMachine struct {
 	profile leases.Profile
 	ppm     int64
 	seed    uint64
-	stays   bool // lives on when the faults end
+	calm    *simFlag // raised when the faults are over
+	stays   bool     // lives on when the faults end
 
 	// guarded by simChecker.mu
 	clock      *simClock
@@ -83,7 +84,7 @@ func (m *simMachine) run() {
 	if rng.IntN(2) == 0 {
 		first = between(rng, 0, 30*time.Millisecond) // all at once
 	}
-	for wait := first; m.sim.sleep(wait); wait = between(rng, time.Second, 15*time.Second) {
+	for wait := first; m.sleep(wait); wait = between(rng, time.Second, 15*time.Second) {
 		power := &simPower{}
 		clock := &simClock{start: time.Now(), zero: between(rng, 20*time.Second, 200*time.Second), ppm: m.ppm}
 		m.sim.mu.Lock()
@@ -93,12 +94,24 @@ func (m *simMachine) run() {
 		for up := true; up; {
 			n++
 			up = m.live(power, n, between(rng, 10*time.Second, 80*time.Second))
-			up = up && m.sim.sleep(between(rng, 100*time.Millisecond, 3*time.Second))
+			up = up && m.sleep(between(rng, 100*time.Millisecond, 3*time.Second))
 		}
 		m.drain(power)
 		if rng.IntN(3) == 0 {
 			m.proveDead()
 		}
+	}
+}
+
+// sleep waits; false when the faults are over.
+func (m *simMachine) sleep(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return !m.calm.is()
+	case <-m.calm.up:
+		return false
 	}
 }
 

@@ -24,7 +24,6 @@ type sim struct {
 	lun  *simLUN
 	ctx  context.Context // until the run is over
 	end  time.Time       // of the faults
-	calm chan struct{}   // closed then
 	over chan struct{}
 
 	lasted   time.Duration // virtual
@@ -62,7 +61,7 @@ func (s *sim) run() {
 	s.t0 = time.Now()
 	var cancel context.CancelFunc
 	s.ctx, cancel = context.WithCancel(context.Background())
-	s.calm, s.over = make(chan struct{}), make(chan struct{})
+	s.over = make(chan struct{})
 	s.end = s.t0.Add(s.plan.length)
 	for i := range s.plan.machines {
 		s.machines = append(s.machines, s.newMachine(i))
@@ -73,8 +72,13 @@ func (s *sim) run() {
 		wg.Go(m.run)
 	}
 	time.Sleep(s.plan.length)
-	close(s.calm)
+	for _, m := range s.machines { // one after the other, for no two things should happen at one instant
+		time.AfterFunc(upTo(mix(m.seed, 16), 0, 50*time.Millisecond), m.calm.raise)
+	}
 	s.judgement(judge)
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
 	close(s.over)
 	cancel()
 	wg.Wait()
@@ -92,7 +96,7 @@ func (s *sim) history() []simEvent {
 
 func (s *sim) newMachine(i int) *simMachine {
 	h := mix(s.plan.seed, 20, uint64(i))
-	m := &simMachine{sim: s, index: i, hostID: i + 1, name: fmt.Sprintf("machine-%d", i), seed: h, ppm: int64(mix(h, 1)%1001) - 500, stays: mix(h, 2)%2 == 0}
+	m := &simMachine{sim: s, index: i, hostID: i + 1, name: fmt.Sprintf("machine-%d", i), seed: h, calm: newSimFlag(), ppm: int64(mix(h, 1)%1001) - 500, stays: mix(h, 2)%2 == 0}
 	n := time.Second
 	if s.plan.mixed {
 		n *= time.Duration(1 + mix(h, 3)%3)
@@ -103,27 +107,6 @@ func (s *sim) newMachine(i int) *simMachine {
 	}
 	m.clock = &simClock{start: time.Now(), zero: time.Minute, ppm: m.ppm}
 	return m
-}
-
-// sleep waits; false when the faults are over.
-func (s *sim) sleep(d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return !s.isCalm()
-	case <-s.calm:
-		return false
-	}
-}
-
-func (s *sim) isCalm() bool {
-	select {
-	case <-s.calm:
-		return true
-	default:
-		return false
-	}
 }
 
 func (s *sim) add(se *simSession) {
@@ -183,6 +166,7 @@ func (s *sim) judgement(m *simMachine) {
 	s.joinedAs(se, generation)
 	var wg sync.WaitGroup
 	for r := range simResources {
+		time.Sleep(upTo(mix(se.m.seed, 15, uint64(r)), time.Microsecond, time.Millisecond)) // no two calls at one instant
 		wg.Go(func() { s.had(ctx, se, r) })
 	}
 	wg.Wait()
