@@ -65,7 +65,7 @@ func (r *resource) acquire(ctx context.Context) (*Lease, error) {
 // own makes the exclusive lease that was won usable.
 func (r *resource) own() (*Lease, error) {
 	if err := r.ls.Check(0); err != nil {
-		r.end(r.resting()) // nothing is released on disk when the lockspace is gone
+		r.end(r.unusable(r.resting()))
 		return nil, err
 	}
 	l := &Lease{r: r, version: r.leader.Lver}

@@ -33,7 +33,8 @@ func (l *Lease) ToShared(ctx context.Context) (*SharedLease, error) {
 		r.shared = false
 		return nil, r.lose(ctx, err)
 	case r.ls.Check(0) != nil:
-		r.end(stateIdle)
+		r.shared = false
+		r.end(r.unusable(stateIdle))
 		return nil, r.ls.Check(0)
 	case !began:
 		r.shared, r.block = false, before

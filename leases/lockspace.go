@@ -237,6 +237,13 @@ func (ls *Lockspace) Check(need time.Duration) error {
 	return nil
 }
 
+// over says whether the lockspace was lost or left for good.
+func (ls *Lockspace) over() bool {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	return ls.lost != nil || ls.left
+}
+
 // usable gives a context that ends before the lease does, for one I/O of at most N. A write is checked once more in
 // the moment before it is submitted.
 func (ls *Lockspace) usable(ctx context.Context) (context.Context, context.CancelFunc, error) {

@@ -39,7 +39,7 @@ func (l *Lease) Release(ctx context.Context) error {
 		return err
 	}
 	if err := r.ls.Check(0); err != nil {
-		r.end(stateIdle)
+		r.end(r.unusable(stateIdle))
 		return err
 	}
 	if err := r.writeLVB(ctx); err != nil {

@@ -110,6 +110,16 @@ func (r *resource) doubt() resourceState {
 	return stateDoubt
 }
 
+// unusable is the state after a call that found the lease of the lockspace run out. A lost lockspace is never written to
+// again. But one that has only run into its margin may renew, and then the disk would say for ever that we hold what
+// nobody here holds.
+func (r *resource) unusable(otherwise resourceState) resourceState {
+	if r.ls.over() {
+		return otherwise
+	}
+	return r.doubt()
+}
+
 // resource finds or makes the memory of a lease area.
 func (ls *Lockspace) resource(spec ResourceSpec) (*resource, error) {
 	r, err := ls.viewer(spec)

@@ -59,3 +59,27 @@ func TestSettle_phase(t *testing.T) {
 		t.Error("never settled")
 	})
 }
+
+// TestRelease_inMargin: a release that comes when the lease has just run out, but not for good, is made up for.
+func TestRelease_inMargin(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		ls := b.join(1, "a", 2*Fast.IOTimeout)
+		l, err := ls.Acquire(b.ctx(time.Hour), b.spec())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(Fast.Expiry() - Fast.Margin())
+		if err := l.Release(b.ctx(time.Minute)); !errors.Is(err, ErrLost) {
+			t.Errorf("released under a lease that ran out: %v", err)
+		}
+		if err := ls.renew(b.ctx(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if err := ls.Settle(b.ctx(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := ls.ReadResource(b.ctx(time.Minute), b.spec()); err != nil || info.State != ResourceFree {
+			t.Errorf("%+v, %v", info, err)
+		}
+	})
+}

@@ -111,7 +111,7 @@ func (s *SharedLease) Release(ctx context.Context) error {
 	r.shared = false
 	r.withdraw()
 	if err := r.ls.Check(0); err != nil {
-		r.end(stateIdle)
+		r.end(r.unusable(stateIdle))
 		return err
 	}
 	if was == stateSharedDoubt {

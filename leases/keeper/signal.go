@@ -95,7 +95,7 @@ func (s *server) watchLocked(sp *space, h *holding, want bool) {
 func (s *server) watch(sp *space, h *holding) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	t := time.NewTimer(s.jitter(h.spec.key(), watchPeriod))
+	t := time.NewTimer(firstWatch(sp, h))
 	defer t.Stop()
 	for {
 		select {
@@ -108,12 +108,11 @@ func (s *server) watch(sp *space, h *holding) {
 	}
 }
 
-// jitter draws a time below d for what is called name.
-func (s *server) jitter(name string, d time.Duration) time.Duration {
-	if s.rand != nil {
-		return time.Duration(s.rand(name).Int64N(int64(d)))
-	}
-	return rand.N(d)
+// firstWatch is the time until a watcher first looks, another one for each host and resource.
+func firstWatch(sp *space, h *holding) time.Duration {
+	sum := fnv.New32a()
+	fmt.Fprint(sum, sp.spec.HostID, h.spec.key())
+	return time.Duration(sum.Sum32()) % watchPeriod
 }
 
 // examine reads the request for one lease and tells the agent if it is new.

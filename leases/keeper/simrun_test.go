@@ -43,7 +43,7 @@ type simPlan struct {
 
 func newSimPlan(seed uint64) simPlan {
 	rng := rand.New(rand.NewPCG(seed, 0))
-	p := simPlan{seed: seed, machines: 2 + min(rng.IntN(8), rng.IntN(8)), length: between(rng, 10*time.Second, 50*time.Second),
+	p := simPlan{seed: seed, machines: 2 + min(rng.IntN(8), rng.IntN(8)), length: between(rng, 8*time.Second, 36*time.Second),
 		trouble: between(rng, 3*time.Second, 60*time.Second), watchdog: between(rng, time.Second, 6*time.Second).Truncate(time.Second),
 		mixed: rng.IntN(3) == 0, rivals: rng.IntN(4) == 0}
 	p.watchdog = max(p.watchdog, time.Second)
