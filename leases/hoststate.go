@@ -87,7 +87,7 @@ func (o *observed) times(p Profile) (expiry, dead time.Duration) {
 	if o.ioTimeout != 0 {
 		q.IOTimeout = time.Duration(o.ioTimeout&0xff) * time.Second
 	}
-	return q.Expiry(), q.HostDead()
+	return q.Expiry(), surely(q.HostDead())
 }
 
 // state judges the host at boot time now. Death needs a look after the expiry as well: a host that we did not watch

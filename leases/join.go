@@ -52,7 +52,7 @@ func (ls *Lockspace) waitForHost(ctx context.Context, found Leader, otherN time.
 	if found.Resource.equal(ls.host) {
 		return found, pause(ctx, ls.cfg.Settle)
 	}
-	wait := 8*otherN + ls.cfg.Profile.Watchdog
+	wait := surely(8*otherN + ls.cfg.Profile.Watchdog)
 	ls.cfg.Log.Info("host id is another host's, waiting whether it is alive", "lockspace", ls.cfg.Name,
 		"host_id", ls.cfg.HostID, "owner", found.Resource.String(), "wait", wait)
 	again, err := ls.waitFreed(ctx, found, wait)

@@ -76,5 +76,5 @@ func (w *ownerWatch) deadAfter(rec *Leader) time.Duration {
 	if w.ls.cfg.Bugs.TakeOverEarly {
 		return p.Expiry()
 	}
-	return p.HostDead()
+	return surely(p.HostDead())
 }

@@ -54,6 +54,9 @@ func (p Profile) Expiry() time.Duration { return 8 * p.IOTimeout }
 // HostDead is the time after which a silent host counts as dead: 8N + W.
 func (p Profile) HostDead() time.Duration { return p.Expiry() + p.Watchdog }
 
+// surely is how long we wait by our clock for d to have passed by that of any other host: each may be wrong by 500 ppm.
+func surely(d time.Duration) time.Duration { return d + d/1000 }
+
 // Margin is how much earlier than 8N a holder stops using its lease: half of N.
 func (p Profile) Margin() time.Duration { return p.IOTimeout / 2 }
 

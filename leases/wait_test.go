@@ -86,7 +86,7 @@ func TestJoin_waits(t *testing.T) {
 		if ls := b.join(1, "a", 2*n); ls.Generation() != 2 { // own former record
 			t.Errorf("generation %d", ls.Generation())
 		}
-		if ls := b.join(1, "b", Fast.HostDead()+2*n); ls.Generation() != 3 { // another's, silent
+		if ls := b.join(1, "b", surely(Fast.HostDead())+2*n); ls.Generation() != 3 { // another's, silent
 			t.Errorf("generation %d", ls.Generation())
 		} else if err := ls.Leave(b.ctx(time.Second)); err != nil {
 			t.Error(err)
@@ -100,7 +100,7 @@ func TestJoin_busy(t *testing.T) {
 		b.run(b.join(1, "a", 2*Fast.IOTimeout))
 		begin := time.Now()
 		_, err := Join(b.ctx(time.Hour), b.config(1, "b"))
-		if !errors.Is(err, ErrHostIDBusy) || time.Since(begin) != Fast.HostDead() {
+		if !errors.Is(err, ErrHostIDBusy) || time.Since(begin) != surely(Fast.HostDead()) {
 			t.Errorf("%v after %v", err, time.Since(begin))
 		}
 		if _, err := Join(b.ctx(time.Second), b.config(1, "")); err == nil {
