@@ -223,6 +223,7 @@ func (se *simSession) runKeeper() {
 		}
 		sp.loops.Wait()
 	}
+	se.srv.awaitWound(nil)
 	if !se.keeper.isDead() {
 		se.m.sim.event(se.m, "keeper ends", 0, 0)
 		se.keeperOut.raise()
