@@ -279,7 +279,7 @@ func (s *server) leave(ctx context.Context, name string) error {
 	if errors.Is(err, leases.ErrLost) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if sp := s.spaces[name]; sp != nil && sp.lost != nil && !sp.used && len(sp.users) == 0 {
+		if sp := s.spaces[name]; sp != nil && sp.lost != nil && !sp.used && len(sp.users) == 0 && !sp.ls.WritesPending() {
 			s.dropSpace(sp)
 		}
 		return nil
