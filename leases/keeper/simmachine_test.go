@@ -36,6 +36,7 @@ type simSession struct {
 	m             *simMachine
 	n             uint64
 	power         *simPower
+	clock         *simClock
 	agent, keeper *simProc
 	srv           *server
 	cli           *Client
@@ -172,7 +173,7 @@ func (m *simMachine) live(power *simPower, n uint64, length time.Duration) bool 
 
 // open makes the processes and what lies between them.
 func (m *simMachine) open(power *simPower, n uint64, length time.Duration) *simSession {
-	se := &simSession{m: m, n: n, power: power, agent: newSimProc("agent"), keeper: newSimProc("keeper"), gone: make(chan struct{}),
+	se := &simSession{m: m, n: n, power: power, clock: m.clock, agent: newSimProc("agent"), keeper: newSimProc("keeper"), gone: make(chan struct{}),
 		keeperOut: newSimFlag(), agentOut: newSimFlag(), ended: newSimFlag()}
 	se.data = se.path(se.agent, 1)
 	se.page = &page{words: make([]uint64, pageBytes/8)}
@@ -200,7 +201,7 @@ func (se *simSession) device(context.Context, string, blockdev.Options) (blockde
 }
 
 func (se *simSession) path(proc *simProc, handle uint64) *simPath {
-	return &simPath{m: se.m, proc: proc, power: se.power, seed: mix(se.m.seed, 4, se.n, handle), calls: map[simCall]uint64{}}
+	return &simPath{m: se.m, proc: proc, power: se.power, clock: se.clock, seed: mix(se.m.seed, 4, se.n, handle), calls: map[simCall]uint64{}}
 }
 
 // runKeeper is the keeper's process.
@@ -277,7 +278,7 @@ func (se *simSession) watchdog() {
 	m, bound := se.m, time.Time{}
 	for i := uint64(0); ; i++ {
 		if expiry := se.expiry(); expiry > 0 {
-			bound = m.clock.when(expiry + m.profile.Margin() + m.profile.Watchdog)
+			bound = se.clock.when(expiry + m.profile.Margin() + m.profile.Watchdog)
 		}
 		wait := time.Duration(0)
 		if !bound.IsZero() {

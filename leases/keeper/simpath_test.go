@@ -43,6 +43,7 @@ type simPath struct {
 	m     *simMachine
 	proc  *simProc
 	power *simPower
+	clock *simClock
 	seed  uint64
 
 	mu      sync.Mutex // guards all below
@@ -149,7 +150,7 @@ func (p *simPath) ReadAt(ctx context.Context, b []byte, off int64) error {
 // WriteAt implements blockdev.Device. A write lands at a moment of its own, whether the caller still waits or not, dead
 // or alive. Its sectors land one after the other.
 func (p *simPath) WriteAt(ctx context.Context, b []byte, off int64) error {
-	begun := p.m.clock.Boot()
+	begun := p.clock.Boot()
 	if err := p.enter(ctx); err != nil {
 		return err
 	}
