@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/holdfast-io/holdfast/http/api"
+	"github.com/holdfast-io/holdfast/http/client"
 )
 
 // TestE2E_leaseExec: a command runs under a lease, ends with it, and the lease with the command.
@@ -66,6 +67,9 @@ func TestE2E_leaseExec(t *testing.T) {
 	}
 	if status, _, stderr := cli(t, on(0, "release", id, "--vm", "vm1")...); status != 0 {
 		t.Errorf("release: %s", stderr)
+	}
+	if hs, _, err := p.client(1).Hosts(deadline(t, 10*time.Second), client.Read{}); err != nil || hs[0].Watchdog != api.WatchdogNone || !hs[0].Unprotected {
+		t.Errorf("a host without a watchdog: %+v, %v", hs, err)
 	}
 	l, err := p.client(1).Lease(deadline(t, 10*time.Second), p.file().Domain, id)
 	if err != nil || l.Status != api.LeaseFree {
