@@ -97,7 +97,7 @@ func simEnv(t *testing.T, name string, otherwise uint64) uint64 {
 	return n
 }
 
-// TestSim_invariants is the proof by trying. `make simulate-short` runs 10,000 seeds of it.
+// TestSim_invariants is the proof by trying. `make simulate-short` runs thousands of seeds of it.
 func TestSim_invariants(t *testing.T) {
 	runs := uint64(300)
 	if raceDetector || testing.Short() {

@@ -82,15 +82,3 @@ func (l *simLUN) write(p []byte, off int64) {
 		p, off = p[n:], off+int64(n)
 	}
 }
-
-// record is the lockspace record of host id.
-func (l *simLUN) record(id int) leases.Leader {
-	return l.leader(int64(id-1) * simSector)
-}
-
-func (l *simLUN) leader(off int64) (rec leases.Leader) {
-	b := make([]byte, simSector)
-	l.read(b, off)
-	_ = rec.Decode(b)
-	return rec
-}
