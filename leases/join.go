@@ -137,9 +137,11 @@ func (ls *Lockspace) confirm(ctx context.Context, l *Leader, wait time.Duration)
 }
 
 // Leave gives the host id up, so that others need not wait. Run must have ended or be about to. After a renewal that
-// failed nothing is written, and the others have to wait.
+// failed, or while a write to a resource may still land, nothing is written, and the others have to wait: a host id that
+// is free says that nothing of ours lands any more.
 func (ls *Lockspace) Leave(ctx context.Context) error {
 	ls.dropRequests(ctx)
+	ls.settleDoubts(ctx)
 	if err := ls.only(ctx); err != nil {
 		return err
 	}
@@ -149,6 +151,9 @@ func (ls *Lockspace) Leave(ctx context.Context) error {
 	}
 	if !ls.lastOK || ls.cfg.Device.Pending() > 0 {
 		return fmt.Errorf("leaving lockspace %s: %w: the last renewal did not come back, others have to wait", ls.cfg.Name, ErrLost)
+	}
+	if n := len(ls.undecided()); n > 0 && !ls.cfg.Bugs.IgnoreLateWrite {
+		return fmt.Errorf("leaving lockspace %s: %w: writes to %d resources may still land, others have to wait", ls.cfg.Name, ErrLost, n)
 	}
 	l := ls.own
 	l.Timestamp = 0

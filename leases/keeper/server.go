@@ -45,6 +45,7 @@ type server struct {
 	dog       *watchdog.Watchdog
 
 	watches sync.WaitGroup // of the requests for leases; they end with the leases
+	winds   sync.WaitGroup // of the lost lockspaces; they end with their users
 
 	writing sync.Mutex // one frame at a time on conn
 

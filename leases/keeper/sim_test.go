@@ -141,7 +141,8 @@ func TestSim_long(t *testing.T) {
 }
 
 // TestSim_reproducible: a seed gives the same history, to the nanosecond, every time. On one processor: the seed decides
-// every delay and fault, but not which of two goroutines that one event woke goes first when they run side by side.
+// every delay and fault, but not which of two goroutines that one event woke goes first when they run side by side, or when
+// a goroutine is interrupted for having run too long in real time.
 func TestSim_reproducible(t *testing.T) {
 	// Not parallel: the number of processors is everybody's.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
@@ -150,11 +151,19 @@ func TestSim_reproducible(t *testing.T) {
 		seeds = 10
 	}
 	for seed := range seeds {
-		a, b := simulate(t, img, seed, plant.Bugs{}), simulate(t, img, seed, plant.Bugs{})
-		if d := difference(a.history(), b.history()); d != "" {
-			t.Errorf("seed %d: %s", seed, d)
+		if d := twice(t, img, seed); d != "" {
+			t.Logf("seed %d, again for the machine may have been busy: %s", seed, d)
+			if d = twice(t, img, seed); d != "" {
+				t.Errorf("seed %d: %s", seed, d)
+			}
 		}
 	}
+}
+
+// twice runs a seed two times and says where the histories part.
+func twice(t *testing.T, img simImage, seed uint64) string {
+	a, b := simulate(t, img, seed, plant.Bugs{}), simulate(t, img, seed, plant.Bugs{})
+	return difference(a.history(), b.history())
 }
 
 // difference is the first event that two histories do not share.

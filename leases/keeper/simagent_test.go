@@ -43,7 +43,7 @@ func (se *simSession) runAgent() {
 	if se.agent.gate() != nil {
 		return
 	}
-	se.drained()
+	se.drained(-1)
 	s.forget(se.m, "agent ends")
 	if rng.IntN(4) != 0 && !se.keeperGone() { // else it just exits
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -71,10 +71,10 @@ func (se *simSession) keeperGone() bool {
 	}
 }
 
-// drained waits until no write of the agent is on its way.
-func (se *simSession) drained() {
+// drained waits until no write of the agent is on its way. Each who looks at moments of its own.
+func (se *simSession) drained(who int) {
 	for i := uint64(0); se.data.Pending() > 0; i++ {
-		time.Sleep(upTo(mix(se.m.seed, 13, se.n, i), 20*time.Millisecond, 30*time.Millisecond))
+		time.Sleep(upTo(mix(se.m.seed, 13, se.n, i, uint64(who)), 20*time.Millisecond, 30*time.Millisecond))
 	}
 }
 
@@ -85,7 +85,7 @@ func (se *simSession) resource(r int) ResourceSpec {
 // join takes the host id, again with the word that no I/O is pending.
 func (se *simSession) join(rng *rand.Rand, rejoin bool) bool {
 	m := se.m
-	se.drained()
+	se.drained(-1)
 	ctx, cancel := context.WithTimeout(se.ctx, between(rng, 20*time.Second, 60*time.Second))
 	defer cancel()
 	generation, err := se.cli.Join(ctx, LockspaceSpec{Name: "space", Device: "lun", HostID: m.hostID, HostName: m.name, Profile: m.profile, Rejoin: rejoin})
@@ -154,7 +154,11 @@ func (se *simSession) cycle(ctx context.Context, rng *rand.Rand, r int) error {
 	}
 	h := &simHold{guard: se.cli.Guard("space", spec.Name), epoch: epoch}
 	m.sim.won(m, r, h)
-	for n := rng.IntN(6); n > 0 && ctx.Err() == nil; n-- {
+	n := rng.IntN(6)
+	if rng.IntN(8) == 0 {
+		n = 40
+	}
+	for ; n > 0 && ctx.Err() == nil; n-- {
 		if err := se.write(ctx, rng, r, h); errors.Is(err, blockdev.ErrLeaseLost) {
 			break
 		}
@@ -168,7 +172,7 @@ func (se *simSession) cycle(ctx context.Context, rng *rand.Rand, r int) error {
 
 // release gives back when all writes have come back, as a holder must.
 func (se *simSession) release(ctx context.Context, r int) error {
-	se.drained()
+	se.drained(r)
 	if err := se.agent.gate(); err != nil {
 		return err
 	}
@@ -205,7 +209,7 @@ func (m *simMachine) nemesis(se *simSession) {
 			return
 		case <-m.calm.up:
 			t.Stop()
-			se.power.set(func(w *simPower) { w.slow, w.trap = false, 0 })
+			se.power.set(func(w *simPower) { w.slow, w.trap, w.drag = false, 0, 0 })
 			if m.stays {
 				se.stop()
 				return
@@ -252,5 +256,7 @@ func (s *sim) strike(m *simMachine, se *simSession, kind int, d time.Duration) {
 	case 14: // cut off and stopped: what the renewal says last stays unknown
 		se.power.set(func(w *simPower) { w.cutUntil = time.Now().Add(d / 3) })
 		time.AfterFunc(d/3+1, func() { se.keeper.stop(d) })
+	case 15:
+		se.power.set(func(w *simPower) { w.drag = max(d, 9*m.profile.IOTimeout) })
 	}
 }

@@ -85,6 +85,9 @@ func (m *simMachine) run() {
 	if rng.IntN(2) == 0 {
 		first = between(rng, 0, 30*time.Millisecond) // all at once
 	}
+	if s := m.sim.plan; s.rivals && m.hostID == 1 && mix(s.seed, 21)%2 == 0 {
+		first = upTo(mix(m.seed, 22), 0, 2*time.Millisecond) // the two of one host id at the same moment
+	}
 	for wait := first; m.sleep(wait); wait = between(rng, time.Second, 15*time.Second) {
 		power := &simPower{}
 		clock := &simClock{start: time.Now(), zero: between(rng, 20*time.Second, 200*time.Second), ppm: m.ppm}
@@ -225,6 +228,7 @@ func (se *simSession) runKeeper() {
 		sp.loops.Wait()
 	}
 	se.srv.awaitWound(nil)
+	se.srv.winds.Wait()
 	if !se.keeper.isDead() {
 		se.m.sim.event(se.m, "keeper ends", 0, 0)
 		se.keeperOut.raise()
@@ -239,7 +243,6 @@ func (se *simSession) reap() {
 	case <-se.keeper.died:
 		se.m.sim.event(se.m, "keeper killed", 0, 0)
 		se.keeperOut.raise()
-	case <-se.m.sim.over:
 	}
 	time.Sleep(upTo(mix(se.m.seed, 5, se.n), time.Millisecond, 100*time.Millisecond))
 	if !se.agent.isDead() {
@@ -256,7 +259,6 @@ func (se *simSession) follow() {
 	case <-se.agent.died:
 		se.m.sim.forget(se.m, "agent killed")
 		se.agentOut.raise()
-	case <-se.m.sim.over:
 	}
 	for i := uint64(0); !se.data.over(); i++ {
 		time.Sleep(upTo(mix(se.m.seed, 12, se.n, i), 20*time.Millisecond, 30*time.Millisecond))

@@ -17,6 +17,7 @@ type simPower struct {
 	slow     bool
 	cutUntil time.Time
 	trap     time.Duration // the next data write stops its process between the last check and the submission
+	drag     time.Duration // the next renewal comes back late, and the path is cut for so long from then on
 }
 
 func (w *simPower) set(f func(*simPower)) {
@@ -168,6 +169,9 @@ func (p *simPath) WriteAt(ctx context.Context, b []byte, off int64) error {
 	p.proc.inGap(-1)
 	own := append([]byte(nil), b...)
 	at, end := p.times(h, true)
+	if off < mib {
+		end.at = p.dragged(h, end.at)
+	}
 	var stages []simStage
 	for i := 0; !end.lost && i < len(own); i += simSector {
 		stages = append(stages, simStage{at, func() { p.land(own[i:i+simSector], off+int64(i), begun) }})
@@ -243,6 +247,21 @@ func (p *simPath) times(h uint64, write bool) (at time.Time, end simEnd) {
 		}
 	}
 	return now.Add(d), simEnd{at: now.Add(d + late)}
+}
+
+// dragged is when a renewal comes back that is the last for a while.
+func (p *simPath) dragged(h uint64, end time.Time) time.Time {
+	late := upTo(mix(h, 11), p.m.profile.IOTimeout/2, 2*p.m.profile.IOTimeout)
+	p.power.set(func(w *simPower) {
+		if w.drag > 0 {
+			end = end.Add(late)
+			w.drag, w.cutUntil = 0, end.Add(w.drag)
+			if all := p.m.sim.end; w.cutUntil.After(all) {
+				w.cutUntil = all
+			}
+		}
+	})
+	return end
 }
 
 // carryOut goes through the stages. When the context ends first the rest happens without the caller; a read just ends.

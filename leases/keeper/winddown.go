@@ -44,7 +44,7 @@ func (s *server) loseSpace(sp *space, err error) {
 	line := timeline{profile: sp.spec.Profile, failed: min(s.clock.Boot(), lastRenewal(sp.ls)+sp.spec.Profile.Expiry())}
 	w := &winding{line: line, clock: s.clock, log: s.log.With("lockspace", sp.spec.Name), news: sp.news, killAgent: s.killAgent,
 		left: func() ([]user, bool) { return s.usersLeft(sp) }}
-	go func() {
+	s.winds.Go(func() {
 		defer close(sp.wound)
 		told := make(chan struct{})
 		go func() {
@@ -54,7 +54,7 @@ func (s *server) loseSpace(sp *space, err error) {
 		w.run()
 		sp.dog.Done()
 		<-told
-	}()
+	})
 }
 
 // lastRenewal is the boot time at which the last renewal that landed was begun.
