@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -202,10 +203,10 @@ func TestCommit_refusesWhenMoved(t *testing.T) {
 }
 
 // leaseGuard is a guard that ends after a number of checks.
-type leaseGuard struct{ left int }
+type leaseGuard struct{ left atomic.Int64 }
 
 func (l *leaseGuard) Check(need time.Duration) error {
-	if l.left--; l.left < 0 || need <= 0 {
+	if l.left.Add(-1) < 0 || need <= 0 {
 		return blockdev.ErrLeaseLost
 	}
 	return nil
@@ -227,7 +228,9 @@ func TestCommit_leaseLost(t *testing.T) {
 		if err := tx.AddVGTags("new"); err != nil {
 			t.Fatal(err)
 		}
-		err := g.Commit(ctx, tx, &leaseGuard{left}, "guarded")
+		guard := &leaseGuard{}
+		guard.left.Store(int64(left))
+		err := g.Commit(ctx, tx, guard, "guarded")
 		again, openErr := Open(ctx, g.devs)
 		if openErr != nil {
 			t.Fatal(openErr)
