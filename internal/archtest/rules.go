@@ -19,8 +19,10 @@ var testHelpers = []string{"internal/testutil", "blockdev/faulty"}
 // layers is section 2 of the design, from the top of the page to its bottom.
 var layers = []layer{
 	{folder: "cmd", may: topFolders, why: "the wiring may import everything, so this cannot be broken"},
-	{folder: "jepsen", may: []string{"http/client", "http/api", "internal"},
+	{folder: "jepsen", may: []string{"jepsen", "http/client", "http/api", "internal"},
 		why: "jepsen drives real processes from outside; what it imported it could not judge"},
+	{folder: "jepsen/crash", may: []string{"cluster", "leases", "blockdev", "fsm", "internal"},
+		why: "crash states are made of the program's own steps, and judged by real programs"},
 	{folder: "http", may: []string{"http", "internal"},
 		why: "package httpapi declares the interfaces it needs; importing the cluster would let handlers reach around them"},
 	{folder: "http/client", may: []string{"http/api", "internal"}, inTest: []string{"http"},
