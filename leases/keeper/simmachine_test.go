@@ -228,7 +228,6 @@ func (se *simSession) runKeeper() {
 		sp.loops.Wait()
 	}
 	se.srv.awaitWound(nil)
-	se.srv.winds.Wait()
 	if !se.keeper.isDead() {
 		se.m.sim.event(se.m, "keeper ends", 0, 0)
 		se.keeperOut.raise()

@@ -32,7 +32,6 @@ type space struct {
 	freeing   map[*holding]bool // not published any more and not freed on disk yet
 	acquiring int               // calls that may yet get a lease
 	users     []*tied           // processes that held leases when the lockspace was lost and have not ended
-	wound     chan struct{}     // closed when a lost lockspace has no users any more
 
 	alerts chan int              // hosts that want us to look at requests
 	events chan leases.HostEvent // on their way to the agent
