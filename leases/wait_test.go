@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/internal/clock"
+	"github.com/holdfast-io/holdfast/leases/internal/plant"
 )
 
 // bubble is a lockspace with one resource in virtual time.
@@ -16,6 +17,7 @@ type bubble struct {
 	t     *testing.T
 	mem   *blockdev.Mem
 	clock *clock.Virtual
+	bugs  plant.Bugs
 }
 
 func inBubble(t *testing.T, f func(t *testing.T, b *bubble)) {
@@ -47,7 +49,7 @@ func (b *bubble) ctx(d time.Duration) context.Context {
 }
 
 func (b *bubble) config(id int, name string) LockspaceConfig {
-	return LockspaceConfig{Device: b.mem, Name: "ls", HostID: id, HostName: name, Profile: Fast, Clock: b.clock, Log: quiet()}
+	return LockspaceConfig{Device: b.mem, Name: "ls", HostID: id, HostName: name, Profile: Fast, Clock: b.clock, Log: quiet(), Bugs: b.bugs}
 }
 
 // join joins and fails the test if that takes another time than expected.

@@ -93,7 +93,7 @@ func (c *Client) granted(spec *ResourceSpec, resp *response) {
 		g.revoked.Store(true)
 	}
 	c.grants[spec.key()] = &grant{resource: resp.ResourceSlot, lockspace: resp.LockspaceSlot, version: resp.Version,
-		generation: resp.Generation, state: state, name: spec.nameSum()}
+		generation: resp.Generation, join: resp.LockspaceJoin, state: state, name: spec.nameSum()}
 }
 
 // Release gives a resource back. Its guards fail from this call on, whatever comes of it. All writes under the lease

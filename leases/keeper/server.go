@@ -54,6 +54,7 @@ type server struct {
 	devices map[string]blockdev.Device   // for everything but renewals
 	late    map[string][]blockdev.Device // by lockspace: of former joins, with renewals that may still land
 	running map[uint64]context.CancelFunc
+	joins   uint64
 	lsUsed  [lockspaceSlots]bool
 	resUsed [resourceSlots]bool
 }
