@@ -39,7 +39,7 @@ test: judges build simulate-short ## all tests with the race detector, end-to-en
 # seed gives the same run to the nanosecond.
 SIM := GOMAXPROCS=1 ../../bin/keeper.test -test.v -test.timeout
 
-simulate-short: ## 10,000 seeds of the lease simulator, and the planted mistakes that it must catch
+simulate-short: ## 10,000 seeds of the lease simulator, histories judged by porcupine, and the planted mistakes to catch
 	$(GO) test -c -o bin/keeper.test ./leases/keeper
 	@cd leases/keeper && rm -f ../../bin/sim.*.log; \
 	(HOLDFAST_SIM_RUNS=5000 HOLDFAST_SIM_SEED=0 $(SIM) 20m -test.run 'TestSim_invariants|TestSim_reproducible' >../../bin/sim.1.log 2>&1) & one=$$!; \

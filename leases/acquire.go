@@ -213,7 +213,7 @@ func (a *attempt) judgeOwner(ctx context.Context) (bool, error) {
 }
 
 // releasedUnderneath looks for a release that another host's late commit overwrote: the leader names an owner that
-// did not write it, and that owner's own block says released.
+// did not write it, and that owner's own block says that it has given it up.
 func (a *attempt) releasedUnderneath(ctx context.Context) (bool, error) {
 	l := &a.found
 	if l.WriteID != l.OwnerID && l.OwnerID <= l.NumHosts {
@@ -221,7 +221,7 @@ func (a *attempt) releasedUnderneath(ctx context.Context) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if d.Released() {
+		if d.gaveUp(l) {
 			return true, nil
 		}
 	}

@@ -205,8 +205,8 @@ func TestRequest_writeLost(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		one, two := b.two()
 		b.exclusive(one)
-		f := &faultyDevice{Device: b.mem}
-		f.arm(0, true, false)
+		f := b.faulty()
+		f.arm(0, fateLanded, false)
 		spec := b.spec()
 		spec.Device = f
 		if _, err := two.Request(b.ctx(time.Minute), spec, 0, RequestForce); !errors.Is(err, blockdev.ErrOutcomeUnknown) {

@@ -7,20 +7,37 @@ import (
 	"testing"
 )
 
-// seed feeds the golden files to a fuzz target.
+// seed feeds every sector of the golden files to a fuzz target.
 func seed(f *testing.F) {
+	for _, b := range goldenBytes(f) {
+		for len(b) > 0 {
+			n := min(len(b), 512)
+			f.Add(b[:n])
+			b = b[n:]
+		}
+	}
+}
+
+// seedAreas feeds it the golden files whole.
+func seedAreas(f *testing.F) {
+	for _, b := range goldenBytes(f) {
+		f.Add(b)
+	}
+}
+
+func goldenBytes(f *testing.F) (all [][]byte) {
 	files, err := filepath.Glob("testdata/golden/*.bin")
-	if err != nil {
-		f.Fatal(err)
+	if err != nil || len(files) == 0 {
+		f.Fatal("no golden files: ", err)
 	}
 	for _, name := range files {
 		b, err := os.ReadFile(name)
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(b[:min(len(b), 512)])
-		f.Add(b[max(0, len(b)-512):])
+		all = append(all, b)
 	}
+	return all
 }
 
 // FuzzLeader: no panic, what is accepted has sizes that a reader may trust, and encoding gives the bytes back.
@@ -143,6 +160,27 @@ func FuzzShared(f *testing.F) {
 		var r Request
 		if err := r.Decode(b); err == nil && r.Pending(r.Lver) {
 			t.Fatalf("a request for the version held is pending: %+v", r)
+		}
+	})
+}
+
+// FuzzBitmap: the hosts that are listed are those that are marked.
+func FuzzBitmap(f *testing.F) {
+	seed(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := BitmapOf(b)
+		if err != nil {
+			return
+		}
+		var again Bitmap
+		for _, h := range m.Hosts() {
+			if !m.Has(h) {
+				t.Fatalf("host %d is listed and not marked", h)
+			}
+			again.Set(h)
+		}
+		if again != m {
+			t.Fatalf("%x becomes %x", m, again)
 		}
 	})
 }

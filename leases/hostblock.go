@@ -29,6 +29,14 @@ type DBlock struct {
 // Released says that the host gave up the lease of this version.
 func (d *DBlock) Released() bool { return d.Flags&flagReleased != 0 }
 
+// gaveUp says that the owner that l names has version l.Lver no more, by d, its own block. It is asked where another host
+// wrote l, perhaps late and over a release. The owner has released that version, or is in a ballot for a later one: nobody is
+// for what it holds. A release of an earlier version says nothing, and stands there while two sectors are read at different
+// moments.
+func (d *DBlock) gaveUp(l *Leader) bool {
+	return l.WriteID != l.OwnerID && d.SumOK && (d.Lver > l.Lver || d.Lver == l.Lver && d.Released())
+}
+
 // Shared says that the host holds the lease shared.
 func (d *DBlock) Shared() bool { return d.ModeFlags&flagShared != 0 }
 

@@ -31,7 +31,7 @@ type ResourceInfo struct {
 	WriteID        int    `json:"write_id"`
 	WriteTimestamp uint64 `json:"write_timestamp"`
 	NumHosts       int    `json:"num_hosts"`
-	// OwnerStatus is the owner's state in the lockspace.
+	// OwnerStatus is the state of the owner's host id in the lockspace, as last looked at: perhaps before this generation.
 	OwnerStatus HostStatus `json:"owner_status"`
 	// Takeable says that an acquire now would not have to wait.
 	Takeable bool `json:"takeable"`
@@ -118,20 +118,22 @@ func (ls *Lockspace) judge(ctx context.Context, info *ResourceInfo, l *Leader, b
 		info.OwnerStatus = ls.HostStatus(int(l.OwnerID))
 	}
 	held := l.Timestamp != 0 && l.OwnerID != 0
-	if held && l.WriteID != l.OwnerID && l.OwnerID < uint64(len(blocks)) && blocks[l.OwnerID].Released() {
+	if held && l.OwnerID < uint64(len(blocks)) && blocks[l.OwnerID].gaveUp(l) {
 		held = false
 	}
+	dead := false
 	if held {
-		stale, err := ls.staleOwner(ctx, l)
+		rec, err := ls.ownerRecord(ctx, l)
 		if err != nil {
 			return err
 		}
-		held = !stale
+		held = rec.Timestamp != 0 && rec.OwnerID == l.OwnerID && rec.OwnerGeneration <= l.OwnerGeneration
+		dead = ls.silentTooLong(int(l.OwnerID), &rec) // not by OwnerStatus: that may be of its life before
 	}
 	switch {
 	case held:
 		info.State, info.ShortHold = ResourceExclusive, l.Flags&flagShortHold != 0
-		info.Takeable = info.OwnerStatus.State == HostDead && allDead(info.Sharers)
+		info.Takeable = dead && allDead(info.Sharers)
 	case len(info.Sharers) > 0:
 		info.State, info.Takeable = ResourceShared, allDead(info.Sharers)
 	default:
@@ -140,16 +142,12 @@ func (ls *Lockspace) judge(ctx context.Context, info *ResourceInfo, l *Leader, b
 	return nil
 }
 
-// staleOwner says whether the owner's host id was freed or taken again since.
-func (ls *Lockspace) staleOwner(ctx context.Context, l *Leader) (bool, error) {
+// ownerRecord is the record of the owner's host id as it is now.
+func (ls *Lockspace) ownerRecord(ctx context.Context, l *Leader) (Leader, error) {
 	if l.OwnerID > uint64(ls.geo.MaxHosts()) {
-		return false, fmt.Errorf("%w: owner %d", ErrCorrupt, l.OwnerID)
+		return Leader{}, fmt.Errorf("%w: owner %d", ErrCorrupt, l.OwnerID)
 	}
-	rec, err := ls.readRecord(ctx, int(l.OwnerID))
-	if err != nil {
-		return false, err
-	}
-	return rec.Timestamp == 0 || rec.OwnerID != l.OwnerID || rec.OwnerGeneration > l.OwnerGeneration, nil
+	return ls.readRecord(ctx, int(l.OwnerID))
 }
 
 // ReadLeader reads and verifies the leader at off without any lockspace. It can tell the last owner and the version,

@@ -53,6 +53,9 @@ func (ls *Lockspace) waitForHost(ctx context.Context, found Leader, otherN time.
 		return found, pause(ctx, ls.cfg.Settle)
 	}
 	wait := surely(8*otherN + ls.cfg.Profile.Watchdog)
+	if ls.cfg.Bugs.JoinEarly {
+		wait = 8 * otherN
+	}
 	ls.cfg.Log.Info("host id is another host's, waiting whether it is alive", "lockspace", ls.cfg.Name,
 		"host_id", ls.cfg.HostID, "owner", found.Resource.String(), "wait", wait)
 	again, err := ls.waitFreed(ctx, found, wait)

@@ -99,7 +99,7 @@ func (r *Sighting) takeBlocks(area []byte, geo Geometry) error {
 			r.sharers = append(r.sharers, sharer{host: id, generation: d.ModeGeneration})
 		}
 		if uint64(id) == r.leader.OwnerID {
-			r.released = d.Released()
+			r.released = d.gaveUp(&r.leader)
 		}
 	}
 	return nil
@@ -120,7 +120,7 @@ func (s *Survey) Judge(r *Sighting) (Judgement, error) {
 func (s *Survey) owner(r *Sighting) []Holder {
 	l := &r.leader
 	id := int(l.OwnerID)
-	if l.Timestamp == 0 || id == 0 || s.gone(id, l.OwnerGeneration) || l.WriteID != l.OwnerID && r.released {
+	if l.Timestamp == 0 || id == 0 || s.gone(id, l.OwnerGeneration) || r.released {
 		return nil
 	}
 	return []Holder{{HostID: id, Generation: l.OwnerGeneration, Status: s.Host(id)}}

@@ -68,7 +68,7 @@ func TestLVB(t *testing.T) {
 func TestLVB_writeLost(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		one, two := b.two()
-		f := &faultyDevice{Device: b.mem}
+		f := b.faulty()
 		spec := b.spec()
 		spec.Device, spec.LVB = f, true
 		l, err := one.Acquire(b.ctx(time.Minute), spec)
@@ -78,7 +78,7 @@ func TestLVB_writeLost(t *testing.T) {
 		if err := l.SetLVB([]byte("lost")); err != nil {
 			t.Fatal(err)
 		}
-		f.arm(0, false, false)
+		f.arm(0, fateLost, false)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		begin := time.Now()

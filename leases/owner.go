@@ -52,7 +52,13 @@ func (w *ownerWatch) step(ctx context.Context) (verdict, error) {
 	if err != nil {
 		return ownerSilent, fmt.Errorf("judging the owner: %w", err)
 	}
-	if rec.Timestamp == 0 || rec.OwnerID != uint64(w.id) || rec.OwnerGeneration > w.generation {
+	if w.ls.departed(w.id, &rec, w.generation) {
+		return ownerGone, nil
+	}
+	if rec.Timestamp == 0 {
+		return ownerSilent, nil
+	}
+	if w.ls.cfg.Bugs.SilentIsGone {
 		return ownerGone, nil
 	}
 	if !w.known {
@@ -77,4 +83,22 @@ func (w *ownerWatch) deadAfter(rec *Leader) time.Duration {
 		return p.Expiry()
 	}
 	return surely(p.HostDead())
+}
+
+// departed says whether a generation of host id can have left: its record, as it is now, is free or somebody's since. A
+// record that is free in an earlier generation proves nothing by itself: a free on proof that landed after its host had
+// come back looks like that. It is believed when nobody has renewed it for 8N + W.
+func (ls *Lockspace) departed(id int, rec *Leader, generation uint64) bool {
+	if rec.OwnerID != uint64(id) || rec.OwnerGeneration > generation {
+		return true
+	}
+	return rec.Timestamp == 0 && (rec.OwnerGeneration == generation || ls.stoodStill(id, rec))
+}
+
+// stoodStill says whether our looks found the record of host id as it is now for 8N + W.
+func (ls *Lockspace) stoodStill(id int, rec *Leader) bool {
+	o, p := ls.observed(id), ls.cfg.Profile
+	p.IOTimeout = max(p.IOTimeout, ls.ioTimeoutOf(rec))
+	same := o.seen && o.timestamp == rec.Timestamp && o.generation == rec.OwnerGeneration
+	return same && o.lastCheck-o.since() > p.Expiry() && ls.now()-o.since() > surely(p.HostDead())
 }

@@ -89,10 +89,11 @@ func (ls *Lockspace) sharerGone(ctx context.Context, s sharer) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return passed(&rec, s) || ls.silentTooLong(s.host, &rec), nil
+	return ls.departed(s.host, &rec, s.generation) || ls.silentTooLong(s.host, &rec), nil
 }
 
-// passed says whether the host id of s was freed or taken again since it became a sharer; rec is the record of the host.
+// passed says whether the host id of s was freed or taken again since it became a sharer, as far as its record rec tells.
+// It is for those who only look; see departed.
 func passed(rec *Leader, s sharer) bool {
 	return rec.Timestamp == 0 || rec.OwnerID != uint64(s.host) || rec.OwnerGeneration > s.generation
 }

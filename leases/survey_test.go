@@ -216,8 +216,9 @@ func TestResourceAt(t *testing.T) {
 	})
 }
 
+// FuzzSightResource: whatever lies in a resource's area, it is refused or judged, and what is held has a holder.
 func FuzzSightResource(f *testing.F) {
-	seed(f)
+	seedAreas(f)
 	f.Fuzz(func(t *testing.T, p []byte) {
 		area := make([]byte, 4096)
 		copy(area, p)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/internal/clock"
+	"github.com/holdfast-io/holdfast/leases/internal/plant"
 )
 
 // bubble is a lockspace with one resource in virtual time.
@@ -16,6 +17,7 @@ type bubble struct {
 	t     *testing.T
 	mem   *blockdev.Mem
 	clock *clock.Virtual
+	bugs  plant.Bugs
 }
 
 func inBubble(t *testing.T, f func(t *testing.T, b *bubble)) {
@@ -47,7 +49,7 @@ func (b *bubble) ctx(d time.Duration) context.Context {
 }
 
 func (b *bubble) config(id int, name string) LockspaceConfig {
-	return LockspaceConfig{Device: b.mem, Name: "ls", HostID: id, HostName: name, Profile: Fast, Clock: b.clock, Log: quiet()}
+	return LockspaceConfig{Device: b.mem, Name: "ls", HostID: id, HostName: name, Profile: Fast, Clock: b.clock, Log: quiet(), Bugs: b.bugs}
 }
 
 // join joins and fails the test if that takes another time than expected.
@@ -227,12 +229,7 @@ func TestRelease_committedByOther(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var late Leader
-		_ = late.Decode(b.mem.Bytes(mib, 512))
-		late.WriteID = 2
-		sector := make([]byte, 512)
-		late.Encode(sector)
-		b.mem.SetBytes(mib, sector)
+		b.committedBy(2)
 		if err := l.Release(b.ctx(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
@@ -245,6 +242,76 @@ func TestRelease_committedByOther(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// TestAcquire_ownerGoesOn: an owner that released under another host's commit and began a ballot for the next version, which
+// wipes its released flag, does not hold the old one. Nobody would ever get the resource if that ballot came to nothing.
+func TestAcquire_ownerGoesOn(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		one, two := b.two()
+		l := b.exclusive(one)
+		b.committedBy(2)
+		if err := l.Release(b.ctx(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		b.setBlock(1, DBlock{Mbal: 8001, Lver: 2})
+		if j := b.agree(two); j.State != ResourceFree || j.Version != 1 {
+			t.Errorf("%+v", j)
+		}
+		if l, err := two.Acquire(b.ctx(time.Minute), b.spec()); err != nil || l.Epoch() != 2 {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// TestReadResource_oldRelease: the owner's block is read before it took part in this version, the leader after.
+func TestReadResource_oldRelease(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		one, two := b.two()
+		if err := b.exclusive(one).Release(b.ctx(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		before := b.block(1)
+		b.exclusive(one)
+		b.committedBy(2)
+		b.setBlock(1, before)
+		if j := b.agree(two); j.State != ResourceExclusive || j.Version != 2 {
+			t.Errorf("%+v", j)
+		}
+	})
+}
+
+// TestReadResource_ownerIsBack: a host that was dead has joined anew and holds the resource; we have not looked at it since.
+func TestReadResource_ownerIsBack(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		one, two := b.join(1, "a", 2*Fast.IOTimeout), b.join(2, "b", 2*Fast.IOTimeout)
+		b.run(two)
+		time.Sleep(Fast.HostDead() + 3*Fast.RenewalPeriod())
+		synctest.Wait()
+		if h := two.HostStatus(1); h.State != HostDead || one.Generation() != 1 {
+			t.Fatalf("%+v", h)
+		}
+		back := b.leaderOf(1)
+		back.OwnerGeneration, back.Timestamp = 2, back.Timestamp+1000
+		b.putLeader(1, back)
+		l := b.leader()
+		l.Lver, l.OwnerID, l.OwnerGeneration, l.Timestamp, l.WriteID = 1, 1, 2, back.Timestamp, 1
+		sector := make([]byte, 512)
+		l.Encode(sector)
+		b.mem.SetBytes(mib, sector)
+		if j := b.agree(two); j.State != ResourceExclusive || j.Takeable {
+			t.Errorf("%+v", j)
+		}
+	})
+}
+
+// committedBy makes another host the one that wrote the leader.
+func (b *bubble) committedBy(host uint64) {
+	late := b.leader()
+	late.WriteID = host
+	sector := make([]byte, 512)
+	late.Encode(sector)
+	b.mem.SetBytes(mib, sector)
 }
 
 // TestRun_lost: overwritten records end the lockspace at once, silence of the disk after 8N.

@@ -209,6 +209,21 @@ func (h *Host) Role() *spm.Role {
 	return nil
 }
 
+// Storage says whether this host's storage is up, or else what is wrong with it.
+func (h *Host) Storage() error {
+	rt := h.runtime()
+	if rt == nil {
+		return errors.New("this host's storage is not up")
+	}
+	switch _, keeperOK, masterValid := rt.Health(); {
+	case !keeperOK:
+		return errors.New("this host's lease keeper does not answer, or has lost its host id")
+	case !masterValid:
+		return errors.New("the SPM lease on the master domain cannot be read")
+	}
+	return nil
+}
+
 // Manager is the manager while this host leads; nil otherwise.
 func (h *Host) Manager() *manager.Manager {
 	h.mu.Lock()

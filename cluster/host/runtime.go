@@ -166,7 +166,7 @@ func (rt *runtime) roleConfig() spm.Config {
 		Open:   rt.openMaster,
 		Mirror: &spm.RaftMirror{Cluster: rt.node, Host: rt.self.Name, HostID: rt.self.HostID, Now: time.Now, Log: rt.log},
 		Others: others{rt}, Leases: rt.writableLeases, Report: rt.report,
-		Pending: rt.pending, PendingOn: rt.pendingOn,
+		Pending: rt.pending, PendingOn: rt.pendingOn, ReleaseTimeout: 3 * rt.profile.IOTimeout,
 		Holder: func() (string, uint64) {
 			p, _ := rt.node.View().Pool()
 			return p.SPM.Host, p.SPM.Epoch

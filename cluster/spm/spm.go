@@ -131,6 +131,8 @@ type Config struct {
 	DrainTimeout, FlushTimeout time.Duration
 	// StepTimeout bounds each call to the lease and each opening or reading of the domain (15 s).
 	StepTimeout time.Duration
+	// ReleaseTimeout bounds the release of the lease (StepTimeout). A keeper that hangs does not release in longer.
+	ReleaseTimeout time.Duration
 	// GuardPoll is how often the guard is asked while nothing else asks (50 ms).
 	GuardPoll time.Duration
 	// DescribeAfter is how soon after a change the sizes of a domain go to the mirror, all changes of that time in one
@@ -159,6 +161,7 @@ func (c Config) withDefaults() Config {
 	def(&c.DrainTimeout, 3*time.Second)
 	def(&c.FlushTimeout, 500*time.Millisecond)
 	def(&c.StepTimeout, 15*time.Second)
+	def(&c.ReleaseTimeout, c.StepTimeout)
 	def(&c.GuardPoll, 50*time.Millisecond)
 	def(&c.DescribeAfter, 150*time.Millisecond)
 	def(&c.RetryDomain, 5*time.Second)

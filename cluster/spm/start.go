@@ -132,7 +132,7 @@ func (r *Role) serve(s *session, rep StartReply, reason string) {
 
 // release frees the lease once no write of this host is on its way any more.
 func (r *Role) release() error {
-	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.StepTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.ReleaseTimeout)
 	defer cancel()
 	if err := r.settled(ctx); err != nil {
 		return err

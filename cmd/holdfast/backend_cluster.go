@@ -114,11 +114,12 @@ func (b *backend) Health(context.Context) api.Health {
 	}
 	h.Member = true
 	pool, ok := n.View().Pool()
-	switch leader, _ := n.Leader(); {
-	case leader == "":
+	if leader, _ := n.Leader(); leader == "" {
 		h.OK, h.Reason = false, "no leader is known"
-	case ok && pool.Master != "" && b.host.Role() == nil:
-		h.OK, h.Reason = false, "this host's storage is not up"
+	} else if ok && pool.Master != "" {
+		if err := b.host.Storage(); err != nil {
+			h.OK, h.Reason = false, err.Error()
+		}
 	}
 	return h
 }

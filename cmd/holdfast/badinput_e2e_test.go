@@ -390,7 +390,7 @@ func TestBadInput_configuration(t *testing.T) {
 		{"wrong type", "\ndev: true", "\ndev: perhaps", "perhaps"},
 		{"a list for a word", "\nprofile: dev", "\nprofile: [dev]", "line 14"},
 		{"unknown profile", "\nprofile: dev", "\nprofile: faster", "compatible, fast, dev"},
-		{"a number without a unit", "heartbeat: 300ms", "heartbeat: fast", "line 68"},
+		{"a number without a unit", "heartbeat: 300ms", "heartbeat: fast", fmt.Sprintf("line %d", 1+bytes.Count(good[:bytes.Index(good, []byte("heartbeat: 300ms"))], []byte("\n")))},
 		{"tabs", "\nprofile: dev", "\n\tprofile: dev", "line"},
 		{"no YAML", "\nprofile: dev", "\n{{{", "line"},
 		{"odd host name", "\nname: h1", "\nname: 'h 1'", "name:"},

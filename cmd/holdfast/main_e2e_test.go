@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -28,6 +29,11 @@ func TestMain(m *testing.M) {
 		os.Exit(mainStatus())
 	}
 	if err := os.Setenv(asProgram, "1"); err != nil { // for the children
+		panic(err)
+	}
+	// The tests that run side by side mostly wait, for leases of real sanlock to run out: more of them than processors.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)

@@ -57,7 +57,7 @@ func newNetPool(ctx context.Context, dir, profile string, n int, recorded bool) 
 	}
 	for _, h := range p.hosts {
 		if recorded {
-			if err := p.record(h); err != nil {
+			if err := p.record(ctx, h); err != nil {
 				return p, err
 			}
 		}
@@ -100,13 +100,14 @@ func (p *netPool) wire(n int) error {
 const recordedLUN = "nbd://127.0.0.1:10809/lun"
 
 // record starts a host's own server of the LUN.
-func (p *netPool) record(h *netHost) error {
+func (p *netPool) record(ctx context.Context, h *netHost) error {
 	h.server = exec.Command("ip", "netns", "exec", h.ns, "nbdkit", "--foreground", "--ipaddr", "127.0.0.1", "--port", "10809",
-		"--exportname", "lun", "--filter=log", "file", p.lun, "logfile="+p.recordOf(h))
+		"--exportname", "lun", "--pidfile", p.recordOf(h)+".pid", "--filter=log", "file", p.lun, "logfile="+p.recordOf(h))
 	if err := h.server.Start(); err != nil {
 		return fmt.Errorf("starting the LUN's server of %s: %w", h.name, err)
 	}
-	return nil
+	// It writes its pid when it listens.
+	return poll(ctx, "the LUN's server of "+h.name+" listens", func() error { _, err := os.Stat(p.recordOf(h) + ".pid"); return err })
 }
 
 func (p *netPool) recordOf(h *netHost) string { return filepath.Join(p.dir, h.name+".record") }

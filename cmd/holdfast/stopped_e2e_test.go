@@ -96,17 +96,29 @@ func (s *stoppedPool) leadElsewhere(t *testing.T, h *netHost) {
 // another waits until a host other than h serves under a later epoch.
 func (s *stoppedPool) another(t *testing.T, h *netHost, epoch uint64) api.SPM {
 	t.Helper()
+	return s.serves(t, h, "another host is SPM", func(now api.SPM) bool { return now.Host != h.name && now.Epoch > epoch })
+}
+
+// later waits until any host serves under a later epoch.
+func (s *stoppedPool) later(t *testing.T, h *netHost, epoch uint64) api.SPM {
+	t.Helper()
+	return s.serves(t, h, "a host is SPM under a later epoch", func(now api.SPM) bool { return now.Epoch > epoch })
+}
+
+// serves waits until an SPM is in office of whom ok is true, by the word of a host other than h.
+func (s *stoppedPool) serves(t *testing.T, h *netHost, what string, ok func(api.SPM) bool) api.SPM {
+	t.Helper()
 	ctx := deadline(t, 40*time.Second)
 	var now api.SPM
-	err := poll(ctx, "another host is SPM", func() (err error) {
+	err := poll(ctx, what, func() (err error) {
 		now, _, err = s.other(h.name).SPM(ctx, client.Read{})
-		if err == nil && (now.State != api.SPMServing || now.Host == h.name || now.Epoch <= epoch) {
+		if err == nil && (now.State != api.SPMServing || !ok(now)) {
 			err = fmt.Errorf("%s is %s, epoch %d: %s", now.Host, now.State, now.Epoch, now.Reason)
 		}
 		return err
 	})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v; the log of %s: %s\nof another: %s", err, h.name, strings.Join(tail(h.log, 25), "\n"), strings.Join(tail(s.other(h.name).log, 25), "\n"))
 	}
 	return now
 }
@@ -141,14 +153,42 @@ func (s *stoppedPool) longer(t *testing.T, agent, keeper bool) {
 	if keeper && agent {
 		send(t, syscall.SIGCONT, stopped...)
 	}
-	s.told(t, h, begun, "spm.lost", "spm.stop_failed") // the second one when the manager saw the hung keeper first
-	s.spm(t)                                           // it has its host id again
-	after, err := os.ReadFile(s.recordOf(h))
-	if err != nil || !bytes.HasPrefix(after, before) {
-		t.Fatalf("the record was cut: %v", err)
+	if !(keeper && agent) || !s.ended(t, h) {
+		s.told(t, h, begun, "spm.lost", "spm.stop_failed") // the second one when the manager saw the hung keeper first
+	}
+	s.spm(t) // it has its host id again
+	var after []byte
+	err = poll(deadline(t, 20*time.Second), "it renews", func() error { // with a new keeper it may have begun to before we looked
+		if after, err = os.ReadFile(s.recordOf(h)); err != nil || !bytes.HasPrefix(after, before) {
+			t.Fatalf("the record was cut: %v", err)
+		}
+		if !recordedWrite.Match(after[len(before):]) {
+			return errNotThere
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("%v; the log of %s: %s", err, h.name, strings.Join(tail(h.log, 40), "\n"))
 	}
 	s.onlyItsOwnRecord(t, h, after[len(before):])
 	s.check(t)
+}
+
+// ended says whether the keeper, when it went on before its agent did and found everything lost long ago, has ended the agent. Then
+// it is started again, as a service manager would.
+func (s *stoppedPool) ended(t *testing.T, h *netHost) bool {
+	t.Helper()
+	select {
+	case <-h.done:
+	case <-time.After(2 * time.Second):
+		return false
+	}
+	t.Log("the keeper has ended the agent")
+	h.done = make(chan struct{})
+	if err := s.launch(h, h.conf.Profile); err != nil {
+		t.Fatal(err)
+	}
+	return true
 }
 
 var recordedWrite = regexp.MustCompile(`(?m)(Write|Zero|Trim) id=\d+ offset=0x([0-9a-f]+) count=0x([0-9a-f]+)`)
@@ -307,8 +347,10 @@ func (s *stoppedPool) agentOnly(t *testing.T) {
 		time.Sleep(200 * time.Millisecond)
 	}
 	send(t, syscall.SIGCONT, agent)
-	s.another(t, h, was.Epoch)
 	s.told(t, h, begun, "spm.handed_over")
+	if now := s.later(t, h, was.Epoch); now.Host != h.name { // it answers again, so it may well be the next one too
+		t.Logf("%s is SPM after %s", now.Host, h.name)
+	}
 	s.spm(t)
 	s.check(t)
 }

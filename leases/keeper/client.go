@@ -36,7 +36,7 @@ type Client struct {
 	nextID  uint64
 	waiting map[uint64]chan *response
 	grants  map[string]*grant
-	orphans map[uint64]ResourceSpec // acquires that nobody waits for any more
+	orphans map[uint64]*orphan
 	loops   sync.WaitGroup
 }
 
@@ -66,6 +66,9 @@ func (c *Client) Acquire(ctx context.Context, spec ResourceSpec) (uint64, error)
 		return 0, fmt.Errorf("acquiring %s: %w", spec.Name, err)
 	}
 	defer closeAll(files)
+	if c.hasOrphan(spec.key()) {
+		return 0, fmt.Errorf("acquiring %s: %w: an earlier acquire that nobody waited for is not over", spec.Name, leases.ErrBusy)
+	}
 	resp, err := c.call(ctx, &request{Method: methodAcquire, Resource: &spec, FDs: len(files), files: files})
 	if err != nil {
 		return 0, fmt.Errorf("acquiring %s: %w", spec.Name, err)
@@ -90,7 +93,7 @@ func (c *Client) granted(spec *ResourceSpec, resp *response) {
 		g.revoked.Store(true)
 	}
 	c.grants[spec.key()] = &grant{resource: resp.ResourceSlot, lockspace: resp.LockspaceSlot, version: resp.Version,
-		generation: resp.Generation, state: state, name: spec.nameSum()}
+		generation: resp.Generation, join: resp.LockspaceJoin, state: state, name: spec.nameSum()}
 }
 
 // Release gives a resource back. Its guards fail from this call on, whatever comes of it. All writes under the lease
@@ -193,7 +196,7 @@ func (c *Client) lastChance(ctx context.Context, req *request, ch chan *response
 	}
 	if req.Method == methodAcquire {
 		c.mu.Lock()
-		c.orphans[req.ID] = *req.Resource
+		c.orphans[req.ID] = &orphan{spec: *req.Resource}
 		c.mu.Unlock()
 	}
 	return nil, fmt.Errorf("keeper did not answer %s: %w: %w", req.Method, blockdev.ErrOutcomeUnknown, ctx.Err())
@@ -232,6 +235,7 @@ func (c *Client) send(req *request) error {
 // receive hands answers to those who wait for them.
 func (c *Client) receive() {
 	defer close(c.notices)
+	defer c.forgetOrphans()
 	for {
 		resp := &response{}
 		if err := readFrame(c.conn, resp); err != nil {
@@ -247,15 +251,13 @@ func (c *Client) receive() {
 		}
 		c.mu.Lock()
 		ch := c.waiting[resp.ID]
-		orphan, isOrphan := c.orphans[resp.ID]
-		delete(c.orphans, resp.ID)
+		back := c.adopt(resp)
 		c.mu.Unlock()
 		switch {
 		case ch != nil:
 			ch <- resp
-		case isOrphan && resp.Error == nil:
-			// The caller was told that the outcome is unknown; a lease nobody knows of must not stay.
-			_ = c.send(&request{ID: resp.ID, Method: methodRelease, Timeout: time.Minute, Resource: &orphan})
+		case back != nil:
+			_ = c.send(&request{ID: resp.ID, Method: methodRelease, Timeout: time.Minute, Resource: back})
 		}
 	}
 }

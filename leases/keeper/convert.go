@@ -108,7 +108,7 @@ func (s *server) convert(ctx context.Context, spec *ResourceSpec, resp *response
 	if s.holdingOf(sp, spec) != h { // released, or lost, meanwhile
 		return fmt.Errorf("resource %s: %w", spec.Name, leases.ErrNotHeld)
 	}
-	resp.LockspaceSlot, resp.Generation = sp.slot, sp.ls.Generation()
+	resp.LockspaceSlot, resp.LockspaceJoin, resp.Generation = sp.slot, sp.join, sp.ls.Generation()
 	resp.Version, resp.ResourceSlot = h.lease.Epoch(), h.slot
 	return nil
 }

@@ -83,6 +83,7 @@ type response struct {
 	Generation    uint64               `json:"generation,omitempty"`
 	Version       uint64               `json:"version,omitempty"`
 	LockspaceSlot int                  `json:"lockspace_slot,omitempty"`
+	LockspaceJoin uint64               `json:"lockspace_join,omitempty"`
 	ResourceSlot  int                  `json:"resource_slot,omitempty"`
 	Hosts         []leases.HostStatus  `json:"hosts,omitempty"`
 	Info          *leases.ResourceInfo `json:"info,omitempty"`

@@ -45,6 +45,19 @@ func FuzzFrame(f *testing.F) {
 		}
 		f.Add(buf.Bytes())
 	}
+	for _, r := range []response{
+		{ID: 1, Generation: 2, Version: 3, LockspaceSlot: 4, LockspaceJoin: 5, ResourceSlot: 6},
+		{Lost: &Loss{Lockspace: "space", Reason: "why", KillIn: 7}},
+		{Request: &RequestSeen{}}, {Event: &eventSeen{}}, {Value: []byte("value")},
+		{ID: 2, Error: toWire(&leases.HeldError{Resource: "r", HostID: 4})},
+		{ID: 3, Hosts: []leases.HostStatus{{HostID: 1, State: leases.HostLive}}, Info: &leases.ResourceInfo{}, Record: &leases.HostRecord{}},
+	} {
+		var buf bytes.Buffer
+		if err := writeFrame(&buf, &r); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(buf.Bytes())
+	}
 	f.Add([]byte{0, 0, 0, 0})
 	f.Add([]byte{255, 255, 15, 0, '{'})
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -77,8 +90,8 @@ func TestPage_guardSeesTornAndForeign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &grant{resource: 3, lockspace: 2, version: 9, generation: 4, state: stateHeld, name: 5}
-	w.holdLockspace(2, 77, 4)
+	g := &grant{resource: 3, lockspace: 2, version: 9, generation: 4, join: 6, state: stateHeld, name: 5}
+	w.holdLockspace(2, 77, 4, 6)
 	w.holdResource(3, stateShared, 9, 4, 2, 5)
 	if _, err := r.expiryOf(g); err == nil {
 		t.Error("a shared lease was taken for an exclusive one")

@@ -14,6 +14,7 @@ import (
 type grant struct {
 	resource, lockspace int // slots
 	version, generation uint64
+	join                uint64      // of the lockspace
 	state               uint64      // held exclusively or shared
 	name                uint64      // of the resource, see nameSum: slots are used again
 	revoked             atomic.Bool // the agent gave it back, or the keeper is gone
@@ -60,5 +61,5 @@ func (p *page) expiryOf(g *grant) (time.Duration, error) {
 	if r[wordState] != g.state || r[wordName] != g.name || r[wordVersion] != g.version || r[wordGeneration] != g.generation || r[wordLockspace] != uint64(g.lockspace) {
 		return 0, fmt.Errorf("the keeper does not hold version %d any more", g.version)
 	}
-	return p.spaceExpiry(g.lockspace, g.generation)
+	return p.spaceExpiry(g.lockspace, g.generation, g.join)
 }

@@ -35,7 +35,7 @@ func (s *server) acquire(ctx context.Context, spec *ResourceSpec, files []*os.Fi
 		closeAll(files)
 		return err
 	}
-	resp.LockspaceSlot, resp.Generation = sp.slot, sp.ls.Generation()
+	resp.LockspaceSlot, resp.LockspaceJoin, resp.Generation = sp.slot, sp.join, sp.ls.Generation()
 	if h := s.holdingOf(sp, spec); h != nil {
 		resp.Version, resp.ResourceSlot = s.versionOf(h), h.slot
 		if err := h.checkHolder(spec.Holder, files); err != nil {

@@ -275,8 +275,9 @@ func TestKeeper_killed(t *testing.T) {
 	if v, err := b.Acquire(ctx, res); err != nil || v != 2 {
 		t.Errorf("after the proof: version %d, %v", v, err)
 	}
-	untold := &guard{page: shared, clock: a.clock, g: &grant{resource: told.resource, lockspace: told.lockspace, version: told.version, generation: told.generation}, name: "untold"}
-	testutil.Retry(t, 10*time.Second, func() error {
+	untold := &guard{page: shared, clock: a.clock, g: &grant{resource: told.resource, lockspace: told.lockspace, version: told.version, generation: told.generation, join: told.join,
+		state: told.state, name: told.name}, name: "untold"}
+	testutil.Retry(t, 20*time.Second, func() error {
 		if untold.Check(0) == nil {
 			return errors.New("still good")
 		}
@@ -308,6 +309,18 @@ func TestKeeper_JoinGuarded(t *testing.T) {
 	if err := first.Check(0); !errors.Is(err, blockdev.ErrLeaseLost) {
 		t.Errorf("the guard of an earlier join: %v", err)
 	}
+	if err := c.Leave(ctx, "space"); err != nil {
+		t.Fatal(err)
+	}
+	ls.HostID = 2 // its generation is 1 too, and the slot the same
+	third, err := c.JoinGuarded(ctx, ls)
+	if err != nil || third.Epoch() != first.Epoch() || third.Check(0) != nil {
+		t.Fatalf("joined as another host: %v", err)
+	}
+	if err := first.Check(0); !errors.Is(err, blockdev.ErrLeaseLost) {
+		t.Errorf("the guard of an earlier join with the same generation: %v", err)
+	}
+	second = third
 	if err := syscall.Kill(c.PID(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}

@@ -256,7 +256,6 @@ func (s *server) end(waitRemote bool) error {
 	err := s.releaseAll(context.Background(), waitRemote)
 	s.confirmAll(context.Background(), waitRemote) // what was lost meanwhile, with leases of the agent not released yet
 	s.awaitWound(nil)
-	s.winds.Wait()
 	s.watches.Wait()
 	if err != nil {
 		s.log.Error("not everything could be released, other hosts have to wait", "error", err)

@@ -27,6 +27,12 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Exit(0)
+	case "page":
+		if err := pageMain(); err != nil {
+			fmt.Fprintln(os.Stderr, "page:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	case "agent":
 		if err := agentMain(); err != nil {
 			fmt.Fprintln(os.Stderr, "agent:", err)

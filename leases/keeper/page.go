@@ -14,7 +14,7 @@ import (
 
 const (
 	pageMagic   = 0x6b65657031 // "keep1"
-	pageVersion = 1
+	pageVersion = 2
 	pageBytes   = 16 << 10
 
 	slotWords      = 8
@@ -28,6 +28,7 @@ const (
 	// lockspace slots
 	wordExpiry       = 2
 	wordLsGeneration = 3
+	wordJoin         = 4 // which join of this keeper's life it is: slots are used again, generations come again
 	// resource slots
 	wordVersion    = 2
 	wordGeneration = 3
@@ -41,7 +42,7 @@ const (
 // errTorn says that a slot is in the middle of a change for too long: its writer died there.
 var errTorn = errors.New("keeper's shared page is in the middle of a change")
 
-// page is the shared page. There is one writer per slot at a time; readers may be anywhere.
+// page is the shared page. There is one writer per slot at a time, but for setExpiry; readers may be anywhere.
 type page struct {
 	words []uint64
 }
@@ -94,21 +95,19 @@ func update(s []uint64, values ...uint64) {
 	atomic.AddUint64(&s[wordSeq], 1)
 }
 
-// setExpiry moves a lockspace's expiry. It does not allocate.
+// setExpiry moves a lockspace's expiry. It is one word, so it needs no sequence: a keeper that is stopped in here leaves
+// no reader waiting, and a drop by another goroutine at the same time stays a drop. It does not allocate.
 func (p *page) setExpiry(i int, expiry time.Duration) {
-	s := p.slot(lockspaceBase, i)
-	atomic.AddUint64(&s[wordSeq], 1)
-	atomic.StoreUint64(&s[wordExpiry], uint64(expiry))
-	atomic.AddUint64(&s[wordSeq], 1)
+	atomic.StoreUint64(&p.slot(lockspaceBase, i)[wordExpiry], uint64(expiry))
 }
 
 // holdLockspace publishes a joined lockspace.
-func (p *page) holdLockspace(i int, expiry time.Duration, generation uint64) {
-	update(p.slot(lockspaceBase, i), stateHeld, uint64(expiry), generation)
+func (p *page) holdLockspace(i int, expiry time.Duration, generation, join uint64) {
+	update(p.slot(lockspaceBase, i), stateHeld, uint64(expiry), generation, join)
 }
 
 // dropLockspace takes a lockspace and with it all its leases away from the readers.
-func (p *page) dropLockspace(i int) { update(p.slot(lockspaceBase, i), 0, 0, 0) }
+func (p *page) dropLockspace(i int) { update(p.slot(lockspaceBase, i), 0, 0, 0, 0) }
 
 // holdResource publishes a lease.
 func (p *page) holdResource(i int, state, version, generation uint64, lockspace int, name uint64) {

@@ -45,22 +45,23 @@ type server struct {
 	dog       *watchdog.Watchdog
 
 	watches sync.WaitGroup // of the requests for leases; they end with the leases
-	winds   sync.WaitGroup // of the lost lockspaces; they end with their users
 
 	writing sync.Mutex // one frame at a time on conn
 
 	mu      sync.Mutex // guards all below; never held over I/O
 	spaces  map[string]*space
+	wounds  map[chan struct{}]struct{}   // of lost lockspaces, each closed when it has no users any more
 	devices map[string]blockdev.Device   // for everything but renewals
 	late    map[string][]blockdev.Device // by lockspace: of former joins, with renewals that may still land
 	running map[uint64]context.CancelFunc
+	joins   uint64
 	lsUsed  [lockspaceSlots]bool
 	resUsed [resourceSlots]bool
 }
 
 func newServer(log *slog.Logger, p *page, open Opener, conn net.Conn) *server {
 	s := &server{log: log, page: p, open: open, clock: clock.System{}, conn: conn, slots: make(chan struct{}, maxRequests),
-		stop: make(chan struct{}), spaces: map[string]*space{}, devices: map[string]blockdev.Device{}, late: map[string][]blockdev.Device{},
+		stop: make(chan struct{}), spaces: map[string]*space{}, wounds: map[chan struct{}]struct{}{}, devices: map[string]blockdev.Device{}, late: map[string][]blockdev.Device{},
 		running: map[uint64]context.CancelFunc{}}
 	s.killAgent = func() {}
 	s.dog = watchdog.New(watchdog.Config{Spec: watchdog.Spec{Kind: watchdog.None}, Log: log})

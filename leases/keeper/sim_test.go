@@ -2,12 +2,15 @@ package keeper
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
 	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/anishathalye/porcupine"
 
 	"github.com/holdfast-io/holdfast/leases/internal/plant"
 )
@@ -21,8 +24,8 @@ const (
 
 // simTally adds up runs.
 type simTally struct {
-	runs, acquired, taken, writes, resets, events atomic.Int64
-	virtual                                       atomic.Int64
+	runs, acquired, taken, writes, resets, events, ops, seen atomic.Int64
+	virtual                                                  atomic.Int64
 }
 
 func (y *simTally) add(s *sim) {
@@ -32,13 +35,16 @@ func (y *simTally) add(s *sim) {
 	y.writes.Add(int64(s.writes))
 	y.resets.Add(int64(s.resets))
 	y.events.Add(int64(len(s.trace)))
+	ops, seen := s.said.size()
+	y.ops.Add(ops)
+	y.seen.Add(seen)
 	y.virtual.Add(int64(s.lasted))
 }
 
 func (y *simTally) report(took time.Duration) string {
 	hours := time.Duration(y.virtual.Load()).Hours()
-	return fmt.Sprintf("%d runs, %.0f simulated hours in %v: %.1f hours a second; %d acquires, %d of them from hosts that died, %d data sectors, %d watchdogs, %d events",
-		y.runs.Load(), hours, took.Round(time.Millisecond), hours/took.Seconds(), y.acquired.Load(), y.taken.Load(), y.writes.Load(), y.resets.Load(), y.events.Load())
+	return fmt.Sprintf("%d runs, %.0f simulated hours in %v: %.1f hours a second; %d acquires, %d of them from hosts that died, %d data sectors, %d watchdogs, %d events; histories of %d operations, %d of them statuses",
+		y.runs.Load(), hours, took.Round(time.Millisecond), hours/took.Seconds(), y.acquired.Load(), y.taken.Load(), y.writes.Load(), y.resets.Load(), y.events.Load(), y.ops.Load(), y.seen.Load())
 }
 
 // simSeeds runs seeds side by side until next says that there are no more or one of them fails.
@@ -53,6 +59,7 @@ func simSeeds(t *testing.T, next func() (uint64, bool)) *simTally {
 				t.Parallel()
 				for seed, ok := next(); ok && !stop.Load(); seed, ok = next() {
 					s := simulate(t, img, seed, plant.Bugs{})
+					s.judgeHistory()
 					tally.add(s)
 					if len(s.broken) > 0 {
 						stop.Store(true)
@@ -130,6 +137,7 @@ func TestSim_long(t *testing.T) {
 		})
 	case os.Getenv(envSimSeed) != "" && os.Getenv(envSimRuns) == "":
 		s := simulate(t, simImageOf(t), seed, plant.Bugs{})
+		s.judgeHistory()
 		s.until = len(s.trace)
 		t.Log(s.report())
 		if len(s.broken) > 0 {
@@ -179,30 +187,61 @@ func difference(a, b []simEvent) string {
 	return ""
 }
 
+// simBugs are the mistakes that are planted to see that they are caught.
+var simBugs = map[string]plant.Bugs{
+	"phase 2 without looking":           {SkipPhase2Read: true},
+	"take-over at 8N instead of 8N + W": {TakeOverEarly: true},
+	"deadline computed after the write": {TimeAfterWrite: true},
+	"accepted values ignored":           {IgnoreValue: true},
+	"no second look after 2N":           {SkipJoinReread: true},
+	"late writes ignored":               {IgnoreLateWrite: true},
+	"generation forgotten":              {ForgetGeneration: true},
+}
+
 // TestSim_catchesPlantedBugs: a checker that cannot fail is worth nothing.
 func TestSim_catchesPlantedBugs(t *testing.T) {
+	catches(t, simBugs, func(s *sim) string {
+		if len(s.broken) == 0 {
+			return ""
+		}
+		return s.broken[0]
+	})
+}
+
+// TestSim_catchesByHistory: porcupine alone, without any of the other invariants, sees these mistakes in what the agents did
+// and were told. It sees the one that is left out as well, but only after well over a thousand seeds.
+func TestSim_catchesByHistory(t *testing.T) {
+	bugs := maps.Clone(simBugs)
+	delete(bugs, "deadline computed after the write")
+	catches(t, bugs, func(s *sim) string {
+		switch v := verdict(s.said.operations()); v {
+		case porcupine.Ok:
+			return ""
+		case porcupine.Illegal:
+			return "the history has no legal order"
+		default:
+			t.Errorf("seed %d: %s", s.plan.seed, v)
+			return ""
+		}
+	})
+}
+
+// catches runs seeds with each of the mistakes until wrong finds something, which it must not without the mistake.
+func catches(t *testing.T, bugs map[string]plant.Bugs, wrong func(*sim) string) {
 	if raceDetector || testing.Short() {
 		t.Skip("it takes thousands of seeds; make simulate-short runs it without the race detector")
 	}
 	img := simImageOf(t)
-	for name, b := range map[string]plant.Bugs{
-		"phase 2 without looking":           {SkipPhase2Read: true},
-		"take-over at 8N instead of 8N + W": {TakeOverEarly: true},
-		"deadline computed after the write": {TimeAfterWrite: true},
-		"accepted values ignored":           {IgnoreValue: true},
-		"no second look after 2N":           {SkipJoinReread: true},
-		"late writes ignored":               {IgnoreLateWrite: true},
-		"generation forgotten":              {ForgetGeneration: true},
-	} {
+	for name, b := range bugs {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for seed := range uint64(10_000) {
-				s := simulate(t, img, seed, b)
-				if len(s.broken) == 0 {
+				what := wrong(simulate(t, img, seed, b))
+				if what == "" {
 					continue
 				}
-				t.Logf("caught by seed %d: %s", seed, s.broken[0])
-				if s := simulate(t, img, seed, plant.Bugs{}); len(s.broken) > 0 {
+				t.Logf("caught by seed %d: %s", seed, what)
+				if wrong(simulate(t, img, seed, plant.Bugs{})) != "" {
 					t.Error("but so is the program without it")
 				}
 				return

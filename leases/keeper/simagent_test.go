@@ -48,6 +48,7 @@ func (se *simSession) runAgent() {
 	if rng.IntN(4) != 0 && !se.keeperGone() { // else it just exits
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
+		s.mayEnd(se.m)
 		_, _ = se.cli.call(ctx, &request{Method: methodShutdown})
 	}
 }
@@ -88,6 +89,7 @@ func (se *simSession) join(rng *rand.Rand, rejoin bool) bool {
 	se.drained(-1)
 	ctx, cancel := context.WithTimeout(se.ctx, between(rng, 20*time.Second, 60*time.Second))
 	defer cancel()
+	m.sim.mayEnd(m)
 	generation, err := se.cli.Join(ctx, LockspaceSpec{Name: "space", Device: "lun", HostID: m.hostID, HostName: m.name, Profile: m.profile, Rejoin: rejoin})
 	if se.agent.gate() != nil {
 		return false
@@ -137,8 +139,18 @@ func (se *simSession) work(ctx context.Context, rng *rand.Rand, first, step int)
 func (se *simSession) inspect(ctx context.Context, r int) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	_, err := se.cli.Inspect(ctx, se.resource(r))
+	op := se.m.sim.calls(se.m, opStatus, r, 0)
+	info, err := se.cli.Inspect(ctx, se.resource(r))
+	se.m.sim.returns(r, op, func(op *simOp) { op.told(info, err) })
 	return err
+}
+
+// watch looks at a resource again and again.
+func (se *simSession) watch(r int) {
+	for i := uint64(0); se.ctx.Err() == nil && !se.keeperGone() && se.agent.gate() == nil; i++ {
+		_ = sleep(se.ctx, upTo(mix(se.m.seed, 23, se.n, i, uint64(r)), 20*time.Millisecond, 200*time.Millisecond))
+		_ = se.inspect(se.ctx, r)
+	}
 }
 
 // cycle is acquire, some writes, release.
@@ -148,7 +160,7 @@ func (se *simSession) cycle(ctx context.Context, rng *rand.Rand, r int) error {
 	spec.NoWait = rng.IntN(4) == 0
 	actx, cancel := context.WithTimeout(ctx, between(rng, 500*time.Millisecond, 40*time.Second))
 	defer cancel()
-	epoch, err := se.cli.Acquire(actx, spec)
+	epoch, err := se.acquire(actx, r, spec)
 	if err != nil || se.agent.gate() != nil {
 		return err
 	}
@@ -170,16 +182,26 @@ func (se *simSession) cycle(ctx context.Context, rng *rand.Rand, r int) error {
 	return se.release(context.WithoutCancel(ctx), r)
 }
 
+// acquire asks for resource r.
+func (se *simSession) acquire(ctx context.Context, r int, spec ResourceSpec) (uint64, error) {
+	op := se.m.sim.calls(se.m, opAcquire, r, 0)
+	epoch, err := se.cli.Acquire(ctx, spec)
+	se.m.sim.returns(r, op, func(op *simOp) { op.answered(epoch, err) })
+	return epoch, err
+}
+
 // release gives back when all writes have come back, as a holder must.
 func (se *simSession) release(ctx context.Context, r int) error {
 	se.drained(r)
 	if err := se.agent.gate(); err != nil {
 		return err
 	}
-	se.m.sim.givesUp(se.m, r)
+	op := se.m.sim.calls(se.m, opRelease, r, se.m.sim.givesUp(se.m, r))
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	return se.cli.Release(ctx, se.resource(r))
+	err := se.cli.Release(ctx, se.resource(r))
+	se.m.sim.returns(r, op, func(op *simOp) { op.given(err) })
+	return err
 }
 
 // write is one guarded write of two sectors.

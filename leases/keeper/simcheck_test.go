@@ -60,6 +60,7 @@ type simChecker struct {
 	joined    map[[2]uint64]*simSession // host id and generation: who was told that it has them
 	freed     map[[2]uint64]bool        // proven dead
 	trace     []simEvent
+	said      simHistory
 	broken    []string
 	until     int // length of the trace at the first violation
 	ended     bool
@@ -124,6 +125,7 @@ func (s *sim) recordLanded(m *simMachine, b []byte, off int64, begun time.Durati
 	if m.hostID == id { // not when it frees another host
 		h.writer, h.bound = m, m.clock.when(begun+m.profile.HostDead())
 		m.renewed = begun
+		s.renewedUntil(simLifeID{id, l.OwnerGeneration}, h.bound)
 	}
 }
 
@@ -157,6 +159,7 @@ func (s *sim) dataLanded(m *simMachine, b []byte, off int64) {
 	res := &s.resources[r]
 	s.writes++
 	s.note(m, "data", uint64(r), epoch)
+	s.used(m, r, epoch)
 	if epoch < res.landed {
 		s.violationf("data of machine %d for resource %d under version %d landed after version %d", m.index, r, epoch, res.landed)
 	}
@@ -168,12 +171,13 @@ func (s *sim) dataLanded(m *simMachine, b []byte, off int64) {
 }
 
 // admitted is called when a write has passed its last check: a host whose last renewal is 8N old writes no data.
-func (s *sim) admitted(m *simMachine, off int64) {
+func (s *sim) admitted(m *simMachine, b []byte, off int64) {
 	if off < simData {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.used(m, dataResource(off), leaseData(b))
 	if age := m.clock.Boot() - m.renewed; age >= m.profile.Expiry() {
 		s.violationf("machine %d writes %v after its last renewal began", m.index, age)
 	}
@@ -252,12 +256,14 @@ func (s *sim) takeOver(m *simMachine, r int) {
 	}
 }
 
-// givesUp is called before an agent releases.
-func (s *sim) givesUp(m *simMachine, r int) {
+// givesUp is called before an agent releases. It returns the version.
+func (s *sim) givesUp(m *simMachine, r int) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.note(m, "releases", uint64(r), m.holds[r].epoch)
+	version := m.holds[r].epoch
+	s.note(m, "releases", uint64(r), version)
 	m.holds[r] = nil
+	return version
 }
 
 // forget drops what the agent of m was told: it has ended.

@@ -146,6 +146,7 @@ func (m *simMachine) proveDead() {
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(s.ctx, 3*time.Second)
 	defer cancel()
+	s.mayEnd(m)
 	ok := uint64(0)
 	if by.cli.FreeHost(ctx, "space", m.hostID, generation) == nil {
 		ok = 1
@@ -162,6 +163,11 @@ func (m *simMachine) live(power *simPower, n uint64, length time.Duration) bool 
 	se.wg.Go(func() { m.nemesis(se) })
 	se.wg.Go(se.reap)
 	se.wg.Go(se.follow)
+	if m.sim.plan.watched {
+		for r := range simResources {
+			se.wg.Go(func() { se.watch(r) })
+		}
+	}
 	m.sim.add(se)
 	<-se.agentOut.up
 	<-se.keeperOut.up
@@ -186,7 +192,7 @@ func (m *simMachine) open(power *simPower, n uint64, length time.Duration) *simS
 	se.srv.rand = func(name string) *rand.Rand { return m.rng(mix(3, n), uint64(len(name))) }
 	se.srv.killAgent = func() { se.keeper.say(se.agent.kill) }
 	se.cli = &Client{log: quiet(), page: se.page, clock: m.clock, conn: ours, done: make(chan struct{}),
-		waiting: map[uint64]chan *response{}, grants: map[string]*grant{}, orphans: map[uint64]ResourceSpec{}, notices: make(chan *response, maxNotices)}
+		waiting: map[uint64]chan *response{}, grants: map[string]*grant{}, orphans: map[uint64]*orphan{}, notices: make(chan *response, maxNotices)}
 	se.cli.loops.Go(se.cli.receive)
 	se.ctx, se.stop = context.WithTimeout(m.sim.ctx, length)
 	m.sim.mu.Lock()
@@ -228,7 +234,6 @@ func (se *simSession) runKeeper() {
 		sp.loops.Wait()
 	}
 	se.srv.awaitWound(nil)
-	se.srv.winds.Wait()
 	if !se.keeper.isDead() {
 		se.m.sim.event(se.m, "keeper ends", 0, 0)
 		se.keeperOut.raise()
@@ -262,6 +267,9 @@ func (se *simSession) follow() {
 	}
 	for i := uint64(0); !se.data.over(); i++ {
 		time.Sleep(upTo(mix(se.m.seed, 12, se.n, i), 20*time.Millisecond, 30*time.Millisecond))
+	}
+	if !se.keeper.isDead() {
+		se.m.sim.mayEnd(se.m) // its keeper frees what it held
 	}
 	close(se.gone)
 }

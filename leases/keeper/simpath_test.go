@@ -158,7 +158,7 @@ func (p *simPath) WriteAt(ctx context.Context, b []byte, off int64) error {
 	if err := blockdev.SubmitCheck(ctx); err != nil {
 		return err
 	}
-	p.m.sim.admitted(p.m, off)
+	p.m.sim.admitted(p.m, b, off)
 	h := p.draw(off, true)
 	p.proc.inGap(1)
 	p.gap(h, off)

@@ -39,20 +39,22 @@ type simPlan struct {
 	watchdog time.Duration
 	mixed    bool // different N
 	rivals   bool // the last machine shares the host id of the first
+	watched  bool // all agents look at all resources all the time, which takes most of the run's cost
 }
 
 func newSimPlan(seed uint64) simPlan {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	p := simPlan{seed: seed, machines: 2 + min(rng.IntN(8), rng.IntN(8)), length: between(rng, 8*time.Second, 36*time.Second),
 		trouble: between(rng, 3*time.Second, 60*time.Second), watchdog: between(rng, time.Second, 6*time.Second).Truncate(time.Second),
-		mixed: rng.IntN(3) == 0, rivals: rng.IntN(4) == 0}
+		mixed: rng.IntN(3) == 0, rivals: rng.IntN(4) == 0, watched: seed%64 == 16}
 	p.watchdog = max(p.watchdog, time.Second)
 	return p
 }
 
 // simulate runs one seed and gives the sim for judgement.
 func simulate(t *testing.T, img simImage, seed uint64, bugs plant.Bugs) *sim {
-	s := &sim{plan: newSimPlan(seed), bugs: bugs, lun: newSimLUN(img), simChecker: simChecker{joined: map[[2]uint64]*simSession{}, freed: map[[2]uint64]bool{}}}
+	s := &sim{plan: newSimPlan(seed), bugs: bugs, lun: newSimLUN(img), simChecker: simChecker{joined: map[[2]uint64]*simSession{}, freed: map[[2]uint64]bool{},
+		said: simHistory{bounds: map[simLifeID]time.Duration{}}}}
 	synctest.Test(t, func(t *testing.T) { s.run() })
 	return s
 }
@@ -175,7 +177,7 @@ func (s *sim) judgement(m *simMachine) {
 // had wants resource r before the context ends.
 func (s *sim) had(ctx context.Context, se *simSession, r int) {
 	for i := uint64(0); ; i++ {
-		epoch, err := se.cli.Acquire(ctx, se.resource(r))
+		epoch, err := se.acquire(ctx, r, se.resource(r))
 		if err == nil {
 			s.won(se.m, r, &simHold{guard: se.cli.Guard("space", resourceName(r)), epoch: epoch})
 			return

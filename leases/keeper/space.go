@@ -16,6 +16,7 @@ import (
 type space struct {
 	spec LockspaceSpec
 	slot int
+	join uint64          // counts the joins of this keeper
 	dev  blockdev.Device // renewals only
 	ls   *leases.Lockspace
 	dog  *watchdog.Entry
@@ -32,7 +33,6 @@ type space struct {
 	freeing   map[*holding]bool // not published any more and not freed on disk yet
 	acquiring int               // calls that may yet get a lease
 	users     []*tied           // processes that held leases when the lockspace was lost and have not ended
-	wound     chan struct{}     // closed when a lost lockspace has no users any more
 
 	alerts chan int              // hosts that want us to look at requests
 	events chan leases.HostEvent // on their way to the agent
@@ -73,7 +73,7 @@ func (s *server) join(ctx context.Context, spec *LockspaceSpec, resp *response) 
 			return err
 		}
 	}
-	resp.Generation, resp.LockspaceSlot = sp.ls.Generation(), sp.slot
+	resp.Generation, resp.LockspaceSlot, resp.LockspaceJoin = sp.ls.Generation(), sp.slot, sp.join
 	return nil
 }
 
@@ -101,7 +101,8 @@ func (s *server) reserve(spec *LockspaceSpec) (*space, bool, error) {
 	if i < 0 {
 		return nil, false, fmt.Errorf("%w: more than %d lockspaces", ErrInvalid, lockspaceSlots)
 	}
-	sp := &space{spec: *spec, slot: i, held: map[string]*holding{}, freeing: map[*holding]bool{}, news: make(chan struct{}, 1),
+	s.joins++
+	sp := &space{spec: *spec, slot: i, join: s.joins, held: map[string]*holding{}, freeing: map[*holding]bool{}, news: make(chan struct{}, 1),
 		alerts: make(chan int, maxAlerts), events: make(chan leases.HostEvent, maxAlerts)}
 	s.spaces[spec.Name] = sp
 	return sp, false, nil
@@ -176,7 +177,7 @@ const latePoll = 50 * time.Millisecond
 func (s *server) startSpace(sp *space) {
 	ctx, cancel := context.WithCancel(context.Background())
 	sp.cancel = cancel
-	s.page.holdLockspace(sp.slot, sp.ls.Expiry(), sp.ls.Generation())
+	s.page.holdLockspace(sp.slot, sp.ls.Expiry(), sp.ls.Generation(), sp.join)
 	s.mu.Lock()
 	sp.ready = true
 	s.mu.Unlock()

@@ -18,6 +18,7 @@ type spaceGuard struct {
 	name       string
 	slot       int
 	generation uint64
+	join       uint64
 }
 
 // Epoch is the generation of our host id.
@@ -30,7 +31,7 @@ func (g *spaceGuard) Check(need time.Duration) error {
 		return fmt.Errorf("lockspace %s: %w: the keeper is gone", g.name, blockdev.ErrLeaseLost)
 	default:
 	}
-	expiry, err := g.page.spaceExpiry(g.slot, g.generation)
+	expiry, err := g.page.spaceExpiry(g.slot, g.generation, g.join)
 	if err != nil {
 		return fmt.Errorf("lockspace %s: %w: %w", g.name, blockdev.ErrLeaseLost, err)
 	}
@@ -40,14 +41,15 @@ func (g *spaceGuard) Check(need time.Duration) error {
 	return nil
 }
 
-// spaceExpiry is the boot time up to which a generation of our host id is good.
-func (p *page) spaceExpiry(slot int, generation uint64) (time.Duration, error) {
+// spaceExpiry is the boot time up to which a generation of our host id is good, as that join took it. The generation alone
+// would not do: another lockspace in the same slot may have the same.
+func (p *page) spaceExpiry(slot int, generation, join uint64) (time.Duration, error) {
 	defer runtime.KeepAlive(p)
 	l, err := read(p.slot(lockspaceBase, slot))
 	if err != nil {
 		return 0, err
 	}
-	if l[wordState] != stateHeld || l[wordLsGeneration] != generation {
+	if l[wordState] != stateHeld || l[wordLsGeneration] != generation || l[wordJoin] != join {
 		return 0, fmt.Errorf("the keeper lost generation %d of the lockspace", generation)
 	}
 	return time.Duration(l[wordExpiry]), nil
@@ -60,5 +62,6 @@ func (c *Client) JoinGuarded(ctx context.Context, spec LockspaceSpec) (blockdev.
 	if err != nil {
 		return nil, fmt.Errorf("joining lockspace %s: %w", spec.Name, err)
 	}
-	return &spaceGuard{page: c.page, clock: c.clock, done: c.done, name: spec.Name, slot: resp.LockspaceSlot, generation: resp.Generation}, nil
+	return &spaceGuard{page: c.page, clock: c.clock, done: c.done, name: spec.Name, slot: resp.LockspaceSlot, generation: resp.Generation,
+		join: resp.LockspaceJoin}, nil
 }

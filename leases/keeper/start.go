@@ -97,7 +97,7 @@ func spawn(cfg Config) (*Client, error) {
 		return nil, errors.Join(err, ours.Close())
 	}
 	c := &Client{log: cfg.Log, onLost: cfg.OnLost, page: p, clock: clock.System{}, conn: ours, cmd: cmd, done: make(chan struct{}),
-		waiting: map[uint64]chan *response{}, grants: map[string]*grant{}, orphans: map[uint64]ResourceSpec{},
+		waiting: map[uint64]chan *response{}, grants: map[string]*grant{}, orphans: map[uint64]*orphan{},
 		onRequest: cfg.OnRequest, onEvent: cfg.OnEvent, notices: make(chan *response, maxNotices)}
 	c.loops.Go(c.receive)
 	c.loops.Go(c.tell)

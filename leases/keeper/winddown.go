@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +38,8 @@ func (s *server) loseSpace(sp *space, err error) {
 			sp.used = true
 		}
 	}
-	sp.wound = make(chan struct{})
+	wound := make(chan struct{})
+	s.wounds[wound] = struct{}{}
 	agent, users := sp.used, len(sp.users)
 	s.mu.Unlock()
 	sp.dog.Expire()
@@ -44,8 +47,8 @@ func (s *server) loseSpace(sp *space, err error) {
 	line := timeline{profile: sp.spec.Profile, failed: min(s.clock.Boot(), lastRenewal(sp.ls)+sp.spec.Profile.Expiry())}
 	w := &winding{line: line, clock: s.clock, log: s.log.With("lockspace", sp.spec.Name), news: sp.news, killAgent: s.killAgent,
 		left: func() ([]user, bool) { return s.usersLeft(sp) }}
-	s.winds.Go(func() {
-		defer close(sp.wound)
+	go func() {
+		defer s.healed(wound)
 		told := make(chan struct{})
 		go func() {
 			defer close(told)
@@ -54,7 +57,15 @@ func (s *server) loseSpace(sp *space, err error) {
 		w.run()
 		sp.dog.Done()
 		<-told
-	})
+	}()
+}
+
+// healed is the end of a lost lockspace, which may have been forgotten before.
+func (s *server) healed(wound chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.wounds, wound)
+	close(wound)
 }
 
 // lastRenewal is the boot time at which the last renewal that landed was begun.
@@ -191,12 +202,7 @@ func (s *server) confirmLocked(sp *space) {
 // awaitWound waits until no lost lockspace has users any more, or stop is closed.
 func (s *server) awaitWound(stop <-chan struct{}) {
 	s.mu.Lock()
-	var all []chan struct{}
-	for _, sp := range s.spaces {
-		if sp.wound != nil {
-			all = append(all, sp.wound)
-		}
-	}
+	all := slices.Collect(maps.Keys(s.wounds))
 	s.mu.Unlock()
 	for _, wound := range all {
 		select {

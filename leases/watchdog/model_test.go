@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,10 +18,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// fakeDevice counts down like a driver does. It is used from one goroutine at a time, as Watchdog promises.
+// fakeDevice counts down like a driver does.
 type fakeDevice struct {
-	clock   clock.Clock
-	takes   int // the timeout that the driver takes whatever is asked; 0: any
+	clock clock.Clock
+	takes int // the timeout that the driver takes whatever is asked; 0: any
+
+	mu      sync.Mutex // guards all below: the Watchdog uses one goroutine, and the test looks on
 	running bool
 	seconds int
 	last    time.Duration // the last pet
@@ -29,6 +32,8 @@ type fakeDevice struct {
 }
 
 func (d *fakeDevice) open(string) (device, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.running {
 		return nil, errors.New("busy")
 	}
@@ -38,6 +43,8 @@ func (d *fakeDevice) open(string) (device, error) {
 }
 
 func (d *fakeDevice) setTimeout(s int) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.seconds = s; d.takes != 0 {
 		d.seconds = d.takes
 	}
@@ -46,17 +53,55 @@ func (d *fakeDevice) setTimeout(s int) (int, error) {
 }
 
 func (d *fakeDevice) keepAlive() error {
-	if d.stalled != nil {
-		d.stalled()
+	d.mu.Lock()
+	stalled := d.stalled
+	d.mu.Unlock()
+	if stalled != nil {
+		stalled()
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.last = d.clock.Boot()
 	return nil
 }
 
-func (d *fakeDevice) release() error { d.running = false; return nil }
+func (d *fakeDevice) release() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.running = false
+	return nil
+}
+
+func (d *fakeDevice) runs() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.running
+}
+
+func (d *fakeDevice) lastPet() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.last
+}
+
+// times is how often it was opened.
+func (d *fakeDevice) times() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.opened
+}
+
+// stall makes each pet from now on run f before it lands.
+func (d *fakeDevice) stall(f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stalled = f
+}
 
 // firesAt is the boot time of the reset if nothing happens any more; 0 never.
 func (d *fakeDevice) firesAt() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if !d.running {
 		return 0
 	}
@@ -77,7 +122,7 @@ func bench(t *testing.T, dev *fakeDevice) (*Watchdog, *Entry) {
 	if err != nil || !p.Protected() || p.Fire != w60 {
 		t.Fatalf("%+v, %v", p, err)
 	}
-	if dev.running {
+	if dev.runs() {
 		t.Fatal("the probe left the device running")
 	}
 	return w, w.Entry("space")
@@ -174,7 +219,7 @@ func TestDevice_usersGo(t *testing.T) {
 		use(t, e, dev.clock.Boot()+n80)
 		time.Sleep(n80 + 30*time.Second) // users go before the device fires
 		e.Done()
-		if dev.running || dev.clock.Boot() > dev.last+w60 {
+		if dev.runs() || dev.clock.Boot() > dev.lastPet()+w60 {
 			t.Error("the device was not stopped in time")
 		}
 		if err := w.Close(); err != nil {
@@ -212,20 +257,20 @@ func TestDevice_idle(t *testing.T) {
 			e.Idle()
 			time.Sleep(time.Millisecond)
 		}
-		if dev.opened > 2 { // one of them by the probe
-			t.Errorf("opened %d times", dev.opened)
+		if n := dev.times(); n > 2 { // one of them by the probe
+			t.Errorf("opened %d times", n)
 		}
 		time.Sleep(11 * time.Second)
-		if dev.running {
+		if dev.runs() {
 			t.Error("still running with no lease held")
 		}
 		use(t, e, dev.clock.Boot()+n80)
-		if !dev.running {
+		if !dev.runs() {
 			t.Error("not armed again")
 		}
 		e.Idle()
-		if err := w.Close(); err != nil || dev.running {
-			t.Errorf("close: %v, running %v", err, dev.running)
+		if err := w.Close(); err != nil || dev.runs() {
+			t.Errorf("close: %v, running %v", err, dev.runs())
 		}
 	})
 }
@@ -239,7 +284,7 @@ func TestDevice_sleepyPet(t *testing.T) {
 		expiry := dev.clock.Boot() + n80
 		use(t, e, expiry)
 		time.Sleep(75 * time.Second)
-		dev.stalled = func() { time.Sleep(40 * time.Second) }
+		dev.stall(func() { time.Sleep(40 * time.Second) })
 		time.Sleep(5 * time.Minute)
 		if v := resetViolation(dev.firesAt(), expiry); v != "" {
 			t.Errorf("%s: fires %v, expiry %v", v, dev.firesAt(), expiry)
@@ -293,8 +338,8 @@ func TestChoose_refusals(t *testing.T) {
 		return New(Config{Spec: spec, Clock: clk, Log: quiet(), openDevice: dev.open})
 	}
 	wrong := &fakeDevice{takes: 30}
-	if _, err := with("device:/dev/x", wrong).Choose(ctx, w60); !errors.Is(err, ErrUnusable) || wrong.running {
-		t.Errorf("a driver with another time: %v, running %v", err, wrong.running)
+	if _, err := with("device:/dev/x", wrong).Choose(ctx, w60); !errors.Is(err, ErrUnusable) || wrong.runs() {
+		t.Errorf("a driver with another time: %v, running %v", err, wrong.runs())
 	}
 	if _, err := with("device:/dev/x", &fakeDevice{}).Choose(ctx, 1500*time.Millisecond); !errors.Is(err, ErrUnusable) {
 		t.Errorf("half a second: %v", err)

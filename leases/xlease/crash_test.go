@@ -35,6 +35,17 @@ func rebuildOp(ctx context.Context, b *bench) error {
 
 func formatOp(ctx context.Context, b *bench) error { return b.Format(ctx) }
 
+// hastyRebuild is Rebuild with its last two steps the wrong way round.
+func hastyRebuild(ctx context.Context, b *bench) error {
+	r := &rebuild{v: b.Volume, o: RebuildOptions{Hosts: b.hosts}}
+	for _, step := range []func(context.Context) error{r.load, r.look, r.refuse, r.mark, r.decide} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return errors.Join(b.writeAll(ctx, r.index), r.carryOut(ctx))
+}
+
 // crashCase is an operation, the state it begins in, and what must hold whenever it is cut short.
 type crashCase struct {
 	prepare func(b *bench)
@@ -75,7 +86,9 @@ func (c crashCase) crash(t *testing.T, geo leases.Geometry) error {
 			states++
 		}
 	}
-	t.Logf("%d states", states)
+	if t.Logf("%d writes and flushes, %d states", rec.Len(), states); rec.Stats().Writes < 2 {
+		return errors.New("the operation hardly writes anything")
+	}
 	return nil
 }
 
@@ -235,6 +248,7 @@ func TestVolume_crashAtEveryWrite_catches(t *testing.T) {
 			x.put(1, idOf(2))
 			return errors.Join(b.initResource(ctx, 1, idOf(2)), b.writeAll(ctx, x))
 		}},
+		"rebuild: the index before the resources": {prepare: crashCases()["rebuild of what has no resource"].prepare, bystander: true, has: true, op: hastyRebuild},
 		"an old sector put back": {prepare: two, bystander: true, readable: true, has: true, op: func(ctx context.Context, b *bench) error {
 			x := newIndex(b.geo.AlignSize, head{lockspace: testSpace, mtime: atGoldenTime()})
 			x.put(1, idOf(2))

@@ -13,4 +13,7 @@ type Bugs struct {
 	WipeSharers      bool // take sharers for dead that are not
 	ForgetShared     bool // let the ballot of a conversion wipe our own SHARED
 	FreeBeforeShare  bool // free the leader without saying SHARED first
+	JoinEarly        bool // take another host's id after 8N, without W
+	SilentIsGone     bool // take a silent owner's lease at once
+	FreeBlindly      bool // free a host id on proof, whoever has it by now
 }
