@@ -38,7 +38,7 @@ func FinalSet(r Record) history.Verdict {
 	return withBad(judged("nothing lost", found, "%d volumes acknowledged, %d left on the LUN, %d mirrors", acked, len(r.Final.LUN), len(hosts)), m.t.bad)
 }
 
-// finally judges one last list.
+// finally judges one last list. A volume without a name comes from a list of bare LVs, in which nothing else may be.
 func (m *mirrorCheck) finally(where string, list []history.VolumeRef) []string {
 	var found []string
 	shown := map[string]bool{}
@@ -48,7 +48,7 @@ func (m *mirrorCheck) finally(where string, list []history.VolumeRef) []string {
 		switch {
 		case shown[v.ID]:
 			found = append(found, fmt.Sprintf("%s has %s (%s) twice", where, v.Name, v.ID))
-		case l == nil && strings.HasPrefix(v.Name, prefix):
+		case l == nil && (v.Name == "" || strings.HasPrefix(v.Name, prefix)):
 			found = append(found, fmt.Sprintf("%s has %s (%s), and no create that may have succeeded explains it", where, v.Name, v.ID))
 		case l != nil && l.surelyGone():
 			found = append(found, fmt.Sprintf("%s has %s (%s) back, which was deleted", where, v.Name, v.ID))

@@ -54,6 +54,10 @@ func TestSets(t *testing.T) {
 			h.create(vol, "k1", "i1")
 			h.last(vol, "i1", vol, "i1")
 		}, "twice"},
+		"an LV that is nobody's": {FinalSet, func(h *told) {
+			h.create(vol, "k1", "i1")
+			h.last(vol, "i1", "", "i2")
+		}, "no create"},
 		"a lost description": {FinalSet, func(h *told) {
 			h.create(vol, "k1", "id-"+vol)
 			h.describe(vol, "a")
