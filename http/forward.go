@@ -138,6 +138,9 @@ func (j *journey) request(t Target) (*http.Request, error) {
 // judge keeps an answer that settles the matter, and remembers one that does not.
 func (j *journey) judge(t Target, a *answer) *answer {
 	e := a.problem()
+	if e != nil && j.doubt != nil && !settles(j.r.Method, e.Code) {
+		return j.giveUp()
+	}
 	if e == nil || !surelyNotDone(e.Code) || passedOn(j.r) {
 		return a
 	}
@@ -258,6 +261,18 @@ func harmlessTwice(r *http.Request) bool {
 		return true
 	}
 	return r.Header.Get(api.HeaderIdempotency) != ""
+}
+
+// settles reports whether a refusal of the second delivery also tells what became of the first, whose answer was lost: for
+// a create, that the volume is not there; for a delete nothing that says "not found" does, since the first may be why.
+func settles(method, code string) bool {
+	switch code {
+	case api.CodeNotFound:
+		return method != http.MethodDelete
+	case api.CodeInvalid, api.CodeConflict, api.CodeNameTaken, api.CodeNoSpace, api.CodeLimit, api.CodeForbidden, api.CodeUnauthorized:
+		return true
+	}
+	return method == http.MethodGet || method == http.MethodHead
 }
 
 // notSent reports whether surely nothing of the request arrived.

@@ -306,6 +306,29 @@ func TestForward_lostThenRefusedIsUnknown(t *testing.T) {
 	wantCode(t, p.judge(t, "h1").send(t, create(t)), api.CodeOutcomeUnknown)
 }
 
+// Nor does a failure: the first delivery may still have its effect.
+func TestForward_lostThenFailedIsUnknown(t *testing.T) {
+	t.Parallel()
+	p := newPool("h1", "h2")
+	p.set("h2", 3)
+	p.fakes["h2"].Fail(&api.Error{Code: api.CodeUnavailable, Message: "the LUN does not answer"})
+	p.once("h2", loseAnswer)
+	wantCode(t, p.judge(t, "h1").send(t, create(t)), api.CodeOutcomeUnknown)
+}
+
+// "Not found" may be the work of the delivery whose answer was lost: whoever is told so would believe that somebody else
+// deleted the volume.
+func TestForward_lostThenNotFoundIsUnknownForADelete(t *testing.T) {
+	t.Parallel()
+	p := newPool("h1", "h2")
+	p.set("h2", 3)
+	p.once("h2", loseAnswer)
+	wantCode(t, p.judge(t, "h1").send(t, request(t, "DELETE", "/v1/volumes/"+apitest.VolumeID, nil)), api.CodeOutcomeUnknown)
+	if len(p.seen) != 2 {
+		t.Errorf("asked %v", p.seen)
+	}
+}
+
 func TestForward_moveIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	p := newPool("h1", "h2")

@@ -101,10 +101,10 @@ type call struct {
 func (c *Client) do(ctx context.Context, rq call) (Mark, error) {
 	mark, err := c.try(ctx, rq)
 	var lost *lostError
-	if !errors.As(err, &lost) || ctx.Err() != nil {
+	if !errors.As(err, &lost) || (ctx.Err() != nil && rq.method == http.MethodGet) {
 		return mark, err
 	}
-	if rq.once || (lost.code != nil && rq.key == "") {
+	if ctx.Err() != nil || rq.once || (lost.code != nil && rq.key == "") {
 		return mark, unknown(lost)
 	}
 	first := lost

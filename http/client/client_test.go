@@ -1,0 +1,62 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/holdfast-io/holdfast/http/api"
+	"github.com/holdfast-io/holdfast/http/client"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A caller who gives up waiting does not know what became of a change, and must be told so.
+func TestClient_givenUp(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		ask  func(context.Context, *client.Client) error
+		code string
+	}{
+		"create": {func(ctx context.Context, c *client.Client) error {
+			_, err := c.CreateVolume(ctx, api.VolumeCreate{Name: "v", Size: 1}, "key")
+			return err
+		}, api.CodeOutcomeUnknown},
+		"delete": {func(ctx context.Context, c *client.Client) error { _, err := c.DeleteVolume(ctx, "v"); return err }, api.CodeOutcomeUnknown},
+		"list": {func(ctx context.Context, c *client.Client) error {
+			_, _, err := c.Volumes(ctx, client.VolumeFilter{}, client.Read{})
+			return err
+		}, api.CodeUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancel(t.Context())
+			asked := 0
+			srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				asked++
+				_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice that the caller is gone
+				cancel()
+				<-r.Context().Done()
+			}))
+			defer srv.Close()
+			c, err := client.New(client.Config{Address: srv.URL})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			err = tt.ask(ctx, c)
+			var e *api.Error
+			if !errors.As(err, &e) || e.Code != tt.code {
+				t.Errorf("got %v, want code %s", err, tt.code)
+			}
+			if srv.Close(); asked != 1 {
+				t.Errorf("asked %d times", asked)
+			}
+		})
+	}
+}
