@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/holdfast-io/holdfast/blockdev/domain"
 	"github.com/holdfast-io/holdfast/cluster"
 	"github.com/holdfast-io/holdfast/cluster/host"
 	"github.com/holdfast-io/holdfast/cluster/spm"
@@ -113,7 +114,7 @@ func (b *backend) DeleteVolume(ctx context.Context, idOrName string) (api.Volume
 	if err != nil {
 		return api.VolumeDeleted{}, err
 	}
-	id, dom, err := b.volumeToDelete(idOrName)
+	id, dom, err := b.volumeToDelete(r, idOrName)
 	if err != nil {
 		return api.VolumeDeleted{}, err
 	}
@@ -125,21 +126,46 @@ func (b *backend) DeleteVolume(ctx context.Context, idOrName string) (api.Volume
 		Mirrored: rep.Mirrored, Index: rep.Index}, nil
 }
 
-// volumeToDelete finds the volume in the mirror. A UUID that the mirror does not know may still be on the disk, so it
-// is handed on as it is.
-func (b *backend) volumeToDelete(idOrName string) (id, dom string, err error) {
+// volumeToDelete finds the volume. A name is looked up on the disks that this host serves before it is in the mirror, which on
+// an SPM that does not lead the cluster is a little behind what the SPM has acknowledged itself. A UUID that the mirror does
+// not know may still be on the disk, so it is handed on as it is.
+func (b *backend) volumeToDelete(r *spm.Role, idOrName string) (id, dom string, err error) {
 	st, err := b.state()
 	if err != nil {
 		return "", "", err
+	}
+	u, uerr := uuid.Parse(idOrName)
+	if uerr != nil {
+		vols, err := r.Volumes()
+		if err != nil {
+			return "", "", apiError(err)
+		}
+		if id, err := namedOnDisk(vols, idOrName); err != nil || id != "" {
+			return id, "", err
+		}
 	}
 	v, err := findVolume(st, idOrName)
 	if err == nil {
 		return v.ID, v.Domain, nil
 	}
-	if u, uerr := uuid.Parse(idOrName); uerr == nil {
+	if uerr == nil {
 		return strings.ToLower(u.String()), "", nil
 	}
 	return "", "", err
+}
+
+// namedOnDisk is the volume of a name among those on disk; empty: there is none.
+func namedOnDisk(vols []domain.Volume, name string) (id string, err error) {
+	found := 0
+	for _, v := range vols {
+		if v.Name == name && (v.State == domain.StateOK || v.State == domain.StateUnreadable) {
+			id, found = v.ID, found+1
+		}
+	}
+	if found > 1 {
+		return "", api.Errorf(api.CodeConflict, "use the volume's UUID", "%d volumes are named %q", found, name)
+	}
+	return id, nil
 }
 
 // CreateDomain makes a domain on fresh LUNs; it runs on the SPM, or on a host without a pool's master.

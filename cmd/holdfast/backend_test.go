@@ -110,6 +110,22 @@ func TestFindVolume(t *testing.T) {
 	}
 }
 
+func TestNamedOnDisk(t *testing.T) {
+	t.Parallel()
+	vols := []domain.Volume{{ID: "i1", Name: "a", State: domain.StateRemoving}, {ID: "i2", Name: "a", State: domain.StateOK},
+		{ID: "i3", Name: "b", State: domain.StateOK}, {ID: "i4", Name: "b", State: domain.StateOK}}
+	if id, err := namedOnDisk(vols, "a"); id != "i2" || err != nil {
+		t.Errorf("got %q, %v; want the one that is not being removed", id, err)
+	}
+	if id, err := namedOnDisk(vols, "c"); id != "" || err != nil {
+		t.Errorf("got %q, %v for a name that nobody has", id, err)
+	}
+	var e *api.Error
+	if id, err := namedOnDisk(vols, "b"); id != "" || !errors.As(err, &e) || e.Code != api.CodeConflict {
+		t.Errorf("got %q, %v for a name that two have", id, err)
+	}
+}
+
 func TestDomainID(t *testing.T) {
 	t.Parallel()
 	st := poolState(t)
