@@ -25,7 +25,7 @@ type leaseTable struct {
 }
 
 func leasesOf(r Record) *leaseTable {
-	t := &leaseTable{byID: map[string][]leaseOp{}, faults: r.Faults}
+	t := &leaseTable{byID: map[string][]leaseOp{}, faults: prolonged(r)}
 	for _, op := range r.Ops {
 		switch op.Kind {
 		case history.LeaseAcquire, history.LeaseRelease, history.LeaseShow:
@@ -46,6 +46,17 @@ func leasesOf(r Record) *leaseTable {
 		slices.SortStableFunc(ops, func(a, b leaseOp) int { return cmp.Compare(a.op.Call, b.op.Call) })
 	}
 	return t
+}
+
+// prolonged are the faults, each until all leases that it may have cost are dead: 8N and W after it was healed.
+func prolonged(r Record) []history.Fault {
+	all := slices.Clone(r.Faults)
+	for i := range all {
+		if all[i].End > 0 {
+			all[i].End += 8*r.Run.Bounds.IOTimeout + r.Run.Bounds.Watchdog
+		}
+	}
+	return all
 }
 
 // aftermath is how long after its healing a fault may still cost a host its leases.

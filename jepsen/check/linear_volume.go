@@ -92,8 +92,8 @@ func addDelete(p *part[string], d volumeOp, n *volumeHistory, reads bool) {
 		p.add(d.op, true, what, maybe(apply))
 	case d.op.Outcome == history.OK:
 		p.add(d.op, false, what, apply)
-	case d.op.Code == api.CodeNotFound && reads == (d.input.ID == ""):
-		p.add(d.op, false, what, absent) // a name is looked up among what the cluster knows, an id on disk
+	case d.op.Code == api.CodeNotFound && !reads:
+		p.add(d.op, false, what, absent) // said by the disk, which the mirror may not have followed yet
 	}
 }
 

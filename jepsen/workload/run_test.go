@@ -13,13 +13,16 @@ import (
 
 // A real pool, whose SPM is killed in the middle, gives a history that every checker is content with.
 func TestRun_killedSPM(t *testing.T) {
+	if testing.Short() {
+		t.Skip("left out of short runs: it starts a pool and kills a host, which takes half a minute")
+	}
 	const lasts = 15 * time.Second
 	p := startDevPool(t)
 	folder := t.TempDir()
 	began := time.Now()
 	faults := []history.Fault{p.runWithKill(t, folder, began, lasts)}
 	r := history.Run{Seed: 1, Began: began, Lasted: time.Since(began), Hosts: []string{"h1", "h2", "h3"}, Profile: "dev",
-		Domain: p.file.Domain, Nemeses: []string{"kill"}, Least: 200}
+		Domain: p.file.Domain, Nemeses: []string{"kill"}, Bounds: history.Bounds{IOTimeout: time.Second, Watchdog: 2 * time.Second}, Least: 200}
 	p.save(t, folder, r, faults)
 	rec, err := check.Load(folder)
 	if err != nil {
