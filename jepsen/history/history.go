@@ -124,6 +124,8 @@ type Run struct {
 	Domain   string        `json:"domain"`            // id of the master domain
 	Bounds   Bounds        `json:"bounds"`
 	Verdicts []Verdict     `json:"verdicts,omitempty"`
+	// Least is how many operations have to succeed for the run to count; 0: one in two seconds.
+	Least int `json:"least,omitempty"`
 }
 
 // Bounds are the pool's times.
