@@ -97,8 +97,8 @@ type Entry struct {
 	Kind   Mutation      `json:"kind"`
 	Off    int64         `json:"off"`
 	Len    int64         `json:"len"`
-	Sum    uint64        `json:"sum,omitempty"`  // FNV-1a of the bytes
-	Data   []byte        `json:"data,omitempty"` // of writes of at most 4 KiB
+	Sum    uint64        `json:"sum,omitempty"`    // FNV-1a of the bytes
+	Data   []byte        `json:"data,omitempty"`   // of writes of at most 4 KiB
 	Came   time.Duration `json:"came"`             // the server has the request
 	Landed time.Duration `json:"landed"`           // the bytes changed; 0: never
 	Told   time.Duration `json:"told"`             // the reply was sent; 0: never

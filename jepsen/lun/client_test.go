@@ -46,19 +46,19 @@ func TestLUN_client(t *testing.T) {
 	}
 	all := r.end()
 	if len(all) != 7 { // the long write goes in three pieces
-		t.Fatalf("%d entries: %+v", len(all), all)
+		t.Fatalf("%d entries: %s", len(all), brief(all...))
 	}
 	first := all[0]
 	if first.Host != "a" || first.Kind != history.Write || first.Off != 512 || first.Len != 512 || first.Sum != checksum(fill(1, 512)) ||
 		!bytes.Equal(first.Data, fill(1, 512)) || first.Came == 0 || first.Landed < first.Came || first.Told < first.Landed {
-		t.Errorf("first entry %+v", first)
+		t.Errorf("first entry %s", brief(first))
 	}
 	if long := all[1]; long.Data != nil || long.Sum != checksum(fill(2, 4<<20)) {
 		t.Errorf("long entry of %d bytes, %d recorded", long.Len, len(long.Data))
 	}
 	for i, kind := range []history.Mutation{history.Zero, history.Trim, history.Flush} {
 		if e := all[4+i]; e.Kind != kind || e.Host != "b" || e.Seq != 5+i {
-			t.Errorf("entry %d: %+v", 4+i, e)
+			t.Errorf("entry %d: %s", 4+i, brief(e))
 		}
 	}
 }
@@ -293,7 +293,7 @@ func TestRequest_refused(t *testing.T) {
 	all := r.end()
 	for _, e := range all {
 		if e.Landed != 0 || !e.Failed || e.Told == 0 {
-			t.Errorf("%+v", e)
+			t.Errorf("%s", brief(e))
 		}
 	}
 	if len(all) != 6 {

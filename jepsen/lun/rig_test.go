@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,7 +40,7 @@ func newRig(t testing.TB, size int64) *rig {
 	if r.LUN, err = New(r.file, size, log, func() time.Duration { return time.Since(begun) }); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { r.end() })
+	t.Cleanup(r.stop)
 	r.Seed(1)
 	for _, host := range []string{"a", "b"} {
 		ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // does not wait
@@ -52,15 +53,21 @@ func newRig(t testing.TB, size int64) *rig {
 	return r
 }
 
+// stop closes all.
+func (r *rig) stop() {
+	if r.ended {
+		return
+	}
+	r.ended = true
+	if err := errors.Join(r.Close(), r.log.Close()); err != nil {
+		r.t.Error(err)
+	}
+}
+
 // end closes all and gives the record.
 func (r *rig) end() []history.Entry {
 	r.t.Helper()
-	if !r.ended {
-		r.ended = true
-		if err := errors.Join(r.Close(), r.log.Close()); err != nil {
-			r.t.Error(err)
-		}
-	}
+	r.stop()
 	all, err := history.Load[history.Entry](r.folder, history.WritesFile)
 	if err != nil {
 		r.t.Fatal(err)
@@ -102,20 +109,9 @@ func (r *rig) holds(host string, n int) {
 	})
 }
 
-// records waits until the record has n entries.
-func (r *rig) records(n int) {
-	r.t.Helper()
-	testutil.Retry(r.t, 20*time.Second, func() error {
-		if got := r.log.Len(); got != n {
-			return fmt.Errorf("%d entries, want %d", got, n)
-		}
-		return nil
-	})
-}
-
 // soon is a deadline that a test waits for.
 func soon(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -150,4 +146,14 @@ func TestNew(t *testing.T) {
 	if err := errors.Join(l.Close(), l.Close()); err != nil {
 		t.Error(err)
 	}
+}
+
+// brief leaves the bytes out.
+func brief(all ...history.Entry) string {
+	var b strings.Builder
+	for _, e := range all {
+		e.Data = nil
+		fmt.Fprintf(&b, "\n%+v", e)
+	}
+	return b.String()
 }

@@ -1,0 +1,31 @@
+package lun
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/holdfast-io/holdfast/internal/testutil"
+)
+
+// BenchmarkWrite is 4 KiB writes through one connection of the product's client, recorded with their bytes.
+func BenchmarkWrite(b *testing.B) {
+	r := newRig(b, 1<<30)
+	d, ctx := r.open("a"), testutil.Deadline(b)
+	p := payload(1, 4096)
+	b.SetBytes(4096)
+	b.ResetTimer()
+	var workers sync.WaitGroup
+	const depth = 32
+	for w := range depth {
+		workers.Go(func() {
+			for i := w; i < b.N; i += depth {
+				if err := d.WriteAt(ctx, p, int64(i%(1<<17))*4096); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	workers.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "writes/s")
+}
