@@ -312,3 +312,28 @@ func FuzzHandshake(f *testing.F) {
 		}
 	})
 }
+
+// FuzzRequest: no bytes make a request that the server would carry out beyond the LUN, or make room for beyond its limit.
+func FuzzRequest(f *testing.F) {
+	request := func(cmd uint16, off uint64, n uint32) []byte {
+		b := binary.BigEndian.AppendUint32(nil, 0x25609513)
+		b = binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(b, 0), cmd)
+		return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(append(b, "handle01"...), off), n)
+	}
+	f.Add(request(cmdWrite, 512, 512))
+	f.Add(request(cmdRead, 1<<63, 1<<31))
+	f.Add(request(cmdTrim, 1<<64-512, 1024))
+	f.Fuzz(func(t *testing.T, client []byte) {
+		const size = 1 << 30
+		q, err := readRequest(bytes.NewReader(client))
+		if err != nil {
+			return
+		}
+		if weight(q) > maxHeld {
+			t.Errorf("%+v would wait for ever", q)
+		}
+		if q.check(size) == 0 && q.cmd != cmdFlush && (q.off < 0 || q.n <= 0 || q.off+q.n > size) {
+			t.Errorf("%+v is let through", q)
+		}
+	})
+}
