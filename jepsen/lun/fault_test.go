@@ -207,6 +207,32 @@ func TestPath_Slow(t *testing.T) {
 	}
 }
 
+// TestPath_Cut_slow: what waited for its time when the path was cut never lands, also when the path is back by then.
+func TestPath_Cut_slow(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1<<20)
+	c, p := r.enter(t, "a"), r.Path("a")
+	p.Slow(300*time.Millisecond, 300*time.Millisecond, 0)
+	c.request(cmdWrite, 0, 1, 0, 512, string(fill(1, 512)))
+	testutil.Retry(t, 10*time.Second, func() error {
+		if p.Delayed() != 1 {
+			return errors.New("the slow request is not under way")
+		}
+		return nil
+	})
+	p.Cut()
+	p.Join()
+	testutil.Retry(t, 10*time.Second, func() error {
+		if p.Delayed() != 0 {
+			return errors.New("its time has not come")
+		}
+		return nil
+	})
+	if all := r.end(); len(all) != 1 || all[0].Landed != 0 || r.contents()[0] != 0 {
+		t.Errorf("%s", brief(all...))
+	}
+}
+
 // TestPath_Fail: about one in n, all with n = 1, none with 0; failed writes land or do not.
 func TestPath_Fail(t *testing.T) {
 	t.Parallel()

@@ -26,6 +26,7 @@ type Path struct {
 	held       []*request    // came while it hung
 	slow       ramp
 	delayed    int // requests that wait for their time
+	cuts       int // how often the connections were broken: what waited for its time then never lands
 	failReads  int // one in so many fails; 0: none
 	failWrites int
 	torn       chan struct{} // not nil: the next write of several sectors is torn
@@ -64,6 +65,7 @@ func (p *Path) down() bool { return p.cut || p.gone }
 
 // dropAll breaks the connections; caller holds mu.
 func (p *Path) dropAll() {
+	p.cuts++
 	for c := range p.conns {
 		c.drop()
 	}

@@ -4,6 +4,11 @@ package lun
 func (p *Path) submit(r *request) *reply {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !r.c.alive() { // it was cut between coming and here
+		p.lose(r)
+		return nil
+	}
+	r.cuts = p.cuts
 	if d := p.delay(r); d > 0 {
 		p.delayed++
 		p.l.running.Go(func() { p.later(r, d) })
@@ -15,7 +20,7 @@ func (p *Path) submit(r *request) *reply {
 // arrive is the moment at which a request would land. It returns the answer, if there is to be one; caller holds mu.
 func (p *Path) arrive(r *request) *reply {
 	switch {
-	case p.down():
+	case p.down(), r.cuts != p.cuts:
 		p.lose(r)
 		return nil
 	case p.hung:

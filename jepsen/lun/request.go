@@ -16,6 +16,7 @@ type request struct {
 	data   []byte // of a write
 	sum    uint64 // of data
 	came   time.Duration
+	cuts   int // the path's, when it came
 }
 
 // reply answers a request.
