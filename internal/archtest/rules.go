@@ -21,6 +21,8 @@ var layers = []layer{
 	{folder: "cmd", may: topFolders, why: "the wiring may import everything, so this cannot be broken"},
 	{folder: "jepsen", may: []string{"jepsen", "http/client", "http/api", "internal"},
 		why: "jepsen drives real processes from outside; what it imported it could not judge"},
+	{folder: "jepsen/lun", may: []string{"jepsen/history", "internal"}, inTest: []string{"blockdev"},
+		why: "the LUN's server shares no code with its clients; only its tests meet them"},
 	{folder: "jepsen/crash", may: []string{"cluster", "leases", "blockdev", "fsm", "internal"},
 		why: "crash states are made of the program's own steps, and judged by real programs"},
 	{folder: "http", may: []string{"http", "internal"},

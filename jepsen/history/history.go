@@ -86,6 +86,8 @@ const (
 	Zero  Mutation = "zero"
 	Trim  Mutation = "trim"
 	Flush Mutation = "flush"
+	// Lost is not a request: what the LUN had in its cache and nobody flushed went back to Data when power failed.
+	Lost Mutation = "lost"
 )
 
 // Entry is one mutation of the LUN.
@@ -95,12 +97,13 @@ type Entry struct {
 	Kind   Mutation      `json:"kind"`
 	Off    int64         `json:"off"`
 	Len    int64         `json:"len"`
-	Sum    uint64        `json:"sum,omitempty"`  // FNV-1a of the bytes
-	Data   []byte        `json:"data,omitempty"` // of writes of at most 4 KiB
-	Came   time.Duration `json:"came"`           // the server has the request
-	Landed time.Duration `json:"landed"`         // the bytes changed; 0: never
-	Told   time.Duration `json:"told"`           // the reply was sent; 0: never
-	Torn   int64         `json:"torn,omitempty"` // only so many bytes of it landed
+	Sum    uint64        `json:"sum,omitempty"`    // FNV-1a of the bytes
+	Data   []byte        `json:"data,omitempty"`   // of writes of at most 4 KiB
+	Came   time.Duration `json:"came"`             // the server has the request
+	Landed time.Duration `json:"landed"`           // the bytes changed; 0: never
+	Told   time.Duration `json:"told"`             // the reply was sent; 0: never
+	Torn   int64         `json:"torn,omitempty"`   // only so many bytes of it landed
+	Failed bool          `json:"failed,omitempty"` // the reply was an error; the bytes may have landed all the same
 }
 
 // Verdict is what a checker says.
