@@ -25,6 +25,8 @@ type Pool struct {
 	Profile string `codec:"p" json:"profile"`
 	SPM     SPM    `codec:"s" json:"spm"`
 	Created int64  `codec:"c" json:"created"`
+	// Test says that faults may be injected. It is given when the pool is made, and never later.
+	Test bool `codec:"t,omitempty" json:"test_pool,omitempty"`
 }
 
 // SPM is what the cluster last heard about the role. The lease on the master domain is the truth.

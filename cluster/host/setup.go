@@ -21,6 +21,7 @@ type InitRequest struct {
 	Devices []string // LUNs of the master domain
 	Domain  string   // name of the master domain; empty: "master"
 	Force   string   // name of what may be destroyed, as the refusal gave it
+	Test    bool     // faults may be injected into the pool
 }
 
 // Member is what became of Init, Join or Leave.
@@ -53,7 +54,7 @@ func (h *Host) Init(ctx context.Context, req InitRequest) (Member, error) {
 	if err != nil {
 		return Member{}, fmt.Errorf("%w: %w", fsm.ErrInvalid, err)
 	}
-	pool := fsm.Pool{ID: uuid.NewString(), Name: req.Pool, Profile: profile.Name}
+	pool := fsm.Pool{ID: uuid.NewString(), Name: req.Pool, Profile: profile.Name, Test: req.Test}
 	master, err := h.format(ctx, formatRequest{
 		pool: pool, profile: profile, master: true, name: firstOf(req.Domain, "master"), devices: req.Devices, force: req.Force,
 	})

@@ -207,7 +207,7 @@ func (b *backend) CheckDomain(ctx context.Context, idOrName string) (api.Check, 
 // Init makes this host the first of a cluster.
 func (b *backend) Init(ctx context.Context, req api.Init) (api.Member, error) {
 	m, err := b.host.Init(ctx, host.InitRequest{
-		Pool: req.Pool, Profile: req.Profile, Devices: req.Devices, Domain: req.Domain, Force: req.Force,
+		Pool: req.Pool, Profile: req.Profile, Devices: req.Devices, Domain: req.Domain, Force: req.Force, Test: req.TestPool,
 	})
 	return apiMember(m), apiError(err)
 }

@@ -57,7 +57,7 @@ func apiSPM(s fsm.SPM) api.SPM {
 
 // apiPool names the pool.
 func apiPool(p fsm.Pool) api.Pool {
-	return api.Pool{ID: p.ID, Name: p.Name, Master: p.Master, Profile: p.Profile, Created: unixTime(p.Created)}
+	return api.Pool{ID: p.ID, Name: p.Name, Master: p.Master, Profile: p.Profile, Created: unixTime(p.Created), TestPool: p.Test}
 }
 
 // apiEvent is one line of history.

@@ -116,7 +116,7 @@ func (p *devPool) initPool(ctx context.Context, c *client.Client) error {
 			return err
 		}
 	}
-	req := api.Init{Pool: devPoolName, Profile: p.st.Profile, Devices: []string{p.st.LUN}}
+	req := api.Init{Pool: devPoolName, Profile: p.st.Profile, Devices: []string{p.st.LUN}, TestPool: true}
 	if _, err := c.Init(ctx, req); err != nil {
 		return fmt.Errorf("making the pool: %w", err)
 	}

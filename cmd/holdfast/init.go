@@ -29,6 +29,7 @@ the gossip key, and elects itself. The answer holds a token for the next host.`,
 	f.StringVar(&req.Profile, "profile", "", "compatible, fast or dev (default as the agent is configured)")
 	f.StringVar(&req.Domain, "domain", "", "name of the master domain (default master)")
 	f.StringVar(&req.Force, "force", "", "name of what the devices hold and may lose")
+	f.BoolVar(&req.TestPool, "test-pool", false, "the pool is for tests: holdfast nemesis may inject faults; cannot be taken back")
 	_ = cmd.MarkFlagRequired("pool") // fails only for a flag that does not exist
 	return cmd
 }

@@ -43,7 +43,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 the outcome is unknown: look bef
 		newAgentCommand(), newKeeperCommand(), newDevCommand(), newDemoCommand(), newBenchCommand(), newVersionCommand(g),
 		newInitCommand(g), newJoinCommand(g), newLeaveCommand(g), newStatusCommand(g),
 		newHostCommand(g), newDomainCommand(g), newVolumeCommand(g), newSPMCommand(g), newLeaseCommand(g),
-		newEventsCommand(g), newOperatorCommand(g), newSanlockCommand(),
+		newEventsCommand(g), newOperatorCommand(g), newSanlockCommand(), newNemesisCommand(g),
 	)
 	strict(root)
 	return root

@@ -59,12 +59,20 @@ func printStatus(w io.Writer, s api.Status) error {
 
 func statusHead(s api.Status) *table {
 	return fields(
-		"POOL", fmt.Sprintf("%s (%s), profile %s", s.Pool.Name, s.Pool.ID, s.Pool.Profile),
+		"POOL", poolLine(s.Pool),
 		"SPM", spmLine(s),
 		"RAFT", raftLine(s.Raft),
 		"VOLUMES", fmt.Sprint(s.Volumes),
 		"ANSWERED BY", fmt.Sprintf("%s (%s)", s.Host, s.Version),
 	)
+}
+
+func poolLine(p api.Pool) string {
+	line := fmt.Sprintf("%s (%s), profile %s", p.Name, p.ID, p.Profile)
+	if p.TestPool {
+		line += ", a test pool"
+	}
+	return line
 }
 
 func spmLine(s api.Status) string {

@@ -8,6 +8,8 @@ type Init struct {
 	Devices []string `json:"devices"`
 	Domain  string   `json:"domain,omitempty"` // name of the master domain; default "master"
 	Force   string   `json:"force,omitempty"`  // see DomainCreate
+	// TestPool allows faults to be injected into the pool, for ever.
+	TestPool bool `json:"test_pool,omitempty"`
 }
 
 // Join makes this host a member of an existing cluster.

@@ -24,6 +24,8 @@ type Pool struct {
 	Master  string    `json:"master"`  // UUID of the master domain; empty before the first domain
 	Profile string    `json:"profile"` // compatible, fast or dev
 	Created time.Time `json:"created,omitzero"`
+	// TestPool says that the pool was made for tests: holdfast nemesis may hurt it.
+	TestPool bool `json:"test_pool"`
 }
 
 // Raft is the state of the cluster as one host sees it.

@@ -109,7 +109,7 @@ func checkBinary(g Graph) []Violation {
 	linked := g.reach(path.Join(Module, "cmd/holdfast"))
 	for _, b := range notInBinary {
 		for _, to := range linked {
-			if under(to, b.lib) || under(rel(to), b.lib) {
+			if (under(to, b.lib) || under(rel(to), b.lib)) && !slices.Contains(inBinary, rel(to)) {
 				out = append(out, Violation{From: path.Join(Module, "cmd/holdfast"), To: to, Why: b.why})
 			}
 		}

@@ -25,6 +25,8 @@ var layers = []layer{
 		why: "the LUN's server shares no code with its clients; only its tests meet them"},
 	{folder: "jepsen/crash", may: []string{"cluster", "leases", "blockdev", "fsm", "internal"},
 		why: "crash states are made of the program's own steps, and judged by real programs"},
+	{folder: "jepsen/nemesis/safe", may: []string{"http/client", "http/api", "internal"},
+		why: "what users run against a pool is part of the program, and must not bring the rest of jepsen with it"},
 	{folder: "http", may: []string{"http", "internal"},
 		why: "package httpapi declares the interfaces it needs; importing the cluster would let handlers reach around them"},
 	{folder: "http/client", may: []string{"http/api", "internal"}, inTest: []string{"http"},
@@ -79,10 +81,14 @@ var libraries = []library{
 // notInBinary must not be linked into the program at all.
 var notInBinary = []struct{ lib, why string }{
 	{"internal/testutil", "test code must not be in the program"},
+	{"jepsen", "failure injection must not be in the program, but for what is safe on a test pool (jepsen/nemesis/safe)"},
 	{"blockdev/faulty", "fault injection must not be in the program"},
 	{"github.com/getkin/kin-openapi", "the OpenAPI document is enforced in tests, not at run time"},
 	{"go.uber.org/goleak", "leaks are looked for in tests"},
 }
+
+// inBinary are exceptions to notInBinary.
+var inBinary = []string{"jepsen/nemesis/safe"}
 
 // pure lists what fsm may not use: replicas must agree, so time, ids and random values arrive inside commands.
 var pure = []string{"crypto/rand", "math/rand", "math/rand/v2", "net", "net/http", "os", "os/exec", "syscall",

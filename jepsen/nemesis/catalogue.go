@@ -1,0 +1,38 @@
+package nemesis
+
+import (
+	"slices"
+	"time"
+
+	"github.com/holdfast-io/holdfast/jepsen/history"
+)
+
+// Catalogue lists every fault there is.
+func Catalogue() []Nemesis {
+	return slices.Concat(killing(), stopping(), network(), storage(), disks(), clocks(), roles(), damage())
+}
+
+// How long faults last. The interesting moments are the end of a lease and the moment at which others may take it.
+
+func shortly(history.Bounds) (least, most time.Duration) {
+	return 200 * time.Millisecond, 5 * time.Second
+}
+
+func seconds(b history.Bounds) (least, most time.Duration) {
+	return 2 * time.Second, 2*time.Second + dead(b)
+}
+
+func aroundDeath(b history.Bounds) (least, most time.Duration) {
+	return 500 * time.Millisecond, dead(b) + 5*time.Second
+}
+
+func pastDeath(b history.Bounds) (least, most time.Duration) {
+	return dead(b) + time.Second, dead(b) + 6*time.Second
+}
+
+// belowExpiry ends one second before a lease could be lost that was renewed as late as it may be, at two I/O timeouts.
+func belowExpiry(b history.Bounds) (least, most time.Duration) {
+	return b.IOTimeout / 5, max(b.IOTimeout/4, expiry(b)-2*b.IOTimeout-time.Second)
+}
+
+func atOnce(history.Bounds) (least, most time.Duration) { return 0, 0 }
