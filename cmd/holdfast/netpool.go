@@ -101,7 +101,7 @@ const recordedLUN = "nbd://127.0.0.1:10809/lun"
 
 // record starts a host's own server of the LUN.
 func (p *netPool) record(ctx context.Context, h *netHost) error {
-	h.server = exec.Command("ip", "netns", "exec", h.ns, "nbdkit", "--foreground", "--ipaddr", "127.0.0.1", "--port", "10809",
+	h.server = exec.Command("nsenter", h.inNS(), "nbdkit", "--foreground", "--ipaddr", "127.0.0.1", "--port", "10809",
 		"--exportname", "lun", "--pidfile", p.recordOf(h)+".pid", "--filter=log", "file", p.lun, "logfile="+p.recordOf(h))
 	if err := h.server.Start(); err != nil {
 		return fmt.Errorf("starting the LUN's server of %s: %w", h.name, err)
@@ -109,6 +109,10 @@ func (p *netPool) record(ctx context.Context, h *netHost) error {
 	// It writes its pid when it listens.
 	return poll(ctx, "the LUN's server of "+h.name+" listens", func() error { _, err := os.Stat(p.recordOf(h) + ".pid"); return err })
 }
+
+// inNS tells nsenter the host's network. The mounts stay those of the machine: `ip netns exec` would copy them all, and a disk that
+// somebody unmounts meanwhile would stay in use for as long as the agent lives.
+func (h *netHost) inNS() string { return "--net=/run/netns/" + h.ns }
 
 func (p *netPool) recordOf(h *netHost) string { return filepath.Join(p.dir, h.name+".record") }
 
@@ -152,7 +156,7 @@ func (p *netPool) launch(h *netHost, profile string) error {
 		return err
 	}
 	defer log.Close()
-	h.cmd = exec.Command("ip", "netns", "exec", h.ns, self, "agent", "--config", path) // the program takes ip's place
+	h.cmd = exec.Command("nsenter", h.inNS(), self, "agent", "--config", path) // the program takes nsenter's place
 	h.cmd.Stdout, h.cmd.Stderr = log, log
 	if err := h.cmd.Start(); err != nil {
 		return fmt.Errorf("starting the agent of %s: %w", h.name, err)
