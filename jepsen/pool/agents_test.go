@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,7 +30,7 @@ func formed(t *testing.T, n int, plain bool) *Pool {
 	must(t, os.WriteFile(lun, nil, 0o600))
 	must(t, os.Truncate(lun, 16<<30))
 	serve := func(_, ns, addr string) error { return nbdkit(t, lun, ns, addr) }
-	p, err := Open(Config{Dir: dir, Binary: bin, Hosts: n, Profile: "dev", Serve: serve, Plain: plain})
+	p, err := Open(Config{Dir: dir, Binary: bin, Hosts: n, Profile: "dev", Serve: serve, Plain: plain, Log: logger(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +57,22 @@ func nbdkit(t *testing.T, file, ns, addr string) error {
 		return err
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	return nil
+	return poll(deadline(t, 20*time.Second), "nbdkit listens", func() error { return dial(ns, addr) })
+}
+
+// dial connects to a server in a namespace, or on a socket.
+func dial(ns, addr string) error {
+	connect := func(network string) error {
+		c, err := net.DialTimeout(network, addr, time.Second) //nolint:noctx // it has a timeout
+		if err == nil {
+			c.Close()
+		}
+		return err
+	}
+	if ns == "" {
+		return connect("unix")
+	}
+	return inNS(ns, func() error { return connect("tcp") })
 }
 
 // logsOf is the end of each host's log.
@@ -112,7 +128,7 @@ func TestPool_everyFault(t *testing.T) {
 		{"partition", partitionOfLeader},
 		{"storage path", storagePath},
 		{"disk", diskOfAgent},
-		{"damage and replace", damageAndReplace},
+		{"damage and repair", damageAndRepair},
 	} {
 		begun := time.Now()
 		if !t.Run(tt.name, func(t *testing.T) { tt.run(t, p) }) {
@@ -215,18 +231,16 @@ func diedByItself(t *testing.T, p *Pool) {
 	if last.Told || !strings.HasPrefix(last.Panic, "SIGABRT") {
 		t.Errorf("its end was recorded as %+v", last)
 	}
-	p.forget("h2", agent)
+	p.forgetPanics("h2")
 }
 
-// forget drops a planted death, so that the end of the test can look for real ones.
-func (p *Pool) forget(name string, pid int) {
+// forgetPanics drops the planted deaths of a host, so that the end of the test can look for real ones.
+func (p *Pool) forgetPanics(name string) {
 	h, _ := p.host(name)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for i := range h.exits {
-		if h.exits[i].PID == pid {
-			h.exits[i].Panic = ""
-		}
+		h.exits[i].Panic = ""
 	}
 }
 
@@ -294,8 +308,8 @@ func diskOfAgent(t *testing.T, p *Pool) {
 	}
 }
 
-// A host whose log was damaged is wiped and joined again under its name.
-func damageAndReplace(t *testing.T, p *Pool) {
+// A damaged log can be put back for as long as nobody has used it; a wiped host belongs to nobody.
+func damageAndRepair(t *testing.T, p *Pool) {
 	if err := p.Damage("h3", RaftLog, 1); !errors.Is(err, ErrRunning) {
 		t.Fatalf("damaging a running host: %v", err)
 	}
@@ -315,16 +329,27 @@ func damageAndReplace(t *testing.T, p *Pool) {
 		t.Errorf("damaging a snapshot: %v", err)
 	}
 	ctx := deadline(t, 60*time.Second)
-	err := p.Start(ctx, "h3")
-	t.Logf("a start with a damaged log: %v", err)
-	must(t, p.Kill("h3", Both))
+	must(t, p.Repair("h3"))
+	if !bytes.Equal(before, read()) {
+		t.Error("the repaired log is not the old one")
+	}
+	must(t, p.Repair("h3"))
+	must(t, p.Start(ctx, "h3"))
+	up(t, p)
+	must(t, p.PowerOff("h3"))
+	must(t, p.Damage("h3", RaftLog, 2))
+	f, err := os.OpenFile(p.Logs("h3"), os.O_WRONLY|os.O_APPEND, 0)
+	must(t, err)
+	_, err = f.WriteString("level=INFO " + memberSaid + "\n")
+	must(t, errors.Join(err, f.Close()))
+	if err := p.Repair("h3"); !errors.Is(err, ErrUsed) {
+		t.Errorf("repairing a log that was used: %v", err)
+	}
 	must(t, p.Wipe("h3"))
 	must(t, p.Start(ctx, "h3"))
-	if err := p.Join(ctx, "h3", "h1"); err != nil {
-		t.Logf("joining under the old name: %v", err)
-		return
+	if health, err := p.Client("h3").Health(ctx); err != nil || health.Member {
+		t.Errorf("after wiping: %+v, %v", health, err)
 	}
-	up(t, p)
 }
 
 // Without namespaces the pool says what it cannot do, and does the rest.

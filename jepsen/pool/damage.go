@@ -1,8 +1,11 @@
 package pool
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -30,8 +33,21 @@ const (
 	piece = 4096
 )
 
-// Damage turns over bits of a host's files, chosen by the seed. The host must not run. There is no way back: the host may refuse to
-// start, and then it is to be taken out, wiped and joined again.
+// ErrUsed says that Raft has run with the damaged log since, so that the old one must not come back: it could forget a vote.
+var ErrUsed = errors.New("the host has been a member with the damaged log since")
+
+// memberSaid is what an agent says, before anything can follow from it, when it runs as a member.
+const memberSaid = `msg="cluster node is up"`
+
+// wound is a file before it was damaged.
+type wound struct {
+	what   What
+	path   string
+	before []byte
+	logAt  int64 // size of the agent's log at the time
+}
+
+// Damage turns over bits of a host's files, chosen by the seed. The host must not run. It may refuse to start then, until Repair.
 func (p *Pool) Damage(name string, what What, seed int64) error {
 	h, err := p.host(name)
 	if err != nil {
@@ -94,6 +110,7 @@ func (h *host) withDisk(do func() error) error {
 }
 
 func (h *host) wipe() error {
+	h.wounds = nil
 	entries, err := os.ReadDir(h.data)
 	for _, e := range entries {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(h.data, e.Name())))
@@ -125,8 +142,73 @@ func (h *host) damage(what What, seed int64) error {
 	if err != nil {
 		return err
 	}
-	flip(b, rand.New(rand.NewPCG(uint64(seed), 0)))
-	return overwrite(path, b)
+	fi, err := os.Stat(h.p.Logs(h.name))
+	if err != nil {
+		return err
+	}
+	bad := slices.Clone(b)
+	flip(bad, rand.New(rand.NewPCG(uint64(seed), 0)))
+	h.wounds = append(h.wounds, wound{what, path, b, fi.Size()})
+	return overwrite(path, bad)
+}
+
+// Repair puts the files back that Damage has changed, as from a copy that was made while the host was off. The host must not run. A log
+// that Raft has run with since stays as it is, with ErrUsed: the host goes on with it, or is lost. A snapshot always comes back, for
+// nothing is ever written to one. Without damage there is nothing to do.
+func (p *Pool) Repair(name string) error {
+	h, err := p.host(name)
+	if err != nil {
+		return err
+	}
+	h.power.Lock()
+	defer h.power.Unlock()
+	if len(h.wounds) == 0 {
+		return nil
+	}
+	if err := h.mustBeOff(); err != nil {
+		return fmt.Errorf("repairing the files of %s: %w", name, err)
+	}
+	if err := h.withDisk(h.heal); err != nil {
+		return fmt.Errorf("repairing the files of %s: %w", name, err)
+	}
+	return nil
+}
+
+// heal takes back the last damage first.
+func (h *host) heal() (err error) {
+	for _, w := range slices.Backward(h.wounds) {
+		err = errors.Join(err, h.healOne(w))
+	}
+	h.wounds = nil
+	return err
+}
+
+func (h *host) healOne(w wound) error {
+	if w.what == RaftLog {
+		used, err := saidSince(h.p.Logs(h.name), w.logAt, memberSaid)
+		if err != nil {
+			return err
+		}
+		if used {
+			return ErrUsed
+		}
+	}
+	err := os.WriteFile(w.path, w.before, 0o600)
+	if errors.Is(err, os.ErrNotExist) && w.what == Snapshot {
+		return nil // there is a newer one, and this one was removed with its folder
+	}
+	return err
+}
+
+// saidSince looks for words in a log from an offset on.
+func saidSince(path string, from int64, words string) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.NewSectionReader(f, from, math.MaxInt64-from))
+	return bytes.Contains(b, []byte(words)), err
 }
 
 // flip turns over bits in random pieces that hold something.

@@ -47,7 +47,8 @@ type host struct {
 	conf          config.Agent
 	client        *client.Client
 
-	power sync.Mutex // one power action at a time
+	power  sync.Mutex // one power action at a time; guards wounds
+	wounds []wound
 
 	mu      sync.Mutex     // guards what follows
 	want    bool           // an agent is to run

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -97,7 +98,7 @@ func needRoot(t *testing.T) {
 func bare(t *testing.T, n int) *Pool {
 	t.Helper()
 	needRoot(t)
-	p, err := Open(Config{Dir: shortDir(t), Binary: os.Args[0], Hosts: n, Serve: noServer})
+	p, err := Open(Config{Dir: shortDir(t), Binary: os.Args[0], Hosts: n, Serve: noServer, Log: logger(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,10 +109,17 @@ func bare(t *testing.T, n int) *Pool {
 // closed closes a pool, twice, and asserts that nothing of it is left.
 func closed(t *testing.T, p *Pool) {
 	t.Helper()
+	begun := time.Now()
 	if err := errors.Join(p.Close(), p.Close()); err != nil {
 		t.Errorf("closing: %v", err)
 	}
+	t.Logf("closed in %s", time.Since(begun).Round(time.Millisecond))
 	nothingLeft(t, p.Tag())
+}
+
+// logger tells what the pool does, among what the test says.
+func logger(t *testing.T) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), nil))
 }
 
 // nothingLeft looks for processes, namespaces, loop devices and mounts of a pool.
