@@ -22,7 +22,7 @@ import (
 )
 
 // formed makes a pool with agents on a LUN that nbdkit serves to each.
-func formed(t *testing.T, n int, plain bool) *Pool {
+func formed(t *testing.T, n int, tweak func(*Config)) *Pool {
 	t.Helper()
 	testutil.NeedTool(t, "nbdkit")
 	bin, dir := program(t), shortDir(t)
@@ -30,7 +30,11 @@ func formed(t *testing.T, n int, plain bool) *Pool {
 	must(t, os.WriteFile(lun, nil, 0o600))
 	must(t, os.Truncate(lun, 16<<30))
 	serve := func(_, ns, addr string) error { return nbdkit(t, lun, ns, addr) }
-	p, err := Open(Config{Dir: dir, Binary: bin, Hosts: n, Profile: "dev", Serve: serve, Plain: plain, Log: logger(t)})
+	c := Config{Dir: dir, Binary: bin, Hosts: n, Profile: "dev", Serve: serve, Log: logger(t)}
+	if tweak != nil {
+		tweak(&c)
+	}
+	p, err := Open(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +49,7 @@ func formed(t *testing.T, n int, plain bool) *Pool {
 
 // nbdkit serves a file in a namespace, or on a socket, until the test ends.
 func nbdkit(t *testing.T, file, ns, addr string) error {
-	args := []string{"nbdkit", "--foreground", "--exit-with-parent", "--exportname", Export}
+	args := []string{"nbdkit", "--foreground", "--exportname", Export}
 	if ns == "" {
 		args = append(args, "--unix", addr)
 	} else {
@@ -116,7 +120,7 @@ func leaderOf(t *testing.T, p *Pool, host string) string {
 func TestPool_everyFault(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
-	p := formed(t, 3, false)
+	p := formed(t, 3, nil)
 	for _, tt := range []struct {
 		name string
 		run  func(*testing.T, *Pool)
@@ -355,7 +359,7 @@ func damageAndRepair(t *testing.T, p *Pool) {
 // Without namespaces the pool says what it cannot do, and does the rest.
 func TestPool_plain(t *testing.T) {
 	t.Parallel()
-	p := formed(t, 2, true)
+	p := formed(t, 2, func(c *Config) { c.Plain = true })
 	for _, a := range []Ability{Network, Storage, Disk} {
 		if p.Can(a) {
 			t.Errorf("it says that it can do %s", a)

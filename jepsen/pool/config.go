@@ -29,7 +29,7 @@ type Config struct {
 	// Serve makes the LUN's server listen for one host; required. It is called once for each host before any agent runs. addr
 	// is HOST:PORT in the network namespace ns, or, with an empty ns, the path of a unix socket. The export is called Export.
 	Serve func(host, ns, addr string) error
-	// Cut is told when a host loses power, after its processes were killed and before they are gone: from there on nothing more
+	// Cut is told, once or twice, when a host loses power, after its processes were killed and before they are gone: from there on nothing more
 	// of it may reach the LUN. Mend is told before it starts again. Nil: the storage cable is pulled instead.
 	Cut, Mend func(host string) error
 	// Env is added to the agents' environment.
@@ -42,6 +42,9 @@ type Config struct {
 	Configure func(host string, c *config.Agent)
 	// Plain leaves network and disks alone even as root.
 	Plain bool
+	// Watchdog gives each host a watchdog that cuts its power, and starts it again, when users of a lease outlive it. Without one an SPM
+	// that was stopped, or cut off from its LUN, can still have writes on their way when its lease is dead.
+	Watchdog bool
 	// Log tells what the pool does; default nowhere.
 	Log *slog.Logger
 }

@@ -22,6 +22,7 @@ type disk struct {
 	mounted bool
 	frozen  bool
 	full    bool
+	lost    bool // its power; it can only be unmounted
 }
 
 // errUnmounted says that the disk of a host without power cannot be used.
@@ -85,7 +86,7 @@ func (d *disk) unmount() error {
 	if err := umount(d.at); err != nil {
 		return err
 	}
-	d.mounted = false
+	d.mounted, d.lost = false, false
 	d.awaitDetached()
 	return nil
 }
@@ -142,13 +143,13 @@ const (
 )
 
 // ioctl asks the file system something.
-func (d *disk) ioctl(request uint, value int) error {
+func (d *disk) ioctl(request uint) error {
 	f, err := os.Open(d.at)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return unix.IoctlSetPointerInt(int(f.Fd()), request, value)
+	return unix.IoctlSetInt(int(f.Fd()), request, 0)
 }
 
 // losePower forgets what was not flushed: the file system stops without writing its journal out. What waits for a frozen one is
@@ -156,26 +157,42 @@ func (d *disk) ioctl(request uint, value int) error {
 func (d *disk) losePower() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.mounted {
+	if !d.mounted || d.lost {
 		return nil
 	}
-	if err := d.ioctl(fsShutdown, noLogFlush); err != nil {
-		return fmt.Errorf("stopping the file system: %w", errors.Join(err, d.thawLocked()))
+	if err := d.stopFS(); err != nil {
+		return fmt.Errorf("stopping the file system: %w", err)
 	}
-	return d.thawLocked()
+	d.lost = true
+	return nil
+}
+
+// stopFS does both with one descriptor: a file system that has stopped cannot be opened. Caller holds mu.
+func (d *disk) stopFS() error {
+	f, err := os.Open(d.at)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = unix.IoctlSetPointerInt(int(f.Fd()), fsShutdown, noLogFlush)
+	if d.frozen {
+		err = errors.Join(err, unix.IoctlSetInt(int(f.Fd()), fiThaw, 0))
+		d.frozen = false
+	}
+	return err
 }
 
 // freeze hangs every writer.
 func (d *disk) freeze() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.mounted {
+	if !d.mounted || d.lost {
 		return errUnmounted
 	}
 	if d.frozen {
 		return nil
 	}
-	if err := d.ioctl(fiFreeze, 0); err != nil {
+	if err := d.ioctl(fiFreeze); err != nil {
 		return err
 	}
 	d.frozen = true
@@ -193,7 +210,7 @@ func (d *disk) thawLocked() error {
 	if !d.frozen {
 		return nil
 	}
-	if err := d.ioctl(fiThaw, 0); err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: it is not frozen
+	if err := d.ioctl(fiThaw); err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: it is not frozen
 		return err
 	}
 	d.frozen = false
@@ -206,7 +223,7 @@ func (d *disk) ballast() string { return filepath.Join(d.at, "ballast") }
 func (d *disk) fill() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.mounted {
+	if !d.mounted || d.lost {
 		return errUnmounted
 	}
 	if d.frozen {
@@ -243,7 +260,7 @@ func (d *disk) free() error {
 	if !d.full {
 		return nil
 	}
-	if !d.mounted {
+	if !d.mounted || d.lost {
 		return errUnmounted
 	}
 	if err := os.Remove(d.ballast()); err != nil && !errors.Is(err, fs.ErrNotExist) {

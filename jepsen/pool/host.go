@@ -45,6 +45,7 @@ type host struct {
 	data          string // data directory
 	disk          *disk  // nil: the data directory is a plain folder
 	conf          config.Agent
+	dog           *dog // nil: without watchdog
 	client        *client.Client
 
 	power  sync.Mutex // one power action at a time; guards wounds
@@ -100,6 +101,9 @@ func (h *host) configure(cluster, gossip, http int) {
 	c.UnixSocket = filepath.Join(h.dir, "api.sock")
 	c.Cluster.Listen, c.Gossip.Listen, c.HTTP.Listen = at(cluster), at(gossip), at(http)
 	c.Devices = []string{h.lun}
+	if h.p.cfg.Watchdog {
+		c.Watchdog = "wdmd:" + h.dogSocket()
+	}
 	if h.p.cfg.Configure != nil {
 		h.p.cfg.Configure(h.name, &c)
 	}

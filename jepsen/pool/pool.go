@@ -42,6 +42,9 @@ func Open(cfg Config) (*Pool, error) {
 	}
 	for _, h := range p.hosts {
 		p.runs.Go(func() { h.run(ctx) })
+		if h.dog != nil {
+			p.runs.Go(func() { h.dog.run(ctx) })
+		}
 	}
 	return p, nil
 }
@@ -85,6 +88,26 @@ func (p *Pool) furnish() error {
 		if err := h.writeConfig(); err != nil {
 			return err
 		}
+	}
+	if p.cfg.Watchdog {
+		return p.makeDogs()
+	}
+	return nil
+}
+
+// makeDogs gives each host a watchdog, or none at all after an error.
+func (p *Pool) makeDogs() error {
+	for _, h := range p.hosts {
+		d, err := newDog(h)
+		if err != nil {
+			for _, h := range p.hosts {
+				if h.dog != nil {
+					err = errors.Join(err, h.dog.ln.Close())
+				}
+			}
+			return err
+		}
+		h.dog = d
 	}
 	return nil
 }
