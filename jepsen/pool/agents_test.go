@@ -57,10 +57,21 @@ func nbdkit(t *testing.T, file, ns, addr string) error {
 		args = append([]string{"nsenter", "--net=/run/netns/" + ns, "--"}, append(args, "--ipaddr", ip, "--port", port)...)
 	}
 	cmd := exec.Command(args[0], append(args[1:], "file", file)...) //nolint:noctx // ended by the cleanup
+	cmd.Stderr = t.Output()
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() {
+		select {
+		case err := <-ended:
+			t.Errorf("nbdkit ended by itself: %v", err)
+		default:
+			_ = cmd.Process.Kill() // it may have ended just now
+			<-ended
+		}
+	})
 	return poll(deadline(t, 20*time.Second), "nbdkit listens", func() error { return dial(ns, addr) })
 }
 

@@ -3,7 +3,6 @@ package pool
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -89,7 +88,7 @@ func (c *Config) complete() error {
 		c.DiskBytes = defaultDisk
 	}
 	if c.Log == nil {
-		c.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return checkTag(c.Tag)
 }

@@ -34,7 +34,7 @@ func (r rule) args(verb string) []string {
 // rules are those that stop traffic from one host to another: requests, and answers to the other's.
 func rules(from, to *host, t Traffic) ([]rule, error) {
 	var protos []string
-	port := 0
+	var port int
 	switch t {
 	case All:
 		return []rule{{ns: from.ns, to: to.addr}}, nil
