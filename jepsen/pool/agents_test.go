@@ -58,6 +58,7 @@ func nbdkit(t *testing.T, file, ns, addr string) error {
 	}
 	cmd := exec.Command(args[0], append(args[1:], "file", file)...) //nolint:noctx // ended by the cleanup
 	cmd.Stderr = t.Output()
+	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return err
 	}

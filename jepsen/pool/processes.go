@@ -123,7 +123,33 @@ func (p *Pool) signal(name string, part Part, s unix.Signal) error {
 	for _, pid := range pids {
 		err = errors.Join(err, signalPID(pid, s))
 	}
-	return err
+	if err != nil || s != unix.SIGSTOP {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), killTime)
+	defer cancel()
+	return poll(ctx, fmt.Sprintf("the %s of %s has stopped", part, name), func() error { return allStopped(pids) })
+}
+
+// allStopped says which thread still runs: the signal is on its way for a moment. One that waits for a disk stops afterwards.
+func allStopped(pids []int) error {
+	for _, pid := range pids {
+		stats, err := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task", "*", "stat"))
+		if err != nil {
+			return err
+		}
+		for _, path := range stats {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				continue // the thread has ended
+			}
+			state := strings.TrimSpace(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+			if !strings.ContainsAny(state[:1], "TtDZX") {
+				return fmt.Errorf("a thread of process %d still runs", pid)
+			}
+		}
+	}
+	return nil
 }
 
 // signalPID sends a signal; a process that has exited is no error.
