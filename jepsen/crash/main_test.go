@@ -1,0 +1,15 @@
+package crash
+
+import (
+	"os"
+	"runtime/debug"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	os.Setenv("HOLDFAST_VERIFY", "all") // every text that is committed passes the strict check first
+	debug.SetGCPercent(800)             // little lives longer than one state
+	goleak.VerifyTestMain(m)
+}
