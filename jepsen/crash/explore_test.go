@@ -1,7 +1,6 @@
 package crash
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -9,7 +8,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/holdfast-io/holdfast/blockdev"
 )
@@ -73,22 +71,31 @@ type result struct {
 // steps belong to shorter sequences. Of the states it takes one in oneIn. It stops after a few findings.
 func (x *explorer) explore(t *testing.T, kinds string, oneIn int, bug layer) (out result) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*365*24*time.Hour) // of virtual time
-		defer cancel()
-		h, err := x.base.record(ctx, kinds, bug)
-		if err != nil {
-			out.findings = append(out.findings, finding{"recording " + kinds, err})
-			return
-		}
-		x.count.sequences.Add(1)
-		x.last(ctx, h, oneIn, &out)
-	})
+	h, err := x.record(t, kinds, bug)
+	if err != nil {
+		return result{findings: []finding{{"recording " + kinds, err}}}
+	}
+	x.count.sequences.Add(1)
+	x.last(t, h, oneIn, &out)
 	return out
 }
 
+// record runs a sequence in a bubble of its own.
+func (x *explorer) record(t *testing.T, kinds string, bug layer) (h *history, err error) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { h, err = x.base.record(bubbleContext(t), kinds, bug) })
+	return h, err
+}
+
+// judge judges a state in a bubble of its own: the timers of a bubble, and what hangs on them, live as long as it does.
+func (p point) judge(t *testing.T, lun *blockdev.Mem) (r *recovered, err error) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { r, err = p.recover(bubbleContext(t), lun) })
+	return r, err
+}
+
 // last explores the last step of a history.
-func (x *explorer) last(ctx context.Context, h *history, oneIn int, out *result) {
+func (x *explorer) last(t *testing.T, h *history, oneIn int, out *result) {
 	i := len(h.steps) - 1
 	s := h.steps[i]
 	rnd := rand.New(rand.NewPCG(uint64(len(h.name)), uint64(s.end)))
@@ -100,13 +107,13 @@ func (x *explorer) last(ctx context.Context, h *history, oneIn int, out *result)
 				return
 			}
 			x.count.states.Add(1)
-			x.visit(ctx, p, st, &cuts, out)
+			x.visit(t, p, st, &cuts, out)
 		})
 	}
 }
 
 // visit judges one state, and cuts its recovery short where that is worth while.
-func (x *explorer) visit(ctx context.Context, p point, st *state, cuts *int, out *result) {
+func (x *explorer) visit(t *testing.T, p point, st *state, cuts *int, out *result) {
 	lun := st.build()
 	k := p.key(st.sum(lun))
 	if _, seen := x.seen.LoadOrStore(k, true); seen {
@@ -114,7 +121,7 @@ func (x *explorer) visit(ctx context.Context, p point, st *state, cuts *int, out
 	}
 	nth := x.count.distinct.Add(1)
 	crashed := lun.Clone()
-	r, err := p.judge(ctx, lun)
+	r, err := p.judge(t, lun)
 	name := p.h.name + ", " + st.String()
 	if err != nil {
 		x.count.bad.Add(1)
@@ -126,7 +133,7 @@ func (x *explorer) visit(ctx context.Context, p point, st *state, cuts *int, out
 	}
 	if *cuts > 0 && (r.changed || nth%64 == 0) {
 		*cuts--
-		x.cutShort(ctx, p, name, crashed, k.state, r, out)
+		x.cutShort(t, p, name, crashed, k.state, r, out)
 	}
 }
 
@@ -140,7 +147,7 @@ func (x *explorer) pagesOf(h *history, r *recovered) map[int64]bool {
 }
 
 // cutShort crashes a recovery at each of its writes, and recovers again.
-func (x *explorer) cutShort(ctx context.Context, p point, name string, crashed *blockdev.Mem, sum uint64, r *recovered, out *result) {
+func (x *explorer) cutShort(t *testing.T, p point, name string, crashed *blockdev.Mem, sum uint64, r *recovered, out *result) {
 	x.count.recoveries.Add(1)
 	w := x.base.newWrites(r.rec, crashed, sum, p.h.pages)
 	for n := range r.start + 1 {
@@ -154,7 +161,7 @@ func (x *explorer) cutShort(ctx context.Context, p point, name string, crashed *
 				return
 			}
 			x.count.cutDistinct.Add(1)
-			if _, err := p.judge(ctx, lun); err != nil {
+			if _, err := p.judge(t, lun); err != nil {
 				x.count.bad.Add(1)
 				out.findings = append(out.findings, finding{name + "; then, recovering, " + st.String(), err})
 			}

@@ -29,8 +29,8 @@ type recovered struct {
 	changed bool             // it finished or rolled something back
 }
 
-// judge recovers one state as the next SPM would, goes on from there, and says what is wrong.
-func (p point) judge(ctx context.Context, lun *blockdev.Mem) (*recovered, error) {
+// recover recovers one state as the next SPM would, goes on from there, and says what is wrong.
+func (p point) recover(ctx context.Context, lun *blockdev.Mem) (*recovered, error) {
 	r := &recovered{rec: faulty.NewRecorder(lun)}
 	w := &world{dev: r.rec}
 	if err := w.start(ctx); err != nil {

@@ -10,6 +10,7 @@ import (
 
 func TestMain(m *testing.M) {
 	os.Setenv("HOLDFAST_VERIFY", "all") // every text that is committed passes the strict check first
-	debug.SetGCPercent(800)             // little lives longer than one state
+	debug.SetGCPercent(300)             // little lives longer than one state
+	debug.SetMemoryLimit(gib)           // whatever happens: others use the machine too
 	goleak.VerifyTestMain(m)
 }
