@@ -51,7 +51,7 @@ simulate: ## the lease simulator for TIME=1h from a random seed on, or the trace
 	$(GO) test -c -o bin/keeper.test ./leases/keeper
 	@cd leases/keeper && HOLDFAST_SIM_TIME=$(TIME) HOLDFAST_SIM_SEED=$(SEED) $(SIM) 0 -test.run TestSim_long
 
-crash-states: judges ## every crash state of all sequences of up to DEPTH=3 structural operations, recovered and judged; an hour or more
+crash-states: judges ## every crash state of all sequences of up to DEPTH=3 structural operations, recovered and judged; hours
 	HOLDFAST_CRASH_DEPTH=$(or $(DEPTH),3) $(GO) test -count=1 -v -timeout 0 -run TestCrash_all ./jepsen/crash
 
 race: test ## the same as test: there is no run without the race detector

@@ -46,7 +46,7 @@ func TestCrash_bounded(t *testing.T) {
 	x := &explorer{base: b, lim: limits{subsets: 4, random: 4, cuts: 8}, cuts: 1, limit2: limits{subsets: 2, cuts: 1}}
 	rare, longer := 12, 24
 	if raceDetector { // ten times slower
-		x.lim, x.limit2, rare, longer = limits{subsets: 2, random: 2, cuts: 2}, limits{cuts: 1}, 40, 4
+		x.lim, x.limit2, rare, longer = limits{subsets: 2, random: 2, cuts: 2}, limits{cuts: 1}, 60, 2
 	}
 	for _, s := range append(sequences(0), sequences(1)...) {
 		x.report(t, nil, x.explore(t, s, 1, nil))
