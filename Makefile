@@ -15,7 +15,7 @@ TIME      ?= 10m
 SOURCES   := $(shell find . -name '*.go' -not -path './tools/*' -not -path './bin/*' 2>/dev/null) go.mod go.sum
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test simulate simulate-short race interop fuzz-short lint fmt check bench cover tidy clean judges tools
+.PHONY: help build demo test simulate simulate-short crash-states race interop fuzz-short lint fmt check bench cover tidy clean judges tools
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ simulate-short: ## 10,000 seeds of the lease simulator, histories judged by porc
 simulate: ## the lease simulator for TIME=1h from a random seed on, or the trace of one SEED=
 	$(GO) test -c -o bin/keeper.test ./leases/keeper
 	@cd leases/keeper && HOLDFAST_SIM_TIME=$(TIME) HOLDFAST_SIM_SEED=$(SEED) $(SIM) 0 -test.run TestSim_long
+
+crash-states: judges ## every crash state of all sequences of up to DEPTH=3 structural operations, recovered and judged; hours
+	HOLDFAST_CRASH_DEPTH=$(or $(DEPTH),3) $(GO) test -count=1 -v -timeout 0 -run TestCrash_all ./jepsen/crash
 
 race: test ## the same as test: there is no run without the race detector
 

@@ -1,0 +1,136 @@
+package crash
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-io/holdfast/blockdev"
+	"github.com/holdfast-io/holdfast/blockdev/domain"
+	"github.com/holdfast-io/holdfast/cluster/spm"
+)
+
+// kinds are the operations that sequences are made of. A new structural operation, such as the change of a description,
+// gets a letter here and a case in world.change.
+//
+//	r  create a raw volume                          l  create an external lease
+//	q  create a qcow2 volume                        x  delete the newest external lease
+//	c  create a child of the newest volume          t  the SPM crashes, and the next one takes over
+//	d  delete the newest volume                     m  the role is given up in order, and taken again
+const kinds = "rqcdlxtm"
+
+// world is what the one who asks for operations knows: what there must be, and what to ask for next.
+type world struct {
+	dev    blockdev.Device
+	a      *agent
+	made   int // volumes ever asked for
+	leased int // leases ever asked for
+	vols   []volume
+	leases []string
+	dead   []domain.Volume // deleted here, as they were
+}
+
+// volume is one that was asked for. The newest is always a leaf.
+type volume struct{ id, image, parent, format string }
+
+// start begins a new life of the host.
+func (w *world) start(ctx context.Context) (err error) {
+	w.a, err = startAgent(ctx, w.dev)
+	return err
+}
+
+// do asks for one operation and notes its effect.
+func (w *world) do(ctx context.Context, kind byte) error {
+	c, err := w.change(kind)
+	if err != nil {
+		return err
+	}
+	if err := c.ask(ctx, w); err != nil {
+		return fmt.Errorf("operation %c: %w", kind, err)
+	}
+	c.note(w)
+	return nil
+}
+
+// change is an operation that can be asked for again, and what is different after it.
+type change struct {
+	kind byte
+	ask  func(ctx context.Context, w *world) error
+	note func(w *world)
+}
+
+// change makes the next operation of a kind.
+func (w *world) change(kind byte) (change, error) {
+	c := change{kind: kind, note: func(*world) {}}
+	switch kind {
+	case 'r', 'q', 'c':
+		w.create(&c)
+	case 'd':
+		w.remove(&c)
+	case 'l':
+		id := leaseID(w.leased)
+		c.ask = func(ctx context.Context, w *world) error { _, err := w.a.role.CreateLease(ctx, "", id); return err }
+		c.note = func(w *world) { w.leased++; w.leases = append(slices.Clip(w.leases), id) }
+	case 'x':
+		id := w.leases[len(w.leases)-1]
+		c.ask = func(ctx context.Context, w *world) error {
+			_, err := w.a.role.DeleteLease(ctx, "", id, false)
+			return err
+		}
+		c.note = func(w *world) { w.leases = w.leases[:len(w.leases)-1] }
+	case 't':
+		c.ask = func(ctx context.Context, w *world) error { w.a.crash(ctx); return w.start(ctx) }
+	case 'm':
+		c.ask = func(ctx context.Context, w *world) error { return errors.Join(w.a.stop(ctx), w.start(ctx)) }
+	default:
+		return c, fmt.Errorf("no operation %c", kind)
+	}
+	return c, nil
+}
+
+// create makes c the creation of a volume.
+func (w *world) create(c *change) {
+	key := fmt.Sprintf("disk %d", w.made)
+	req := spm.CreateRequest{Key: key, Name: key, Size: 100 * mib, Format: domain.FormatQcow2, Image: uuid.NewSHA1(uuid.NameSpaceOID, []byte(key)).String()}
+	switch c.kind {
+	case 'r':
+		req.Format, req.Size = domain.FormatRaw, 200*mib
+	case 'c':
+		p := w.vols[len(w.vols)-1]
+		req.Parent, req.Image, req.Name, req.Size = p.id, p.image, key, 300*mib
+	}
+	var made domain.Volume
+	c.ask = func(ctx context.Context, w *world) error {
+		rep, err := w.a.role.CreateVolume(ctx, req)
+		made = rep.Volume
+		return err
+	}
+	c.note = func(w *world) {
+		w.made++
+		w.vols = append(slices.Clip(w.vols), volume{made.ID, req.Image, req.Parent, req.Format})
+	}
+}
+
+// remove makes c the deletion of the newest volume. Asked for again it may find that there is none any more.
+func (w *world) remove(c *change) {
+	id := w.vols[len(w.vols)-1].id
+	var was domain.Volume
+	c.ask = func(ctx context.Context, w *world) error {
+		rep, err := w.a.role.DeleteVolume(ctx, "", id)
+		if was.ID == "" {
+			was = rep.Volume
+		} else if errors.Is(err, domain.ErrNotFound) {
+			return nil
+		}
+		return err
+	}
+	c.note = func(w *world) {
+		w.vols = w.vols[:len(w.vols)-1]
+		w.dead = append(slices.Clip(w.dead), was)
+	}
+}
+
+func leaseID(n int) string { return fmt.Sprintf("33333333-0000-4000-8000-%012x", n) }
