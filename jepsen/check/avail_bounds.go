@@ -69,6 +69,9 @@ type span struct {
 // spans are the faults in order. One that was never healed lasts until the end; one that could not be injected may have been in part.
 func spans(r Record) (all []span, unknown []string) {
 	for _, f := range r.Faults {
+		if f.Kind == history.Restart {
+			continue // what caused it has a row
+		}
 		b, ok := boundOf(f.Kind)
 		if !ok {
 			unknown = append(unknown, f.Kind)

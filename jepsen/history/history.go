@@ -53,6 +53,9 @@ type Op struct {
 	Stale   bool            `json:"stale,omitempty"` // a read from a mirror, not the leader's word
 }
 
+// Restart is no fault of the harness's: an agent has ended, told or not, and a new one begins.
+const Restart = "restart"
+
 // Fault is one fault from its injection to its healing.
 type Fault struct {
 	Kind    string        `json:"kind"`              // as in the catalogue of nemeses

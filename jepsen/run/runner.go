@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/holdfast-io/holdfast/http/client"
+	"github.com/holdfast-io/holdfast/jepsen/history"
+	"github.com/holdfast-io/holdfast/jepsen/lun"
+	"github.com/holdfast-io/holdfast/jepsen/nemesis"
+	"github.com/holdfast-io/holdfast/jepsen/pool"
+	"github.com/holdfast-io/holdfast/jepsen/workload"
+)
+
+// runner is one run.
+type runner struct {
+	options
+	folder string
+	log    *slog.Logger
+
+	dir     string // sockets, disks and the LUN; gone after the run
+	began   time.Time
+	run     history.Run
+	lun     *lun.LUN
+	pool    *pool.Pool
+	entries *history.Log[history.Entry]
+	ops     *history.Log[history.Op]
+	faults  *history.Log[history.Fault]
+	samples *history.Log[history.Sample]
+	before  map[string]int // goroutines when the pool was formed
+	after   map[string]int
+	result  nemesis.Result
+}
+
+// lunSize is that of the LUN, which is sparse.
+const lunSize = 64 << 30
+
+// formTime bounds the making of a pool, healTime how long it may take until all is well after the last fault.
+const (
+	formTime = 2 * time.Minute
+	healTime = 3 * time.Minute
+)
+
+// times are the pool's.
+var times = map[string]history.Bounds{
+	"dev":        {IOTimeout: time.Second, Watchdog: 2 * time.Second},
+	"fast":       {IOTimeout: 2 * time.Second, Watchdog: 10 * time.Second},
+	"compatible": {IOTimeout: 10 * time.Second, Watchdog: time.Minute},
+}
+
+func (r *runner) now() time.Duration { return time.Since(r.began) }
+
+// do makes the pool, breaks it, heals it, and judges. An error means that nothing can be said.
+func (r *runner) do(ctx context.Context) (err error) {
+	bounds, ok := times[r.profile]
+	if !ok {
+		return fmt.Errorf("there is no profile %q", r.profile)
+	}
+	r.began = time.Now()
+	r.run = history.Run{Seed: r.seed, Version: r.version(), Began: r.began, Profile: r.profile, Planted: r.plant, Bounds: bounds}
+	defer func() { err = errors.Join(err, history.SaveRun(r.folder, r.run)) }()
+	if err := r.open(); err != nil {
+		return errors.Join(err, r.close())
+	}
+	err = r.live(ctx)
+	if err = errors.Join(err, r.close()); err != nil {
+		return err
+	}
+	defer os.RemoveAll(r.dir)
+	return r.judge(context.WithoutCancel(ctx))
+}
+
+// version is what the program says of itself.
+func (r *runner) version() string {
+	out, err := exec.Command(r.binary, "version").Output() //nolint:noctx // it prints a line and ends
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(strings.SplitN(string(out), "\n", 2)[0])
+}
+
+// open makes the files of the record, the LUN, and the hosts.
+func (r *runner) open() (err error) {
+	if _, err := pool.SweepDead(); err != nil {
+		r.log.Warn("something of an earlier run that was killed is still there", "error", err)
+	}
+	if r.dir, err = os.MkdirTemp("", "hfj"); err != nil {
+		return err
+	}
+	errs := make([]error, 4)
+	r.entries, errs[0] = history.NewLog[history.Entry](r.folder, history.WritesFile)
+	r.ops, errs[1] = history.NewLog[history.Op](r.folder, history.OpsFile)
+	r.faults, errs[2] = history.NewLog[history.Fault](r.folder, history.FaultsFile)
+	r.samples, errs[3] = history.NewLog[history.Sample](r.folder, history.SamplesFile)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if r.lun, err = lun.New(r.lunFile(), lunSize, r.entries, r.now); err != nil {
+		return err
+	}
+	r.lun.Seed(r.seed)
+	binary, err := filepath.Abs(r.binary)
+	if err != nil {
+		return err
+	}
+	logs, err := filepath.Abs(r.folder)
+	if err != nil {
+		return err
+	}
+	var env []string
+	if r.plant != "" {
+		env = append(env, "HOLDFAST_PLANT="+r.plant)
+	}
+	r.pool, err = pool.Open(pool.Config{Dir: r.dir, Logs: logs, Binary: binary, Hosts: r.hosts, Profile: r.profile, Serve: r.serve,
+		Cut: r.cutPath, Mend: r.mendPath, Env: env, Plain: r.plain, Watchdog: !r.plain, Log: r.log})
+	return err
+}
+
+func (r *runner) lunFile() string { return filepath.Join(r.dir, "lun.img") }
+
+// serve makes the LUN's server listen for a host.
+func (r *runner) serve(host, ns, addr string) error {
+	ln, err := listen(ns, addr)
+	if err != nil {
+		return err
+	}
+	r.lun.Attach(host, ln)
+	return nil
+}
+
+// cutPath is what happens to the I/O of a host without power: what was not flushed is lost, and nothing more lands.
+func (r *runner) cutPath(host string) error {
+	r.lun.Path(host).Drop()
+	return nil
+}
+
+func (r *runner) mendPath(host string) error {
+	r.lun.Path(host).Join()
+	return nil
+}
+
+// live forms the pool and lets it live through the faults, until all is well again.
+func (r *runner) live(ctx context.Context) error {
+	form, cancel := context.WithTimeout(ctx, formTime)
+	defer cancel()
+	if err := r.pool.Form(form); err != nil {
+		return fmt.Errorf("making the pool: %w", err)
+	}
+	r.run.Hosts = r.pool.Hosts()
+	st, _, err := r.pool.Client(r.run.Hosts[0]).Status(form, client.Read{})
+	if err != nil || len(st.Domains) == 0 {
+		return errors.Join(errors.New("the pool has no domain"), err)
+	}
+	r.run.Domain = st.Domains[0].ID
+	r.before = r.goroutines(form)
+	r.log.Info("the pool is up", "after", r.now().Round(time.Millisecond))
+	all, stop := context.WithCancel(ctx)
+	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { r.sample(all) })
+	var werr error
+	wg.Go(func() { werr = r.work(all) })
+	nerr := r.torment(ctx)
+	if nerr == nil {
+		nerr = r.well(ctx)
+	}
+	stop()
+	wg.Wait()
+	r.run.Lasted = r.now()
+	if err := errors.Join(nerr, werr); err != nil {
+		return err
+	}
+	return r.last(ctx)
+}
+
+// work lets the clients work.
+func (r *runner) work(ctx context.Context) error {
+	var hosts []workload.Host
+	for _, h := range r.run.Hosts {
+		hosts = append(hosts, workload.Host{Name: h, Client: client.Config{Address: r.address(h)}})
+	}
+	weights := workload.Weights()
+	weights[history.VolumeDescribe] = 0
+	return workload.Run(ctx, workload.Config{Hosts: hosts, Domain: r.run.Domain, Began: r.began, Seed: r.seed, Rate: r.rate, Weights: weights}, r.ops)
+}
+
+// torment injects the faults that the seed has chosen.
+func (r *runner) torment(ctx context.Context) error {
+	kinds := nemesis.Available(abilities(r.plain)...)
+	var err error
+	if r.options.faults != "" {
+		if kinds, err = nemesis.Select(kinds, strings.Split(r.options.faults, ",")); err != nil {
+			return err
+		}
+	}
+	for _, k := range kinds {
+		r.run.Nemeses = append(r.run.Nemeses, k.Name)
+	}
+	plan, err := nemesis.Make(r.seed, r.hosts, r.length, r.run.Bounds, kinds)
+	if err != nil {
+		return err
+	}
+	begun := r.now()
+	e := nemesis.Executor{Cluster: newCluster(r.pool, r.lun, r.run.Bounds), Bounds: r.run.Bounds, Kinds: kinds, Schedule: plan, Limits: nemesis.DefaultLimits(),
+		Now: func() time.Duration { return r.now() - begun }, Log: r.log, Record: func(f history.Fault) {
+			f.Begin, f.End = f.Begin+begun, f.End+begun
+			r.faults.Add(f)
+		}}
+	r.result, err = e.Run(ctx)
+	return err
+}
+
+// well waits until the pool says that all is well.
+func (r *runner) well(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, healTime)
+	defer cancel()
+	if err := r.pool.AwaitUp(ctx); err != nil {
+		return fmt.Errorf("the pool does not recover from its faults: %w", err)
+	}
+	return nil
+}

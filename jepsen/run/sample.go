@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/holdfast-io/holdfast/http/client"
+	"github.com/holdfast-io/holdfast/jepsen/history"
+)
+
+// How often each agent is asked how the pool is, and how long it has to answer. Reads are answered from its mirror.
+const (
+	samplePeriod = 250 * time.Millisecond
+	sampleTime   = 2 * time.Second
+)
+
+// sample asks all agents until ctx ends.
+func (r *runner) sample(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for _, h := range r.run.Hosts {
+		wg.Go(func() {
+			tick := time.NewTicker(samplePeriod)
+			defer tick.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-tick.C:
+					r.samples.Add(r.ask(ctx, h))
+				}
+			}
+		})
+	}
+}
+
+// ask asks one agent.
+func (r *runner) ask(ctx context.Context, host string) history.Sample {
+	ctx, cancel := context.WithTimeout(ctx, sampleTime)
+	defer cancel()
+	s := history.Sample{At: r.now(), Host: host}
+	st, _, err := r.pool.Client(host).Status(ctx, client.Read{})
+	if err != nil {
+		return s
+	}
+	s.Answered = true
+	s.SPM, s.Epoch, s.SPMState = st.SPM.Host, st.SPM.Epoch, string(st.SPM.State)
+	s.Leader, s.Term = st.Raft.Leader, st.Raft.Term
+	return s
+}
+
+// goroutines counts them in all agents.
+func (r *runner) goroutines(ctx context.Context) map[string]int {
+	counts := map[string]int{}
+	for _, h := range r.run.Hosts {
+		n, err := r.pool.Goroutines(ctx, h)
+		if err != nil {
+			r.log.Warn("counting goroutines", "host", h, "error", err)
+			continue
+		}
+		counts[h] = n
+	}
+	return counts
+}
