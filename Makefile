@@ -12,6 +12,9 @@ TIMEOUT   ?= 14m
 FUZZTIME  ?= 10s
 # How long `make interop` lets hosts of both kinds contend.
 TIME      ?= 10m
+# The pool that `make jepsen` makes.
+HOSTS     ?= 3
+PROFILE   ?= dev
 SOURCES   := $(shell find . -name '*.go' -not -path './tools/*' -not -path './bin/*' 2>/dev/null) go.mod go.sum
 
 .DEFAULT_GOAL := build
@@ -58,6 +61,21 @@ race: test ## the same as test: there is no run without the race detector
 
 interop: judges ## our hosts beside real sanlock daemons, contending for TIME (10m); make test does it for a minute
 	HOLDFAST_INTEROP_TIME=$(TIME) CGO_ENABLED=1 $(GO) test -race -count=1 -v -timeout 0 ./leases/interop
+
+# The program with the seams that failure injection needs: clocks that jump, and mistakes on demand. Never installed.
+bin/holdfast-jepsen: $(SOURCES)
+	$(BUILD) -tags jepsen -o $@ ./cmd/holdfast
+
+bin/jepsen: $(SOURCES)
+	$(GO) build -o $@ ./jepsen/run
+
+JEPSEN := bin/jepsen -binary bin/holdfast-jepsen -hosts $(HOSTS) -profile $(PROFILE) $(if $(SEED),-seed $(SEED)) $(if $(FAULTS),-faults $(FAULTS))
+
+jepsen: judges bin/holdfast-jepsen bin/jepsen ## real hosts under all faults for TIME (10m), judged; SEED=, HOSTS=3, PROFILE=dev, FAULTS=a,b
+	$(JEPSEN) -time $(TIME)
+
+jepsen-short: judges bin/holdfast-jepsen bin/jepsen ## the same for a minute and a half, as in make test
+	$(JEPSEN) -time 90s
 
 fuzz-short: ## every fuzz target for FUZZTIME (10s) each
 	@GO="$(GO)" scripts/fuzz-short.sh $(FUZZTIME)

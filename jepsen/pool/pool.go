@@ -14,14 +14,16 @@ import (
 
 // Pool is a set of hosts. Its methods may be called at the same time; two power actions on one host wait for each other.
 type Pool struct {
-	cfg   Config
-	can   map[Ability]bool
-	hosts []*host
-	spawn *procs.Spawner
-	thaw  *thawer
-	wired bool // every cable is there
-	stop  context.CancelFunc
-	runs  sync.WaitGroup // the supervisors
+	cfg      Config
+	can      map[Ability]bool
+	hosts    []*host
+	spawn    *procs.Spawner
+	thaw     *thawer
+	wired    bool // every cable is there
+	stop     context.CancelFunc
+	runs     sync.WaitGroup // the supervisors
+	stopDogs context.CancelFunc
+	watches  sync.WaitGroup // of the watchdogs
 
 	net     sync.Mutex // guards rules, and changes of the network
 	rules   map[rule]bool
@@ -37,13 +39,15 @@ func Open(cfg Config) (*Pool, error) {
 	p := &Pool{cfg: cfg, can: map[Ability]bool{}, rules: map[rule]bool{}}
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
+	dogs, stopDogs := context.WithCancel(context.Background())
+	p.stopDogs = stopDogs
 	if err := p.build(); err != nil {
 		return nil, errors.Join(fmt.Errorf("making a pool of %d hosts: %w", cfg.Hosts, err), p.Close())
 	}
 	for _, h := range p.hosts {
 		p.runs.Go(func() { h.run(ctx) })
 		if h.dog != nil {
-			p.runs.Go(func() { h.dog.run(ctx) })
+			p.watches.Go(func() { h.dog.run(dogs) })
 		}
 	}
 	return p, nil
@@ -197,6 +201,8 @@ func (p *Pool) close() error {
 		errs = append(errs, h.sweepProcesses())
 		h.client.Close()
 	}
+	p.stopDogs() // a keeper ends after its agent, and takes its watchdog's word back last
+	p.watches.Wait()
 	if p.spawn != nil {
 		p.spawn.Close()
 	}

@@ -46,7 +46,7 @@ func (r *runner) last(ctx context.Context) error {
 	if err := errors.Join(err, r.save(check.CheckFile, said)); err != nil {
 		return fmt.Errorf("the domain check: %w", err)
 	}
-	r.after = r.goroutines(ctx)
+	r.after = r.settled(ctx, 15)
 	return history.SaveFinal(r.folder, history.Final{Mirrors: mirrors}) // the LUN's list follows when the judges have read it
 }
 

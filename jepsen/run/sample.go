@@ -50,6 +50,34 @@ func (r *runner) ask(ctx context.Context, host string) history.Sample {
 	return s
 }
 
+// settled counts them until there are no more than there were, within margin, or a while has passed: connections that clients have
+// left are closed one after the other.
+func (r *runner) settled(ctx context.Context, margin int) map[string]int {
+	counts := r.goroutines(ctx)
+	for range 20 {
+		grown := false
+		for h, n := range counts {
+			grown = grown || n > r.before[h]+margin
+		}
+		if !grown || pause(ctx, time.Second) != nil {
+			break
+		}
+		counts = r.goroutines(ctx)
+	}
+	return counts
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // goroutines counts them in all agents.
 func (r *runner) goroutines(ctx context.Context) map[string]int {
 	counts := map[string]int{}
