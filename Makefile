@@ -18,7 +18,7 @@ PROFILE   ?= dev
 SOURCES   := $(shell find . -name '*.go' -not -path './tools/*' -not -path './bin/*' 2>/dev/null) go.mod go.sum
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test simulate simulate-short crash-states race interop fuzz-short lint fmt check bench cover tidy clean judges tools
+.PHONY: help build demo test simulate simulate-short crash-states jepsen jepsen-short race interop fuzz-short lint fmt check bench cover tidy clean judges tools
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
