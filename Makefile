@@ -36,7 +36,7 @@ judges: ## install lvm2, sanlock, qemu-img and friends where possible (CI=true: 
 	@scripts/install-judges.sh test
 
 test: judges build simulate-short ## all tests with the race detector, end-to-end tests included
-	CGO_ENABLED=1 $(GO) test -race -p $(TESTP) -timeout $(TIMEOUT) ./...
+	@GO="$(GO)" TESTP=$(TESTP) TIMEOUT=$(TIMEOUT) scripts/test.sh
 
 # The race detector makes virtual time five times slower, so most of it runs without. One processor for each process: then a
 # seed gives the same run to the nanosecond.

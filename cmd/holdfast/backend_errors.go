@@ -15,6 +15,8 @@ import (
 	"github.com/holdfast-io/holdfast/cluster/spm"
 	"github.com/holdfast-io/holdfast/fsm"
 	"github.com/holdfast-io/holdfast/http/api"
+	"github.com/holdfast-io/holdfast/leases"
+	"github.com/holdfast-io/holdfast/leases/keeper"
 	"github.com/holdfast-io/holdfast/leases/xlease"
 )
 
@@ -91,6 +93,16 @@ var errorRules = []errorRule{
 	{cluster.ErrHung, api.CodeUnavailable, "look after the local disk of this host's data directory"},
 	{domain.ErrNotDomain, api.CodeCorrupt, "compare the LUN with a backup of the LVM metadata; write nothing to it before"},
 	{lvm2.ErrNotPV, api.CodeCorrupt, "compare the LUN with a backup of the LVM metadata; write nothing to it before"},
+	{leases.ErrBusy, api.CodeBusy, "try again in a moment"},
+	{leases.ErrHeld, api.CodeBusy, "release the lease where it is held, or wait"},
+	{leases.ErrChanged, api.CodeBusy, "somebody else was faster; try again"},
+	{leases.ErrLost, api.CodeUnavailable, "this host joins again by itself when it reaches its LUN; ask another host or wait"},
+	{keeper.ErrGone, api.CodeUnavailable, "this host starts a new keeper by itself; ask another host or wait"},
+	{keeper.ErrNotJoined, api.CodeUnavailable, "this host joins by itself when it reaches its LUN; ask another host or wait"},
+	{keeper.ErrProcess, api.CodeConflict, "name a process that runs"},
+	{leases.ErrNoLease, api.CodeCorrupt, "holdfast domain check lists what is damaged"},
+	{leases.ErrCorrupt, api.CodeCorrupt, "holdfast domain check lists what is damaged"},
+	{leases.ErrVersion, api.CodeCorrupt, "holdfast domain check lists what is damaged"},
 	{context.DeadlineExceeded, api.CodeTimeout, "try again"},
 }
 

@@ -12,6 +12,8 @@ import (
 	"github.com/holdfast-io/holdfast/cluster/spm"
 	"github.com/holdfast-io/holdfast/fsm"
 	"github.com/holdfast-io/holdfast/http/api"
+	"github.com/holdfast-io/holdfast/leases"
+	"github.com/holdfast-io/holdfast/leases/keeper"
 )
 
 func TestApiError_codes(t *testing.T) {
@@ -29,6 +31,8 @@ func TestApiError_codes(t *testing.T) {
 		"being deleted":                             {domain.ErrBusy, api.CodeBusy},
 		"foreign data":                              {&domain.InUseError{Device: "/dev/x", Found: "ext4", Name: "ext4"}, api.CodeForeignSignature},
 		"used token":                                {&fsm.RefusedError{Code: fsm.CodeTokenUsed, Message: "used"}, api.CodeTokenInvalid},
+		"a lease under another call":                {fmt.Errorf("acquiring: %w", leases.ErrBusy), api.CodeBusy},
+		"a keeper that was killed":                  {fmt.Errorf("acquiring: %w", keeper.ErrGone), api.CodeUnavailable},
 		"time-out":                                  {context.DeadlineExceeded, api.CodeTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {

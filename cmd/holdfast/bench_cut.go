@@ -16,7 +16,6 @@ func (b *bench) cutOff(ctx context.Context) error {
 		return err
 	}
 	p, err := newNetPool(ctx, dir, "fast", 3, false)
-	defer p.Close()
 	if errors.Is(err, errNoNetwork) {
 		b.report.rows = append(b.report.rows, benchRow{what: "the SPM's network cut to the next SPM", value: err.Error()})
 		return nil
@@ -24,6 +23,7 @@ func (b *bench) cutOff(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer p.Close()
 	for _, m := range []struct {
 		what    string
 		leading bool

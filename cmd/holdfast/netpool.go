@@ -45,27 +45,35 @@ func ip(args ...string) error {
 	return nil
 }
 
-// newNetPool makes namespaces, agents and a pool of a profile in dir. Close it, also after an error.
+// newNetPool makes namespaces, agents and a pool of a profile in dir. After an error nothing is left.
 // With recorded, each host reaches the LUN through an nbdkit of its own, which keeps a record.
 func newNetPool(ctx context.Context, dir, profile string, n int, recorded bool) (*netPool, error) {
 	p := &netPool{tag: fmt.Sprintf("hf%d", os.Getpid()), dir: dir, lun: filepath.Join(dir, "lun.img")}
+	if err := p.build(ctx, profile, n, recorded); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *netPool) build(ctx context.Context, profile string, n int, recorded bool) error {
 	if _, err := makeLUN(p.lun, 64*gib); err != nil {
-		return p, err
+		return err
 	}
 	if err := p.wire(n); err != nil {
-		return p, err
+		return err
 	}
 	for _, h := range p.hosts {
 		if recorded {
 			if err := p.record(ctx, h); err != nil {
-				return p, err
+				return err
 			}
 		}
 		if err := p.launch(h, profile); err != nil {
-			return p, err
+			return err
 		}
 	}
-	return p, p.form(ctx)
+	return p.form(ctx)
 }
 
 // errNoNetwork says that the machine has no network namespaces for us.

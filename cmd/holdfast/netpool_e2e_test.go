@@ -17,10 +17,10 @@ func TestNetPool_cutOffHandsOver(t *testing.T) {
 	testutil.NeedTool(t, "ip")
 	ctx := deadline(t, 4*time.Minute)
 	p, err := newNetPool(ctx, shortDir(t), "fast", 3, false)
-	t.Cleanup(p.Close)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(p.Close)
 	if _, err := p.hosts[0].CreateVolume(ctx, api.VolumeCreate{Name: "before", Size: gib}, ""); err != nil {
 		t.Fatal(err)
 	}

@@ -199,7 +199,7 @@ func TestSanlock_wrongUsage(t *testing.T) {
 	t.Parallel()
 	testutil.NeedTool(t, "sanlock")
 	c := diffCase{size: 4 * mib, setup: []string{"direct init -s LS:0:%F:0 -o 1", "direct init -r LS:r:%F:1M"}}
-	for _, l := range []string{
+	c.lines = append(c.lines,
 		"direct foo", "direct -h", "direct --help", "direct read",
 		"direct init", "direct read_leader", "direct acquire_id", "direct renew_id", "direct release_id", "direct format",
 		"direct lookup", "direct update", "direct rebuild", "direct dump",
@@ -216,9 +216,7 @@ func TestSanlock_wrongUsage(t *testing.T) {
 		"direct init -r LS:r:%F:-1048576", "direct init -r LS:r:%F:100", "direct init -r LS:r:%F:1m", "direct init -r LS:r:%D:0",
 		"direct init -r LS:r:%D/missing:0", "direct init -s LS:1:%F:1", "direct init -s LS:0:%F:-1M", "direct init -r %Nx:r:%F:0", "direct init -r LS:%Nx:%F:0",
 		"direct read_leader -r LS:r:%F:1:SH:x", "direct read_leader -r LS:r:%F:x1",
-	} {
-		c.lines = append(c.lines, l)
-	}
+	)
 	t.Run("all", c.run)
 }
 

@@ -26,10 +26,10 @@ import (
 func TestNetPool_stopped(t *testing.T) {
 	testutil.NeedTool(t, "ip", "nbdkit")
 	p, err := newNetPool(deadline(t, 2*time.Minute), shortDir(t), "dev", 3, true)
-	t.Cleanup(p.Close)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(p.Close)
 	s := &stoppedPool{p}
 	t.Run("killed, and back under its name", s.back)
 	t.Run("agent and keeper, longer than the lease", func(t *testing.T) { s.longer(t, true, true) })

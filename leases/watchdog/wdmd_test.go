@@ -197,17 +197,12 @@ func TestWdmd_real(t *testing.T) {
 	}
 	testutil.NeedTool(t, "gcc")
 	testutil.NeedTool(t, "wdmd")
-	if _, err := os.Stat(DefaultWdmd); err == nil {
-		if c, err := net.Dial("unix", DefaultWdmd); err == nil {
-			_ = c.Close()
-			t.Skip("a wdmd runs on this machine already")
-		}
-	}
-	log := playDevice(t)
+	testutil.NeedTool(t, "unshare")
+	log, socket := playDevice(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	testutil.Retry(t, 10*time.Second, func() error { return dials(DefaultWdmd) })
-	w := wdmdDog(t, DefaultWdmd)
+	testutil.Retry(t, 10*time.Second, func() error { return dials(socket) })
+	w := wdmdDog(t, socket)
 	e := w.Entry("holdfast_real:1")
 	expiry := clock.System{}.Boot() + 24*time.Second
 	if err := e.Use(ctx, expiry); err != nil {
@@ -245,8 +240,9 @@ func dials(path string) error {
 	return c.Close()
 }
 
-// playDevice starts wdmd with a device of ours and returns the device's log.
-func playDevice(t *testing.T) string {
+// playDevice starts wdmd with a device of ours and returns the device's log and wdmd's socket. It has a /run and a shared memory of its own: an agent of
+// another test, or of this machine, must not become its client, and its place there is fixed.
+func playDevice(t *testing.T) (log, socket string) {
 	t.Helper()
 	dir := t.TempDir()
 	shim, dog, log := filepath.Join(dir, "dog.so"), filepath.Join(dir, "dog"), filepath.Join(dir, "log")
@@ -258,14 +254,22 @@ func playDevice(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	path, _ := exec.LookPath("wdmd")
-	cmd := exec.Command(path, "-D", "-S", "0", "-s", dir, "-w", dog)
+	cmd := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", `mount -t tmpfs none /dev/shm && mount -t tmpfs none /run && mkdir /run/wdmd && exec "$@"`, "sh",
+		"wdmd", "-D", "-S", "0", "-s", dir, "-w", dog)
 	cmd.Env = append(os.Environ(), "LD_PRELOAD="+shim, "DOG_PATH="+dog, "DOG_LOG="+log)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); _ = cmd.Wait() })
-	return log
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		late := time.AfterFunc(10*time.Second, func() { // it stays while it has clients
+			t.Error("wdmd does not end")
+			_ = cmd.Process.Kill()
+		})
+		_ = cmd.Wait()
+		late.Stop()
+	})
+	return log, fmt.Sprintf("/proc/%d/root%s", cmd.Process.Pid, DefaultWdmd)
 }
 
 // dogEvent is a line of the device's log.
