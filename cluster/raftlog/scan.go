@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 )
 
@@ -59,8 +60,8 @@ func Scan(path string) (*Content, error) {
 	return c, nil
 }
 
-func (c *Content) scan(f *os.File, size int64) error {
-	p, err := openPages(f, size)
+func (c *Content) scan(r io.ReaderAt, size int64) error {
+	p, err := openPages(r, size)
 	if err != nil {
 		return err
 	}
