@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/holdfast-io/holdfast/cluster/raftlog"
 	"github.com/holdfast-io/holdfast/cluster/transport/memnet"
 	"github.com/holdfast-io/holdfast/fsm"
 )
@@ -43,8 +44,30 @@ func (m *memStores) open(string, *slog.Logger) (Stores, error) {
 // hangingLog is a log whose writes hang while gate is set.
 type hangingLog struct {
 	*raft.InmemStore
-	mu   sync.Mutex // guards gate
+	mu   sync.Mutex // guards gate and bad
 	gate chan struct{}
+	bad  map[uint64]int // reads of an entry that are left until it is damaged
+}
+
+// GetLog reads an entry, or finds it damaged.
+func (h *hangingLog) GetLog(index uint64, l *raft.Log) error {
+	h.mu.Lock()
+	left, is := h.bad[index]
+	if is && left > 0 {
+		h.bad[index]--
+	}
+	h.mu.Unlock()
+	if is && left == 0 {
+		return &raftlog.DamagedError{Path: "log.db", What: "planted"}
+	}
+	return h.InmemStore.GetLog(index, l)
+}
+
+// damage makes an entry unreadable after so many reads.
+func (h *hangingLog) damage(index uint64, after int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.bad = map[uint64]int{index: after}
 }
 
 func (h *hangingLog) hang() (release func()) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	metrics "github.com/hashicorp/go-metrics/compat"
@@ -40,6 +41,10 @@ type Node struct {
 	leader   *leaderTracker
 	duties   []func(context.Context) error
 	handlers map[string]transport.Handler
+
+	started atomic.Bool           // raft runs
+	damage  atomic.Pointer[error] // the first damaged entry of the log
+	giveUp  func()                // ends the duties; set by Run before raft runs
 
 	opened  time.Time
 	ready   chan struct{} // closed when raft runs
@@ -137,6 +142,7 @@ func (n *Node) run(ctx context.Context) error {
 	var serverErr error
 	dutyCtx, stopDuties := context.WithCancel(ctx)
 	defer stopDuties()
+	n.giveUp = stopDuties
 	server.Go(func() {
 		if serverErr = n.server.Run(serverCtx); serverErr != nil {
 			stopDuties()
@@ -150,6 +156,9 @@ func (n *Node) run(ctx context.Context) error {
 	stopServer()
 	server.Wait()
 	n.client.Close()
+	if d := n.damage.Load(); d != nil {
+		err = errors.Join(*d, err)
+	}
 	if errors.Is(err, ErrHung) {
 		return errors.Join(err, serverErr) // raft still holds the files; the lock stays until the process ends
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -55,19 +56,48 @@ func raftConfig(cfg Config) *raft.Config {
 	return c
 }
 
-func (n *Node) newRaft() (*raft.Raft, error) {
+func (n *Node) newRaft() (r *raft.Raft, err error) {
 	conf := raftConfig(n.cfg)
 	conf.Logger = newHCLogger(n.log, "raft")
 	conf.NotifyCh = n.leader.notify
-	cache, err := raft.NewLogCache(logCacheSize, watchedLog{n.stores.Log, n.watch})
+	cache, err := raft.NewLogCache(logCacheSize, watchedLog{n.stores.Log, n.watch, n.onLogDamaged})
 	if err != nil {
 		return nil, fmt.Errorf("starting raft: %w", err)
 	}
-	r, err := raft.NewRaft(conf, fsm.Raft{FSM: n.fsm}, cache, watchedStable{n.stores.Stable, n.watch}, n.stores.Snapshot, n.trans)
+	defer recovered(&err) // raft panics over an entry that it cannot read, here in our goroutine
+	r, err = raft.NewRaft(conf, fsm.Raft{FSM: n.fsm}, cache, watchedStable{n.stores.Stable, n.watch}, n.stores.Snapshot, n.trans)
 	if err != nil {
-		return nil, fmt.Errorf("starting raft: %w", err)
+		return nil, fmt.Errorf("starting raft: %w", asDamage(err))
 	}
+	n.started.Store(true)
 	return r, nil
+}
+
+// recovered makes an error of a panic with one.
+func recovered(err *error) {
+	switch p := recover().(type) {
+	case nil:
+	case error:
+		*err = fmt.Errorf("starting raft: %w", asDamage(p))
+	default:
+		panic(p)
+	}
+}
+
+// onLogDamaged is told that an entry is not what was written. Once raft runs it does not return, but ends raft's goroutine that asked, as
+// if that had stopped: nothing may follow from the entry, and raft would end the process. The others elect another leader, and the node
+// stops.
+func (n *Node) onLogDamaged(err error) {
+	if !n.started.Load() {
+		return // NewRaft gives the error back
+	}
+	n.log.Error("raft's log is damaged; this host leaves the others to it and stops", "error", err)
+	err = asDamage(err)
+	n.damage.CompareAndSwap(nil, &err)
+	n.server.Raft().Isolate(true)
+	n.leader.setHung(true)
+	n.giveUp()
+	runtime.Goexit()
 }
 
 // shutdownRaft stops raft, or says that it cannot be stopped.

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/holdfast-io/holdfast/cluster/raftlog"
 )
 
 // Stores are the files of raft.
@@ -30,22 +30,31 @@ const (
 	boltTimeout   = time.Second // for bbolt's own file lock; ours is held already
 )
 
-// openBolt opens bbolt for log and votes, and files for snapshots.
+// openBolt opens bbolt for log and votes, and files for snapshots. What is damaged is refused here: Raft would end the process over it, or
+// apply it.
 func openBolt(dir string, log *slog.Logger) (Stores, error) {
 	hl := newHCLogger(log, "raft")
 	snaps, err := raft.NewFileSnapshotStoreWithLogger(dir, snapshotsKept, hl)
 	if err != nil {
 		return Stores{}, fmt.Errorf("opening raft's snapshots in %s: %w", dir, err)
 	}
-	db, err := raftboltdb.New(raftboltdb.Options{
-		Path: filepath.Join(dir, "log.db"),
-		// Without these, a file that once was large writes its whole freelist on each commit.
-		BoltOptions: &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, Timeout: boltTimeout},
-	})
+	db, content, err := raftlog.Open(filepath.Join(dir, "log.db"), boltTimeout)
 	if err != nil {
-		return Stores{}, fmt.Errorf("opening raft's log in %s: %w", dir, err)
+		return Stores{}, fmt.Errorf("opening raft's log in %s: %w", dir, asDamage(err))
+	}
+	if err := checkSnapshots(dir, snaps, content); err != nil {
+		return Stores{}, errors.Join(fmt.Errorf("opening raft's snapshots in %s: %w", dir, asDamage(err)), db.Close())
 	}
 	return Stores{Log: db, Stable: db, Snapshot: snaps, Closer: db}, nil
+}
+
+// asDamage makes an error that tells what to do of one that tells what is damaged.
+func asDamage(err error) error {
+	var d *raftlog.DamagedError
+	if errors.As(err, &d) {
+		return fmt.Errorf("%w: %w", err, ErrLogDamaged)
+	}
+	return err
 }
 
 func (s Stores) close() error {

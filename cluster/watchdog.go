@@ -1,10 +1,13 @@
 package cluster
 
 import (
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast-io/holdfast/cluster/raftlog"
 )
 
 // logWatch notices a write to raft's files that does not come back. Raft's leader keeps sending heartbeats while its log
@@ -48,10 +51,22 @@ func (w *logWatch) begin() (end func()) {
 	}
 }
 
-// watchedLog is a LogStore whose writes are watched.
+// watchedLog is a LogStore whose writes are watched, and that gives no damaged entry to raft.
 type watchedLog struct {
 	raft.LogStore
-	watch *logWatch
+	watch    *logWatch
+	onDamage func(error)
+}
+
+// GetLog reads one entry. Raft ends the process when it cannot read one that it needs. So a damaged one is reported
+// first, and whoever is told may keep the reader from going on.
+func (s watchedLog) GetLog(index uint64, l *raft.Log) error {
+	err := s.LogStore.GetLog(index, l)
+	var d *raftlog.DamagedError
+	if errors.As(err, &d) {
+		s.onDamage(err)
+	}
+	return err
 }
 
 // StoreLog writes one entry.

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/holdfast-io/holdfast/internal/plant"
 )
 
 // State is what a power switch says about a host.
@@ -57,6 +59,9 @@ type Agent interface {
 // OffConfirmed switches the host off through agent, asks check independently, and waits out the evidence's Settle.
 // Only a nil error is proof. check may be the same agent; it is asked by a new request in any case.
 func OffConfirmed(ctx context.Context, agent, check Agent, host string) (Evidence, error) {
+	if plant.On(plant.FenceNoWait) { // planted: the proof comes before the power-off, which never does
+		return Evidence{Kind: KindProcessExit, Detail: "nobody looked", At: time.Now()}, nil
+	}
 	ev, err := agent.Off(ctx, host)
 	if err != nil {
 		return Evidence{}, fmt.Errorf("switching off %s: %w", host, err)

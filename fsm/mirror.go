@@ -25,7 +25,7 @@ func (c *MirrorReplace) apply(t *tables, index uint64) Outcome {
 	if _, ok := t.domains.Get(c.Domain); !ok {
 		return refuse(CodeNotFound, "no domain "+c.Domain)
 	}
-	if floor, ok := t.floors.Get(c.Domain); ok && at.Compare(floor) < 0 {
+	if floor, ok := t.floors.Get(c.Domain); ok && older(at, floor) {
 		_, why := stale("the domain's last reconcile", at, floor)
 		return refuse(CodeStale, why)
 	}
@@ -55,7 +55,7 @@ func (c *MirrorReplace) merge(t *tables, at Stamp, out *Outcome) map[string]bool
 		old, known := t.volumes.Get(key)
 		tomb, buried := t.tombs.Get(key)
 		switch {
-		case known && old.stamp().Compare(at) > 0, buried && tomb.Stamp.Compare(at) >= 0:
+		case known && older(at, old.stamp()), buried && tomb.Stamp.Compare(at) >= 0:
 			continue
 		case !known:
 			out.Added = append(out.Added, v.ID)

@@ -1,6 +1,10 @@
 package fsm
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/holdfast-io/holdfast/internal/plant"
+)
 
 // Volume is one layer of a disk's chain as the mirror knows it.
 type Volume struct {
@@ -95,17 +99,25 @@ func (t *tables) judge(domain, id string, at Stamp) (Code, string) {
 	if _, ok := t.domains.Get(domain); !ok {
 		return CodeNotFound, "no domain " + domain
 	}
-	if floor, ok := t.floors.Get(domain); ok && at.Compare(floor) < 0 {
+	if floor, ok := t.floors.Get(domain); ok && older(at, floor) {
 		return stale("the domain's last reconcile", at, floor)
 	}
 	key := volumeKey(domain, id)
-	if v, ok := t.volumes.Get(key); ok && at.Compare(v.stamp()) < 0 {
+	if v, ok := t.volumes.Get(key); ok && older(at, v.stamp()) {
 		return stale("the mirror's entry", at, v.stamp())
 	}
 	if tomb, ok := t.tombs.Get(key); ok && at.Compare(tomb.Stamp) <= 0 {
 		return stale("the volume's removal", at, tomb.Stamp)
 	}
 	return "", ""
+}
+
+// older says that an entry is of before another one.
+func older(at, newest Stamp) bool {
+	if plant.On(plant.NoEpochCheck) && at.Epoch != newest.Epoch {
+		return false // planted
+	}
+	return at.Compare(newest) < 0
 }
 
 func stale(than string, at, newest Stamp) (Code, string) {

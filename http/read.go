@@ -12,6 +12,7 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/holdfast-io/holdfast/http/api"
+	"github.com/holdfast-io/holdfast/internal/plant"
 )
 
 const (
@@ -41,6 +42,9 @@ func checkQuery(r *http.Request, known ...string) error {
 
 // wantsConsistent reports ?consistent, with or without a value.
 func wantsConsistent(r *http.Request) bool {
+	if plant.On(plant.StaleRead) {
+		return false // planted
+	}
 	q := r.URL.Query()
 	return q.Has("consistent") && q.Get("consistent") != "false"
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-io/holdfast/blockdev"
+	"github.com/holdfast-io/holdfast/internal/plant"
 )
 
 // Commit writes the changes of a transaction. Afterwards VG shows them.
@@ -255,6 +256,9 @@ func (c *commit) each(f func(int) error) error {
 
 // unmoved reads the header again and compares it with what the state was built on.
 func (c *commit) unmoved(ctx context.Context, m *mda) error {
+	if plant.On(plant.NoEpochCheck) {
+		return nil // planted
+	}
 	p, err := readRange(ctx, m.dev, c.w.timeout, m.area.off, mdaHeader)
 	if err != nil {
 		return fmt.Errorf("re-read header of %s: %w", m.name(), err)

@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/holdfast-io/holdfast/internal/plant"
 )
 
 // LVOptions are the choices for a new volume. The zero value is fine.
@@ -179,6 +181,9 @@ func (tx *Tx) RemoveLV(name string) error {
 		return fmt.Errorf("remove: %w", err)
 	}
 	free := tx.vg.free.clone()
+	if plant.On(plant.DoubleFree) {
+		freeAgain(&free, tx.vg, lv)
+	}
 	for i := range lv.Segments {
 		err := lv.Segments[i].used(func(pv int, r run, _ bool) error {
 			return free.giveUsable(pv, r, tx.vg.PVs[pv].usable)

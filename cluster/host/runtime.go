@@ -12,6 +12,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/cluster/spm"
 	"github.com/holdfast-io/holdfast/fsm"
+	"github.com/holdfast-io/holdfast/internal/plant"
 	"github.com/holdfast-io/holdfast/leases"
 	"github.com/holdfast-io/holdfast/leases/keeper"
 	"github.com/holdfast-io/holdfast/leases/watchdog"
@@ -196,6 +197,9 @@ func (rt *runtime) domain(id string) (*luns, bool) {
 
 // pending counts device calls of this host that have not come back.
 func (rt *runtime) pending() int {
+	if plant.On(plant.LateWrite) {
+		return 0 // planted
+	}
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	n := 0

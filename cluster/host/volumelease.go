@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/blockdev/domain"
+	"github.com/holdfast-io/holdfast/internal/plant"
 	"github.com/holdfast-io/holdfast/leases"
 	"github.com/holdfast-io/holdfast/leases/keeper"
 )
@@ -115,7 +116,7 @@ func (h *heldVolume) Abandon() {
 	h.all.left.Go(func() {
 		tick := time.NewTicker(abandonPoll)
 		defer tick.Stop()
-		for h.all.pending(h.spec.Lockspace) > 0 {
+		for h.all.pending(h.spec.Lockspace) > 0 && !plant.On(plant.LateWrite) {
 			select {
 			case <-tick.C:
 			case <-h.all.keeper.Done():

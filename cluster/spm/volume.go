@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/blockdev/domain"
+	"github.com/holdfast-io/holdfast/internal/plant"
 )
 
 // CreateRequest asks for a new volume.
@@ -52,6 +53,10 @@ func (r *Role) CreateVolume(ctx context.Context, req CreateRequest) (VolumeReply
 		return VolumeReply{}, err
 	}
 	return r.change(ctx, d, func(ctx context.Context) (domain.Volume, <-chan uint64, error) {
+		if plant.On(plant.MirrorFirst) {
+			vol, queued := mirrorFirst(d, spec)
+			return vol, queued, nil
+		}
 		vol, err := d.createNamed(ctx, spec)
 		if err != nil {
 			return vol, nil, err

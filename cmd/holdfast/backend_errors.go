@@ -90,6 +90,7 @@ var errorRules = []errorRule{
 	{cluster.ErrUnreachable, api.CodeUnavailable, "check the address and the network between the hosts"},
 	{cluster.ErrVersion, api.CodeUnavailable, "upgrade every host"},
 	{cluster.ErrClosed, api.CodeUnavailable, "try again in a moment"},
+	{cluster.ErrLogDamaged, api.CodeUnavailable, "look after the local disk of this host's data directory"},
 	{cluster.ErrHung, api.CodeUnavailable, "look after the local disk of this host's data directory"},
 	{domain.ErrNotDomain, api.CodeCorrupt, "compare the LUN with a backup of the LVM metadata; write nothing to it before"},
 	{lvm2.ErrNotPV, api.CodeCorrupt, "compare the LUN with a backup of the LVM metadata; write nothing to it before"},

@@ -53,6 +53,8 @@ var layers = []layer{
 		why: "a domain is made of a volume group and qcow2 layers, and takes a Guard instead of importing leases"},
 	{folder: "internal", may: nil,
 		why: "internal holds leaf helpers; one that imports Holdfast code belongs to that code"},
+	{folder: "internal/clock", may: []string{"internal/clockseam"},
+		why: "the clock is a leaf; only a build for failure injection has a seam in it"},
 	{folder: "internal/testutil", may: []string{"internal"},
 		why: "helpers for tests that imported a package could not be used by that package's own tests"},
 }
@@ -83,6 +85,7 @@ var notInBinary = []struct{ lib, why string }{
 	{"internal/testutil", "test code must not be in the program"},
 	{"jepsen", "failure injection must not be in the program, but for what is safe on a test pool (jepsen/nemesis/safe)"},
 	{"blockdev/faulty", "fault injection must not be in the program"},
+	{"internal/clockseam", "the program's clock is right; only a build with the tag jepsen lets it be made wrong"},
 	{"github.com/getkin/kin-openapi", "the OpenAPI document is enforced in tests, not at run time"},
 	{"go.uber.org/goleak", "leaks are looked for in tests"},
 }

@@ -4,29 +4,12 @@
 // suspend must be seen as expired, so every lease deadline is a BOOTTIME reading.
 package clock
 
-import (
-	"time"
-
-	"golang.org/x/sys/unix"
-)
+import "time"
 
 // Clock tells the time since boot, suspend included.
 type Clock interface {
 	// Boot is the time since boot on CLOCK_BOOTTIME. Readings are the same in all processes of one machine.
 	Boot() time.Duration
-}
-
-// System is the machine's own CLOCK_BOOTTIME.
-type System struct{}
-
-// Boot reads CLOCK_BOOTTIME.
-func (System) Boot() time.Duration {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		// The call cannot fail on Linux >= 2.6.39 with a valid pointer; without a clock no lease can be judged.
-		panic("clock_gettime(CLOCK_BOOTTIME): " + err.Error())
-	}
-	return time.Duration(ts.Nano())
 }
 
 // Virtual follows package time, and with it the fake time of a testing/synctest bubble, plus an offset that a test

@@ -395,7 +395,7 @@ func TestPool_plain(t *testing.T) {
 	must(t, p.SetClock("h2", -time.Hour, 500))
 	h, _ := p.host("h2")
 	b, err := os.ReadFile(h.clockFile())
-	if err != nil || len(b) != 16 || int64(binary.LittleEndian.Uint64(b)) != int64(-time.Hour) || binary.LittleEndian.Uint64(b[8:]) != 500 {
+	if err != nil || len(b) < 16 || int64(binary.LittleEndian.Uint64(b)) != int64(-time.Hour) || binary.LittleEndian.Uint64(b[8:]) != 500 {
 		t.Errorf("the clock's file holds %x, %v", b, err)
 	}
 	must(t, p.Pause("h1", Both)) // closing must let it go on first

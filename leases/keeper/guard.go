@@ -8,6 +8,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/internal/clock"
+	"github.com/holdfast-io/holdfast/internal/plant"
 )
 
 // grant is one lease as the agent was told of it.
@@ -40,6 +41,9 @@ func (g *guard) Epoch() uint64 {
 func (g *guard) Check(need time.Duration) error {
 	if g.g == nil || g.g.revoked.Load() {
 		return fmt.Errorf("%s: %w: not held", g.name, blockdev.ErrLeaseLost)
+	}
+	if plant.On(plant.GuardForever) || plant.On(plant.NoEpochCheck) {
+		return nil // planted: whose turn it is now, and until when, is not asked
 	}
 	expiry, err := g.page.expiryOf(g.g)
 	if err != nil {

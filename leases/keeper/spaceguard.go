@@ -8,6 +8,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/internal/clock"
+	"github.com/holdfast-io/holdfast/internal/plant"
 )
 
 // spaceGuard says whether our host id is held in a lockspace, by the shared page.
@@ -30,6 +31,9 @@ func (g *spaceGuard) Check(need time.Duration) error {
 	case <-g.done:
 		return fmt.Errorf("lockspace %s: %w: the keeper is gone", g.name, blockdev.ErrLeaseLost)
 	default:
+	}
+	if plant.On(plant.GuardForever) {
+		return nil // planted
 	}
 	expiry, err := g.page.spaceExpiry(g.slot, g.generation, g.join)
 	if err != nil {

@@ -1,0 +1,32 @@
+// Package plant plants mistakes in the program, for failure injection to find: a checker that finds none of them proves nothing.
+//
+// Only a build with the tag jepsen has them, and there only those that the environment names. Without the tag On is false at compile
+// time, so that nothing of a mistake is in the program. A mistake belongs beside the code that it breaks, in one line.
+package plant
+
+// Env names the mistakes in the environment of agent and keeper, separated by commas.
+const Env = "HOLDFAST_PLANT"
+
+// The mistakes.
+const (
+	// GuardForever lets a guard pass for ever, once its lease was held.
+	GuardForever = "guard-forever"
+	// MirrorFirst answers a create, and shows it in the mirror, before it is on disk.
+	MirrorFirst = "mirror-first"
+	// NoEpochCheck takes entries of an old epoch for those of a new one, lets a deposed SPM go on, and commits to a volume group
+	// without looking whether somebody else has.
+	NoEpochCheck = "no-epoch-check"
+	// LateWrite gives leases up while device calls are on their way.
+	LateWrite = "late-write"
+	// DoubleFree frees the extents of each volume that is deleted once more, at the next deletion.
+	DoubleFree = "double-free"
+	// FenceNoWait takes a host for dead that nobody has switched off.
+	FenceNoWait = "fence-no-wait"
+	// StaleRead answers a consistent read from this host's mirror, however old.
+	StaleRead = "stale-read"
+)
+
+// Names lists all mistakes.
+func Names() []string {
+	return []string{GuardForever, MirrorFirst, NoEpochCheck, LateWrite, DoubleFree, FenceNoWait, StaleRead}
+}
