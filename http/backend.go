@@ -77,6 +77,8 @@ type Volumes interface {
 	// CreateVolume makes a volume. The same key with the same request gives the same volume, with another request
 	// an error with CodeConflict. key is never empty.
 	CreateVolume(ctx context.Context, req api.VolumeCreate, key string) (api.VolumeCreated, error)
+	// UpdateVolume changes name or description; at least one of them is given.
+	UpdateVolume(ctx context.Context, idOrName string, req api.VolumeUpdate) (api.VolumeUpdated, error)
 	DeleteVolume(ctx context.Context, idOrName string) (api.VolumeDeleted, error)
 }
 

@@ -26,7 +26,7 @@ type route struct {
 
 // routes is the whole API; openapi.yaml describes the same list.
 func routes() []route {
-	const get, post, del = http.MethodGet, http.MethodPost, http.MethodDelete
+	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
 	return []route{
 		{method: get, path: "/healthz", call: getHealth, open: true},
 		{method: get, path: "/metrics", raw: getMetrics},
@@ -49,6 +49,7 @@ func routes() []route {
 		{method: get, path: "/v1/volumes", call: listVolumes, consistent: true},
 		{method: post, path: "/v1/volumes", call: createVolume, need: needSPM, check: ensureKey},
 		{method: get, path: "/v1/volumes/{id}", call: getVolume, consistent: true},
+		{method: patch, path: "/v1/volumes/{id}", call: updateVolume, need: needSPM},
 		{method: del, path: "/v1/volumes/{id}", call: deleteVolume, need: needSPM},
 		{method: get, path: "/v1/spm", call: getSPM, consistent: true},
 		{method: post, path: "/v1/spm/move", call: moveSPM, need: needLeader},

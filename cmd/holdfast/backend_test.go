@@ -126,6 +126,30 @@ func TestNamedOnDisk(t *testing.T) {
 	}
 }
 
+// A name that only the mirror still knows is nobody's: the volume must not be changed or deleted by it.
+func TestRenamed(t *testing.T) {
+	t.Parallel()
+	vols := []domain.Volume{{ID: "i1", Name: "new", State: domain.StateOK}, {ID: "i2", Name: "", State: domain.StateUnreadable}}
+	for id, want := range map[string]bool{"i1": true, "i2": false, "i3": false} {
+		if got := renamed(vols, fsm.Volume{ID: id, Name: "old"}); got != want {
+			t.Errorf("%s: %v", id, got)
+		}
+	}
+	if renamed(vols, fsm.Volume{ID: "i1", Name: "new"}) {
+		t.Error("it is called so")
+	}
+}
+
+func TestDomainToServe(t *testing.T) {
+	t.Parallel()
+	st := poolState(t)
+	for in, want := range map[string]string{"": "", "more": "d2", "fresh": "fresh"} {
+		if got, err := domainToServe(st, in); err != nil || got != want {
+			t.Errorf("domainToServe(%q) = %q, %v", in, got, err)
+		}
+	}
+}
+
 func TestDomainID(t *testing.T) {
 	t.Parallel()
 	st := poolState(t)

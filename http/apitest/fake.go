@@ -202,6 +202,30 @@ func pad(n int) string {
 	return s[len(s)-12:]
 }
 
+// UpdateVolume implements httpapi.Volumes.
+func (f *Fake) UpdateVolume(ctx context.Context, ref string, req api.VolumeUpdate) (api.VolumeUpdated, error) {
+	v, err := f.Volume(ctx, ref)
+	if err != nil {
+		return api.VolumeUpdated{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if req.Name != nil {
+		v.Name = *req.Name
+	}
+	if req.Description != nil {
+		v.Description = *req.Description
+	}
+	for i := range f.volumes {
+		if f.volumes[i].ID == v.ID {
+			f.volumes[i] = v
+		}
+	}
+	f.calls++
+	f.advance()
+	return api.VolumeUpdated{Volume: v, Mirrored: true, Index: f.index}, nil
+}
+
 // DeleteVolume implements httpapi.Volumes.
 func (f *Fake) DeleteVolume(ctx context.Context, ref string) (api.VolumeDeleted, error) {
 	v, err := f.Volume(ctx, ref)

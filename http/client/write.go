@@ -30,6 +30,12 @@ func (c *Client) CreateVolume(ctx context.Context, req api.VolumeCreate, key str
 	return change[api.VolumeCreated](ctx, c, call{method: http.MethodPost, path: "/v1/volumes", body: req, key: key})
 }
 
+// UpdateVolume changes a volume's name or description, by UUID or name. A lost answer is not asked for again: whoever wants to
+// know looks at the volume, since somebody else may have changed it meanwhile.
+func (c *Client) UpdateVolume(ctx context.Context, ref string, req api.VolumeUpdate) (api.VolumeUpdated, error) {
+	return change[api.VolumeUpdated](ctx, c, call{method: http.MethodPatch, path: "/v1/volumes/" + url.PathEscape(ref), body: req, once: true})
+}
+
 // DeleteVolume deletes a volume by UUID or name.
 func (c *Client) DeleteVolume(ctx context.Context, ref string) (api.VolumeDeleted, error) {
 	return change[api.VolumeDeleted](ctx, c, call{method: http.MethodDelete, path: "/v1/volumes/" + url.PathEscape(ref), once: true})
