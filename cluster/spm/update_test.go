@@ -198,3 +198,31 @@ func TestNames_reservation(t *testing.T) {
 		t.Errorf("after the domain was read again: %v", err)
 	}
 }
+
+// A description that reached the disk and not the mirror is brought there by whoever serves next.
+func TestRole_update_reconciledAtTakeover(t *testing.T) {
+	bubble(t, func(t *testing.T, l *lun, m *fakeMirror, a *Role, _ *hostLease) {
+		made, err := a.CreateVolume(t.Context(), create("a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.setDown(true)
+		if rep, err := a.UpdateVolume(t.Context(), "", made.Volume.ID, described("text")); err != nil || rep.Mirrored {
+			t.Fatalf("%+v, %v", rep, err)
+		}
+		if rep, err := a.Stop(t.Context(), StopRequest{Epoch: 4}); err != nil || rep.Unmirrored == 0 {
+			t.Fatalf("%+v, %v", rep, err)
+		}
+		m.setDown(false)
+		if v := m.has(made.Volume.ID); v.Description != "" {
+			t.Fatalf("the mirror has it already: %+v", v)
+		}
+		b, _ := newRole(t, l, m, 2)
+		if _, err := b.Start(t.Context(), StartRequest{ExpectVersion: 4}); err != nil {
+			t.Fatal(err)
+		}
+		if v := m.has(made.Volume.ID); v.Description != "text" {
+			t.Errorf("the mirror has %+v", v)
+		}
+	})
+}

@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/blockdev/domain"
+	"github.com/holdfast-io/holdfast/cluster"
 	"github.com/holdfast-io/holdfast/cluster/spm"
 	"github.com/holdfast-io/holdfast/fsm"
+	"github.com/holdfast-io/holdfast/http"
 	"github.com/holdfast-io/holdfast/http/api"
 )
 
@@ -137,6 +141,29 @@ func TestRenamed(t *testing.T) {
 	}
 	if renamed(vols, fsm.Volume{ID: "i1", Name: "new"}) {
 		t.Error("it is called so")
+	}
+}
+
+// failing is a RoundTripper that answers with an error.
+type failing struct{ err error }
+
+func (f failing) RoundTrip(*http.Request) (*http.Response, error) { return nil, f.err }
+
+// A host that ends in the middle of the handshake has got nothing; one that had a connection may have.
+func TestUnsent(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		err  error
+		sure bool
+	}{
+		"handshake": {fmt.Errorf("call: %w: TLS: %w", cluster.ErrUnreachable, syscall.ECONNRESET), true},
+		"lost":      {fmt.Errorf("call: %w: %w", cluster.ErrOutcomeUnknown, syscall.ECONNRESET), false},
+		"both":      {errors.Join(cluster.ErrOutcomeUnknown, cluster.ErrUnreachable), false},
+	} {
+		_, err := unsent{failing{c.err}}.RoundTrip(nil)
+		if errors.Is(err, httpapi.ErrNotSent) != c.sure || !errors.Is(err, c.err) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
