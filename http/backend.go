@@ -52,6 +52,8 @@ type Hosts interface {
 	// ConfirmRebooted records the word of the person called by that a host writes nothing any more, and frees its records
 	// in every lockspace. It runs on the leader.
 	ConfirmRebooted(ctx context.Context, name string, req api.HostConfirm, by string) (api.HostConfirmed, error)
+	// RemoveHost ends the membership of a host that is dead. It runs on the leader.
+	RemoveHost(ctx context.Context, name string, req api.HostRemove, by string) (api.HostRemoved, error)
 }
 
 // Domains lists, makes and checks storage domains.

@@ -35,6 +35,7 @@ func routes() []route {
 		{method: get, path: "/v1/hosts", call: listHosts, consistent: true},
 		{method: get, path: "/v1/hosts/{name}", call: getHost, consistent: true},
 		{method: post, path: "/v1/hosts/{name}/confirm-rebooted", call: confirmRebooted, need: needLeader},
+		{method: post, path: "/v1/hosts/{name}/remove", call: removeHost, need: needLeader},
 		{method: get, path: "/v1/domains", call: listDomains, consistent: true},
 		{method: post, path: "/v1/domains", call: createDomain, need: needSPM},
 		{method: get, path: "/v1/domains/{id}", call: getDomain, consistent: true},

@@ -261,6 +261,21 @@ func (f *Fake) ConfirmRebooted(_ context.Context, name string, req api.HostConfi
 		Lockspaces: []api.SpaceOutcome{{Domain: DomainID, Result: api.SpaceFreed}}}, nil
 }
 
+// RemoveHost implements httpapi.Hosts.
+func (f *Fake) RemoveHost(_ context.Context, name string, req api.HostRemove, by string) (api.HostRemoved, error) {
+	if err := f.fail(); err != nil {
+		return api.HostRemoved{}, err
+	}
+	switch {
+	case name != "h3":
+		return api.HostRemoved{}, api.Errorf(api.CodeNotFound, "holdfast host list shows the hosts", "no host is called %q", name)
+	case !req.Force:
+		return api.HostRemoved{}, api.Errorf(api.CodeConflict, "wait until storage says otherwise", "storage says that %s is LIVE", name)
+	}
+	return api.HostRemoved{Host: name, HostID: 3, Generation: 4, Evidence: req.Reason, By: by, Forced: true,
+		Lockspaces: []api.SpaceOutcome{{Domain: DomainID, Result: api.SpaceFreed}}}, nil
+}
+
 // MoveSPM implements httpapi.SPM.
 func (f *Fake) MoveSPM(_ context.Context, req api.SPMMove) (api.SPM, error) {
 	s := api.SPM{Host: "h2", HostID: 2, Epoch: 4, State: api.SPMServing, Since: Now, Reason: req.Reason, Desired: "any"}

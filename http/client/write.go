@@ -56,6 +56,11 @@ func (c *Client) ConfirmRebooted(ctx context.Context, name string, req api.HostC
 	return post[api.HostConfirmed](ctx, c, "/v1/hosts/"+url.PathEscape(name)+"/confirm-rebooted", req)
 }
 
+// RemoveHost takes a host out of the cluster that is dead and cannot leave by itself.
+func (c *Client) RemoveHost(ctx context.Context, name string, req api.HostRemove) (api.HostRemoved, error) {
+	return post[api.HostRemoved](ctx, c, "/v1/hosts/"+url.PathEscape(name)+"/remove", req)
+}
+
 // MoveSPM moves the role and returns when the new host serves.
 func (c *Client) MoveSPM(ctx context.Context, req api.SPMMove) (api.SPM, error) {
 	return post[api.SPM](ctx, c, "/v1/spm/move", req)
