@@ -137,6 +137,9 @@ func (n *Node) applyInitialised(ctx context.Context, data []byte) (fsm.Outcome, 
 		case !n.IsLeader():
 			return fsm.Outcome{}, ErrNotLeader
 		case n.View().Initialised():
+			if out, err := n.clearToJoin(ctx, data); err != nil || out.Code != "" {
+				return out, err
+			}
 			return n.applyRaw(ctx, data)
 		}
 		select {

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"strconv"
@@ -174,6 +175,18 @@ func (g *gossip) join(address string) error {
 		return fmt.Errorf("gossip with %s: %w", address, err)
 	}
 	return nil
+}
+
+// forget takes a host that is gone off everybody's list, so that nobody tries to reach it any more. One that is alive stays:
+// it may have joined again.
+func (g *gossip) forget(name string, log *slog.Logger) {
+	m, known := g.member(name)
+	if !known || m.Alive {
+		return
+	}
+	if err := g.serf.RemoveFailedNodePrune(name); err != nil {
+		log.Warn("gossip goes on about a host that was removed, for a day at the most", "host", name, "error", err)
+	}
 }
 
 // leave tells the others that this host goes on purpose.

@@ -144,7 +144,11 @@ func (n *Node) take(ctx context.Context, s step) error {
 		future = n.raft.AddVoter(id, address, 0, limit)
 	case stepRemove:
 		n.log.Info("removing a raft server", "server", s.name)
-		future = n.raft.RemoveServer(id, 0, limit)
+		if err := n.await(ctx, n.raft.RemoveServer(id, 0, limit).Error); err != nil {
+			return err
+		}
+		n.gossip.forget(s.name, n.log)
+		return nil
 	default:
 		return nil
 	}

@@ -52,6 +52,8 @@ type Hosts interface {
 	// ConfirmRebooted records the word of the person called by that a host writes nothing any more, and frees its records
 	// in every lockspace. It runs on the leader.
 	ConfirmRebooted(ctx context.Context, name string, req api.HostConfirm, by string) (api.HostConfirmed, error)
+	// RemoveHost ends the membership of a host that is dead. It runs on the leader.
+	RemoveHost(ctx context.Context, name string, req api.HostRemove, by string) (api.HostRemoved, error)
 }
 
 // Domains lists, makes and checks storage domains.
@@ -77,6 +79,8 @@ type Volumes interface {
 	// CreateVolume makes a volume. The same key with the same request gives the same volume, with another request
 	// an error with CodeConflict. key is never empty.
 	CreateVolume(ctx context.Context, req api.VolumeCreate, key string) (api.VolumeCreated, error)
+	// UpdateVolume changes name or description; at least one of them is given.
+	UpdateVolume(ctx context.Context, idOrName string, req api.VolumeUpdate) (api.VolumeUpdated, error)
 	DeleteVolume(ctx context.Context, idOrName string) (api.VolumeDeleted, error)
 }
 

@@ -105,6 +105,22 @@ func checkVolumeCreate(v *api.VolumeCreate) error {
 	return checkText("description", v.Description, MaxDescription)
 }
 
+// checkVolumeUpdate refuses an update that says nothing, or what a new volume could not have.
+func checkVolumeUpdate(v api.VolumeUpdate) error {
+	if v.Name == nil && v.Description == nil {
+		return invalid("give name, description or both", "there is nothing to change")
+	}
+	if v.Name != nil {
+		if err := checkName("name", *v.Name); err != nil {
+			return err
+		}
+	}
+	if v.Description == nil {
+		return nil
+	}
+	return checkText("description", *v.Description, MaxDescription)
+}
+
 func checkSizes(v *api.VolumeCreate) error {
 	const next = "give a size such as 10GiB"
 	switch {

@@ -259,6 +259,8 @@ func harmlessTwice(r *http.Request) bool {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodDelete:
 		return true
+	case http.MethodPatch: // somebody else's change may have come in between
+		return false
 	}
 	return r.Header.Get(api.HeaderIdempotency) != ""
 }

@@ -329,6 +329,20 @@ func TestForward_lostThenNotFoundIsUnknownForADelete(t *testing.T) {
 	}
 }
 
+// An update that was carried out, then overwritten by somebody, must not be carried out once more.
+func TestForward_updateIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	p := newPool("h1", "h2")
+	p.set("h2", 3)
+	p.breaks["h2"] = loseAnswer
+	r := request(t, "PATCH", "/v1/volumes/"+apitest.VolumeID, api.VolumeUpdate{Name: new("x")})
+	r.Header.Set(api.HeaderIdempotency, "k1")
+	wantCode(t, p.judge(t, "h1").send(t, r), api.CodeOutcomeUnknown)
+	if len(p.seen) != 1 {
+		t.Errorf("asked %v", p.seen)
+	}
+}
+
 func TestForward_moveIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	p := newPool("h1", "h2")

@@ -45,9 +45,11 @@ var everyRoute = []struct {
 	{"GET", "/v1/volumes?domain=san1&consistent=true", nil, 200},
 	{"POST", "/v1/volumes", api.VolumeCreate{Name: "v", Size: 1 << 30}, 201},
 	{"GET", "/v1/volumes/web1", nil, 200},
+	{"PATCH", "/v1/volumes/web1", api.VolumeUpdate{Description: new("new")}, 200},
 	{"DELETE", "/v1/volumes/" + apitest.VolumeID, nil, 200},
 	{"GET", "/v1/spm", nil, 200},
 	{"POST", "/v1/hosts/h3/confirm-rebooted", api.HostConfirm{Reason: "I pulled the plug", Force: true}, 200},
+	{"POST", "/v1/hosts/h3/remove", api.HostRemove{Reason: "its disk burnt", Force: true}, 200},
 	{"POST", "/v1/spm/move", api.SPMMove{To: "h2", Reason: "work on the power"}, 200},
 	{"POST", "/v1/spm/stop", api.SPMStop{}, 200},
 	{"POST", "/v1/spm/start", api.SPMStart{}, 200},
@@ -194,6 +196,14 @@ func TestHandler_badInput(t *testing.T) {
 		"description too long":  {"POST", "/v1/volumes", volume(`,"description":"` + long + long + `"`), api.CodeInvalid},
 		"description controls":  {"POST", "/v1/volumes", volume(`,"description":"a\u001b[2J"`), api.CodeInvalid},
 		"body too large":        {"POST", "/v1/volumes", volume(`,"description":"` + strings.Repeat("x", 70000) + `"`), api.CodeTooLarge},
+		"update of nothing":     {"PATCH", "/v1/volumes/web1", `{}`, api.CodeInvalid},
+		"update unknown field":  {"PATCH", "/v1/volumes/web1", `{"size":1024}`, api.CodeInvalid},
+		"update name empty":     {"PATCH", "/v1/volumes/web1", `{"name":""}`, api.CodeInvalid},
+		"update name like id":   {"PATCH", "/v1/volumes/web1", `{"name":"` + apitest.VolumeID + `"}`, api.CodeInvalid},
+		"update name newline":   {"PATCH", "/v1/volumes/web1", `{"name":"a\nb"}`, api.CodeInvalid},
+		"update text too long":  {"PATCH", "/v1/volumes/web1", `{"description":"` + long + long + `"}`, api.CodeInvalid},
+		"update text controls":  {"PATCH", "/v1/volumes/web1", `{"description":"a\u0000"}`, api.CodeInvalid},
+		"update no such volume": {"PATCH", "/v1/volumes/none", `{"name":"v"}`, api.CodeNotFound},
 		"no such volume":        {"GET", "/v1/volumes/none", "", api.CodeNotFound},
 		"no such host":          {"GET", "/v1/hosts/none", "", api.CodeNotFound},
 		"no such domain":        {"GET", "/v1/domains/none", "", api.CodeNotFound},
@@ -215,6 +225,8 @@ func TestHandler_badInput(t *testing.T) {
 		"move to nonsense":      {"POST", "/v1/spm/move", `{"to":"h1;reboot"}`, api.CodeInvalid},
 		"confirm, no reason":    {"POST", "/v1/hosts/h3/confirm-rebooted", `{"reason":" ","force":true}`, api.CodeInvalid},
 		"confirm, storage live": {"POST", "/v1/hosts/h3/confirm-rebooted", `{"reason":"seen"}`, api.CodeConflict},
+		"remove, no reason":     {"POST", "/v1/hosts/h3/remove", `{"force":true}`, api.CodeInvalid},
+		"remove, storage live":  {"POST", "/v1/hosts/h3/remove", `{}`, api.CodeConflict},
 		"token role":            {"POST", "/v1/operator/tokens", `{"role":"root"}`, api.CodeInvalid},
 		"token for ever":        {"POST", "/v1/operator/tokens", `{"ttl_seconds":99999999999}`, api.CodeInvalid},
 		"init profile":          {"POST", "/v1/init", `{"pool":"p","profile":"faster"}`, api.CodeInvalid},
@@ -275,8 +287,8 @@ func TestHandler_sameKeySameVolume(t *testing.T) {
 func TestHandler_methodNotAllowedNamesTheOthers(t *testing.T) {
 	t.Parallel()
 	j, _ := local(t)
-	resp := j.send(t, request(t, "PATCH", "/v1/volumes/web1", `{}`))
-	if got := resp.Header.Get("Allow"); got != "GET, DELETE" {
+	resp := j.send(t, request(t, "PUT", "/v1/volumes/web1", `{}`))
+	if got := resp.Header.Get("Allow"); got != "GET, PATCH, DELETE" {
 		t.Errorf("Allow: %q", got)
 	}
 }

@@ -34,6 +34,31 @@ func getHost(b *Backend, r *http.Request) (reply, error) {
 	})
 }
 
+func removeHost(b *Backend, r *http.Request) (reply, error) {
+	name, err := pathVar(r, "name")
+	if err != nil {
+		return reply{}, err
+	}
+	var req api.HostRemove
+	if err := decode(r, &req); err != nil {
+		return reply{}, err
+	}
+	if err := checkText("reason", req.Reason, maxReason); err != nil {
+		return reply{}, err
+	}
+	if req.Force && strings.TrimSpace(req.Reason) == "" {
+		return reply{}, invalid("say how you know that the host writes nothing any more", "reason is missing, which force needs")
+	}
+	if b.Hosts == nil {
+		return reply{}, notMember()
+	}
+	out, err := b.Hosts.RemoveHost(r.Context(), name, req, identityOf(r.Context()).Name)
+	if err != nil {
+		return reply{}, err
+	}
+	return reply{body: out}, nil
+}
+
 // maxReason bounds what a person says; it is kept in the pool's history.
 const maxReason = 500
 

@@ -26,7 +26,7 @@ type route struct {
 
 // routes is the whole API; openapi.yaml describes the same list.
 func routes() []route {
-	const get, post, del = http.MethodGet, http.MethodPost, http.MethodDelete
+	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
 	return []route{
 		{method: get, path: "/healthz", call: getHealth, open: true},
 		{method: get, path: "/metrics", raw: getMetrics},
@@ -35,6 +35,7 @@ func routes() []route {
 		{method: get, path: "/v1/hosts", call: listHosts, consistent: true},
 		{method: get, path: "/v1/hosts/{name}", call: getHost, consistent: true},
 		{method: post, path: "/v1/hosts/{name}/confirm-rebooted", call: confirmRebooted, need: needLeader},
+		{method: post, path: "/v1/hosts/{name}/remove", call: removeHost, need: needLeader},
 		{method: get, path: "/v1/domains", call: listDomains, consistent: true},
 		{method: post, path: "/v1/domains", call: createDomain, need: needSPM},
 		{method: get, path: "/v1/domains/{id}", call: getDomain, consistent: true},
@@ -49,6 +50,7 @@ func routes() []route {
 		{method: get, path: "/v1/volumes", call: listVolumes, consistent: true},
 		{method: post, path: "/v1/volumes", call: createVolume, need: needSPM, check: ensureKey},
 		{method: get, path: "/v1/volumes/{id}", call: getVolume, consistent: true},
+		{method: patch, path: "/v1/volumes/{id}", call: updateVolume, need: needSPM},
 		{method: del, path: "/v1/volumes/{id}", call: deleteVolume, need: needSPM},
 		{method: get, path: "/v1/spm", call: getSPM, consistent: true},
 		{method: post, path: "/v1/spm/move", call: moveSPM, need: needLeader},

@@ -72,6 +72,28 @@ func createVolume(b *Backend, r *http.Request) (reply, error) {
 	return reply{status: http.StatusCreated, body: v, mark: &Mark{Index: v.Index}, epoch: v.Epoch}, nil
 }
 
+func updateVolume(b *Backend, r *http.Request) (reply, error) {
+	ref, err := pathVar(r, "id")
+	if err != nil {
+		return reply{}, err
+	}
+	var req api.VolumeUpdate
+	if err := decode(r, &req); err != nil {
+		return reply{}, err
+	}
+	if err := checkVolumeUpdate(req); err != nil {
+		return reply{}, err
+	}
+	if b.Volumes == nil {
+		return reply{}, notMember()
+	}
+	v, err := b.Volumes.UpdateVolume(r.Context(), ref, req)
+	if err != nil {
+		return reply{}, err
+	}
+	return reply{body: v, mark: &Mark{Index: v.Index}, epoch: v.Epoch}, nil
+}
+
 func deleteVolume(b *Backend, r *http.Request) (reply, error) {
 	ref, err := pathVar(r, "id")
 	if err != nil {

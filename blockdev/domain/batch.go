@@ -25,10 +25,10 @@ func (w *Writer) run(ctx context.Context, reqs []*request) {
 		reqs[0].err = reqs[0].alone(ctx)
 		return
 	}
-	if w.doubt != nil {
-		for _, r := range reqs {
-			r.err = w.doubt
-		}
+	if w.refuses(reqs) {
+		return
+	}
+	if reqs = w.edit(ctx, reqs); len(reqs) == 0 || w.refuses(reqs) {
 		return
 	}
 	b := &batch{w: w, tx: w.d.group.Begin(), births: map[string]*birth{}, deaths: map[string]*death{}}
@@ -37,6 +37,14 @@ func (w *Writer) run(ctx context.Context, reqs []*request) {
 	}
 	b.carryOut(ctx)
 	b.answer()
+}
+
+// refuses answers all requests when nothing may be written before a refresh.
+func (w *Writer) refuses(reqs []*request) bool {
+	for _, r := range reqs {
+		r.err = w.doubt
+	}
+	return w.doubt != nil
 }
 
 func (b *batch) plan(r *request) {

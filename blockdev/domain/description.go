@@ -20,10 +20,14 @@ type diskDescription struct {
 
 // encodeDescription makes the DESCRIPTION value of a volume.
 func encodeDescription(name, description string) (string, error) {
+	return encodeJSON(diskDescription{name, description})
+}
+
+func encodeJSON(v any) (string, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false) // the 512 bytes of a slot are dear
-	if err := e.Encode(diskDescription{name, description}); err != nil {
+	if err := e.Encode(v); err != nil {
 		return "", fmt.Errorf("encoding the description: %w", err)
 	}
 	return strings.TrimSuffix(b.String(), "\n"), nil
@@ -46,6 +50,39 @@ func decodeDescription(s string) (name, description string) {
 		return d.Other, ""
 	}
 	return *d.Alias, d.Description
+}
+
+// editDescription changes name and description in a DESCRIPTION value. What else the engine's JSON holds stays.
+func editDescription(old string, e VolumeEdit) (string, error) {
+	name, description := decodeDescription(old)
+	if e.Name != nil {
+		name = *e.Name
+	}
+	if e.Description != nil {
+		description = *e.Description
+	}
+	var keys map[string]json.RawMessage
+	if !strings.HasPrefix(old, "{") || json.Unmarshal([]byte(old), &keys) != nil {
+		keys = nil
+	}
+	text, err := encodeDescription(name, description)
+	if err != nil {
+		return "", err
+	}
+	var ours map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(text), &ours); err != nil {
+		return "", fmt.Errorf("encoding the description: %w", err)
+	}
+	more := false
+	for k, v := range keys {
+		if _, known := ours[k]; !known {
+			ours[k], more = v, true
+		}
+	}
+	if !more {
+		return text, nil
+	}
+	return encodeJSON(ours)
 }
 
 // checkText refuses names and descriptions that would be mangled or mislead.

@@ -35,22 +35,28 @@ func newIndex(d *Domain) index {
 
 // link counts a volume's name and parents in, or out with n = -1.
 func (x *index) link(v *Volume, n int) {
-	if v.Name != "" {
-		if x.names[v.Name] == nil {
-			x.names[v.Name] = map[string]int{}
-		}
-		x.names[v.Name][v.Image] += n
-		if x.names[v.Name][v.Image] == 0 {
-			delete(x.names[v.Name], v.Image)
-		}
-		if len(x.names[v.Name]) == 0 {
-			delete(x.names, v.Name)
-		}
-	}
+	x.linkName(v.Name, v.Image, n)
 	for _, p := range v.parents() {
 		if x.children[p] += n; x.children[p] == 0 {
 			delete(x.children, p)
 		}
+	}
+}
+
+// linkName counts a name in, or out with n = -1.
+func (x *index) linkName(name, image string, n int) {
+	if name == "" {
+		return
+	}
+	if x.names[name] == nil {
+		x.names[name] = map[string]int{}
+	}
+	x.names[name][image] += n
+	if x.names[name][image] == 0 {
+		delete(x.names[name], image)
+	}
+	if len(x.names[name]) == 0 {
+		delete(x.names, name)
 	}
 }
 

@@ -12,9 +12,11 @@ const maxBatch = 256
 
 // request is a change that a caller waits for.
 type request struct {
-	create *VolumeSpec // one of these is set
+	create *VolumeSpec // one of create, edit, remove, reap and alone is set
+	edit   *VolumeEdit
+	target string // the volume to edit
 	remove string
-	held   HeldVolume // lease of the volume to remove or reap; the batch ends it with the volume
+	held   HeldVolume // lease of the volume to edit, remove or reap; the batch ends it with the volume
 	reap   string     // a wiped volume
 	alone  func(ctx context.Context) error
 

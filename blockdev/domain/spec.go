@@ -83,7 +83,8 @@ func (s *VolumeSpec) checkSizes() error {
 }
 
 // same tells what distinguishes an existing volume from the one a spec asks for; empty if nothing does. The size of a
-// raw volume is that of its LV.
+// raw volume is that of its LV. Name and description of a volume that was changed since (its generation is not 0 any more)
+// say nothing about what it was created as.
 func (s *VolumeSpec) same(v *Volume, extent int64) string {
 	capacity := s.Capacity
 	if s.Format == FormatRaw {
@@ -92,9 +93,9 @@ func (s *VolumeSpec) same(v *Volume, extent int64) string {
 	switch {
 	case v.Image != s.Image:
 		return "image " + v.Image
-	case v.Name != s.Name:
+	case v.Generation == 0 && v.Name != s.Name:
 		return fmt.Sprintf("name %q", v.Name)
-	case v.Description != s.Description:
+	case v.Generation == 0 && v.Description != s.Description:
 		return fmt.Sprintf("description %q", v.Description)
 	case v.Format != s.Format:
 		return "format " + v.Format

@@ -137,7 +137,11 @@ func (w *Writer) Refresh(ctx context.Context) (RecoveryReport, error) {
 				return fmt.Errorf("%d calls to %s have not come back; try again later: %w", n, dev.Name(), ErrStalled)
 			}
 		}
-		if report, err = w.start(ctx); err != nil {
+		// What is read now will be answered for: a write whose flush failed must not be lost later.
+		if err = w.flushAll(ctx); err == nil {
+			report, err = w.start(ctx)
+		}
+		if err != nil {
 			w.doubt = fmt.Errorf("an earlier refresh failed, refresh again: %w", err)
 		}
 		return err
@@ -170,6 +174,11 @@ func (w *Writer) flush(ctx context.Context) error {
 	if len(w.d.devs) == 1 {
 		return nil
 	}
+	return w.flushAll(ctx)
+}
+
+// flushAll makes all that was written durable.
+func (w *Writer) flushAll(ctx context.Context) error {
 	errs := make([]error, len(w.d.devs))
 	parallel(len(w.d.devs), func(i int) { errs[i] = w.d.io.flush(ctx, w.d.devs[i]) })
 	return errors.Join(errs...)

@@ -148,7 +148,7 @@ const storageRetry = time.Second
 
 // storageOnce waits until the cluster knows this host and a master domain, and runs on them until something ends.
 func (h *Host) storageOnce(ctx context.Context, m *membership) error {
-	self, pool, err := awaitPool(ctx, m.node, h.cfg.Cluster.Name)
+	self, pool, err := awaitPool(ctx, m.node, h.cfg.Cluster.Name, m.node.HostID())
 	if err != nil {
 		return err
 	}
@@ -165,14 +165,21 @@ func (h *Host) storageOnce(ctx context.Context, m *membership) error {
 	return errors.Join(runErr, rt.close(stop))
 }
 
-// awaitPool waits for the host's own record and a master domain.
-func awaitPool(ctx context.Context, node *cluster.Node, name string) (fsm.Host, fsm.Pool, error) {
+// mirror is what awaitPool needs of the node.
+type mirror interface {
+	View() *fsm.State
+	Changed() <-chan struct{}
+}
+
+// awaitPool waits for the host's own record and a master domain. A host that was a member before, under another host id, sees its
+// old record while it still catches up: the id that it was given counts.
+func awaitPool(ctx context.Context, node mirror, name string, hostID int) (fsm.Host, fsm.Pool, error) {
 	for {
 		ch := node.Changed()
 		st := node.View()
 		self, known := st.Hosts.Get(name)
 		pool, ok := st.Pool()
-		if known && ok && pool.Master != "" {
+		if known && self.HostID == hostID && ok && pool.Master != "" {
 			if _, open := st.Domains.Get(pool.Master); open {
 				return self, pool, nil
 			}

@@ -37,10 +37,9 @@ func (h *Host) register(node *cluster.Node) {
 // pingWithoutStorage tells the manager that the host lives but can do nothing.
 func (h *Host) pingWithoutStorage(node *cluster.Node) manager.PingReply {
 	name := h.cfg.Cluster.Name
-	self, _ := node.View().Hosts.Get(name)
 	return manager.PingReply{
-		Host: name, HostID: self.HostID, Started: h.started,
-		Role: spm.Status{Host: name, HostID: self.HostID, State: spm.StateNone, Reason: errNoStorage.Error()},
+		Host: name, HostID: node.HostID(), Started: h.started,
+		Role: spm.Status{Host: name, HostID: node.HostID(), State: spm.StateNone, Reason: errNoStorage.Error()},
 	}
 }
 

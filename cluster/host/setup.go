@@ -174,9 +174,8 @@ func await(ctx context.Context, node *cluster.Node, shows func(*fsm.State) bool)
 // member describes this host's membership.
 func (h *Host) member(node *cluster.Node) Member {
 	st := node.View()
-	self, _ := st.Hosts.Get(h.cfg.Cluster.Name)
 	pool, _ := st.Pool()
-	return Member{Host: self.Name, HostID: self.HostID, Pool: pool.ID, Domain: pool.Master}
+	return Member{Host: h.cfg.Cluster.Name, HostID: node.HostID(), Pool: pool.ID, Domain: pool.Master}
 }
 
 // Leave takes this host out of its cluster: its storage goes down and frees its leases, which is the proof that it can

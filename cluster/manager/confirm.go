@@ -23,10 +23,14 @@ type StorageLiveError struct {
 	State           leases.HostState
 	Silent          time.Duration // since its record was seen to change
 	Left            time.Duration // until the lockspace says something else if it stays silent; 0 unknown
+	Unread          bool          // no host could read the record
 }
 
 // Error says what storage says.
 func (e *StorageLiveError) Error() string {
+	if e.Unread {
+		return fmt.Sprintf("no host can read what the lockspace %s says about %s", e.Lockspace, e.Host)
+	}
 	if e.Lockspace == "" {
 		return fmt.Sprintf("no host can read what storage says about %s", e.Host)
 	}

@@ -63,6 +63,8 @@ type SightRequest struct {
 	HostIDs []int `json:"host_ids"`
 	// Disk reads them now; otherwise they are as the keeper saw them at its last renewal.
 	Disk bool `json:"disk"`
+	// Unused names ids too that the keeper knows nothing of, as their records on disk are.
+	Unused bool `json:"unused,omitempty"`
 }
 
 // SightReply lists what could be read.
@@ -212,6 +214,9 @@ func (w *Witness) sightIn(ctx context.Context, name string, req SightRequest) []
 		return nil
 	}
 	var out []SpaceSight
+	if req.Unused {
+		out = w.unused(ctx, name, req, hosts)
+	}
 	for _, h := range hosts {
 		if !slices.Contains(req.HostIDs, h.HostID) {
 			continue
@@ -223,6 +228,26 @@ func (w *Witness) sightIn(ctx context.Context, name string, req SightRequest) []
 				continue
 			}
 			s.Looked = 0
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// unused are the ids that the keeper knows nothing of: nobody has joined the lockspace under them, or only just now.
+func (w *Witness) unused(ctx context.Context, name string, req SightRequest, hosts []leases.HostStatus) []SpaceSight {
+	var out []SpaceSight
+	for _, id := range req.HostIDs {
+		if slices.ContainsFunc(hosts, func(h leases.HostStatus) bool { return h.HostID == id }) {
+			continue
+		}
+		rec, err := w.Spaces.ReadHost(ctx, name, id)
+		if err != nil {
+			continue
+		}
+		s := SpaceSight{Lockspace: name, State: leases.HostUnknown, Record: rec}
+		if rec.Timestamp == 0 {
+			s.State = leases.HostFree
 		}
 		out = append(out, s)
 	}

@@ -60,8 +60,9 @@ type sights map[string]SpaceSight
 func (s sights) newest(list []SpaceSight) {
 	for _, n := range list {
 		o, ok := s[n.Lockspace]
-		if !ok || n.Record.Generation > o.Record.Generation ||
-			n.Record.Generation == o.Record.Generation && n.Record.Timestamp > o.Record.Timestamp {
+		same := n.Record.Generation == o.Record.Generation
+		if !ok || n.Record.Generation > o.Record.Generation || same && n.Record.Timestamp > o.Record.Timestamp ||
+			same && n.Record.Timestamp == o.Record.Timestamp && o.State == leases.HostUnknown {
 			s[n.Lockspace] = n
 		}
 	}
@@ -82,6 +83,11 @@ func (s sights) records(before sights) []fsm.SpaceRecord {
 // sight asks witnesses for the records of a host id in every lockspace that they have joined, read from the disk. What
 // cannot be read in time is left out: then nothing is proven there.
 func (t *term) sight(ctx context.Context, hostID int) sights {
+	return t.sightFor(ctx, SightRequest{HostIDs: []int{hostID}, Disk: true})
+}
+
+// sightFor asks all witnesses the same.
+func (t *term) sightFor(ctx context.Context, req SightRequest) sights {
 	t.mu.Lock()
 	names := t.witnesses()
 	t.mu.Unlock()
@@ -91,7 +97,7 @@ func (t *term) sight(ctx context.Context, hostID int) sights {
 	for _, name := range names {
 		t.wg.Go(func() {
 			var rep SightReply
-			err := t.m.cfg.Cluster.Call(ctx, name, MethodSight, SightRequest{HostIDs: []int{hostID}, Disk: true}, &rep)
+			err := t.m.cfg.Cluster.Call(ctx, name, MethodSight, req, &rep)
 			if err != nil {
 				t.report(err, "reading the records of a host in all lockspaces through "+name)
 			}

@@ -207,6 +207,28 @@ func (d *fakeDomain) Create(ctx context.Context, s domain.VolumeSpec) (domain.Vo
 	return v, err
 }
 
+func (d *fakeDomain) Update(ctx context.Context, id string, e domain.VolumeEdit) (domain.Volume, error) {
+	d.l.mu.Lock()
+	v, ok := d.l.vols[id]
+	d.l.mu.Unlock()
+	if !ok {
+		return v, domain.ErrNotFound
+	}
+	err := d.commit(ctx, func(seq uint64) {
+		v = d.l.vols[id]
+		if e.Name != nil {
+			v.Name = *e.Name
+		}
+		if e.Description != nil {
+			v.Description = *e.Description
+		}
+		v.Epoch, v.Seq = d.g.Epoch(), seq
+		v.Generation++
+		d.l.vols[id] = v
+	})
+	return v, err
+}
+
 func (d *fakeDomain) Remove(ctx context.Context, id string) (domain.VolumeRemoved, error) {
 	r := domain.VolumeRemoved{ID: id, Epoch: d.g.Epoch()}
 	err := d.commit(ctx, func(seq uint64) {
@@ -220,6 +242,10 @@ func (d *fakeDomain) Remove(ctx context.Context, id string) (domain.VolumeRemove
 func (d *fakeDomain) Refresh(context.Context) (domain.RecoveryReport, error) {
 	d.l.mu.Lock()
 	defer d.l.mu.Unlock()
+	for id, v := range d.l.vols { // what is read anew carries no place
+		v.Epoch, v.Seq = 0, 0
+		d.l.vols[id] = v
+	}
 	return domain.RecoveryReport{}, d.l.readErr
 }
 

@@ -2,6 +2,7 @@ package spm
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/holdfast-io/holdfast/blockdev/domain"
@@ -57,15 +58,65 @@ func (n *names) claim(id string, u use) error {
 	if old, ok := n.byID[id]; ok && old.domain != u.domain {
 		return fmt.Errorf("volume %s exists in domain %s: %w", id, old.domain, domain.ErrConflict)
 	}
-	for other := range n.ids[u.name] {
-		if o := n.byID[other]; o.domain != u.domain && o.image != u.image {
-			return fmt.Errorf("%q is the name of volume %s in domain %s: %w", u.name, other, o.domain, domain.ErrNameTaken)
-		}
+	if err := n.taken(u); err != nil {
+		return err
 	}
 	u.pending = n.byID[id].pending + 1
 	n.drop(id)
 	n.add(id, u)
 	return nil
+}
+
+// taken says which volume of another domain has u's name; caller holds mu.
+func (n *names) taken(u use) error {
+	for other := range n.ids[u.name] {
+		if o := n.byID[other]; o.domain != u.domain && o.image != u.image {
+			id, _, _ := strings.Cut(other, reserved)
+			return fmt.Errorf("%q is the name of volume %s in domain %s: %w", u.name, id, o.domain, domain.ErrNameTaken)
+		}
+	}
+	return nil
+}
+
+// reserved stands between a volume's id and the name that is reserved for it, in the key of the reservation.
+const reserved = "\x00"
+
+// reserve takes u's name for a volume beside the one it has, or says who has it.
+func (n *names) reserve(id string, u use) (key string, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.taken(u); err != nil {
+		return "", err
+	}
+	key = id + reserved + u.name
+	u.pending = n.byID[key].pending + 1
+	n.add(key, u)
+	return key, nil
+}
+
+// release ends a reservation. If the outcome of the renaming is not known it stays until the domain is loaded again.
+func (n *names) release(key string, unknown bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	u := n.byID[key]
+	u.pending--
+	if n.drop(key); u.pending > 0 || unknown {
+		n.add(key, u)
+	}
+}
+
+// renamed notes what a volume is called now, which look says.
+func (n *names) renamed(id string, look func(id string) (domain.Volume, bool)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	u, known := n.byID[id]
+	vol, ok := look(id) // under mu: of several renamings the last one counts
+	if !known || !ok {
+		return // deleted since, or its domain was unloaded
+	}
+	n.drop(id)
+	u.name = vol.Name
+	n.add(id, u)
 }
 
 // settle ends a claim: the volume stays known if it is there, or if another request for it is under way.

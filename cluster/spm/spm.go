@@ -50,6 +50,7 @@ type Lease interface {
 // Writer changes a domain under a lease. *domain.Writer is one.
 type Writer interface {
 	Create(ctx context.Context, spec domain.VolumeSpec) (domain.Volume, error)
+	Update(ctx context.Context, id string, e domain.VolumeEdit) (domain.Volume, error)
 	Remove(ctx context.Context, id string) (domain.VolumeRemoved, error)
 	Refresh(ctx context.Context) (domain.RecoveryReport, error)
 	FinishDeletes(ctx context.Context) (domain.RecoveryReport, error)

@@ -28,7 +28,7 @@ type CreateRequest struct {
 	InitialSize int64  `json:"initial_size"`
 }
 
-// VolumeReply is the answer to a create or a delete.
+// VolumeReply is the answer to a create, an update or a delete.
 type VolumeReply struct {
 	Volume   domain.Volume `json:"volume"`
 	Domain   string        `json:"domain"` // UUID
@@ -142,7 +142,11 @@ func (d *served) guarded(ctx context.Context,
 
 // createNamed makes a volume whose name no other domain has.
 func (d *served) createNamed(ctx context.Context, spec domain.VolumeSpec) (domain.Volume, error) {
-	if err := d.s.names.claim(spec.ID, use{domain: d.id, name: spec.Name, image: spec.Image}); err != nil {
+	name := spec.Name
+	if old, ok := d.dom.Volume(spec.ID); ok && old.Generation != 0 {
+		name = old.Name // the request is repeated, and the volume was renamed since
+	}
+	if err := d.s.names.claim(spec.ID, use{domain: d.id, name: name, image: spec.Image}); err != nil {
 		return domain.Volume{}, fmt.Errorf("creating volume %s: %w", spec.ID, err)
 	}
 	vol, err := d.create(ctx, spec)

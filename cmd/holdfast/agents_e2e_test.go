@@ -214,6 +214,7 @@ func (s *secured) readersRead(t *testing.T) {
 	}
 	for name, f := range map[string]func() error{
 		"volume create": func() error { _, err := c.CreateVolume(ctx, api.VolumeCreate{Name: "no", Size: gib}, ""); return err },
+		"volume update": func() error { _, err := c.UpdateVolume(ctx, "no", api.VolumeUpdate{Name: new("x")}); return err },
 		"volume delete": func() error { _, err := c.DeleteVolume(ctx, "no"); return err },
 		"spm move":      func() error { _, err := c.MoveSPM(ctx, api.SPMMove{}); return err },
 		"spm stop":      func() error { _, err := c.StopSPM(ctx, api.SPMStop{}); return err },

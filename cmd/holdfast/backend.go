@@ -2,8 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
-	"strings"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -86,14 +87,7 @@ func (b *backend) CreateVolume(ctx context.Context, req api.VolumeCreate, key st
 	if err != nil {
 		return api.VolumeCreated{}, err
 	}
-	if req.Parent != "" {
-		p, err := findVolume(st, req.Parent)
-		if err != nil {
-			return api.VolumeCreated{}, err
-		}
-		req.Parent = p.ID
-	}
-	if req.Domain, err = domainID(st, req.Domain); err != nil {
+	if req.Domain, err = domainToServe(st, req.Domain); err != nil {
 		return api.VolumeCreated{}, err
 	}
 	rep, err := r.CreateVolume(ctx, spm.CreateRequest{
@@ -108,13 +102,43 @@ func (b *backend) CreateVolume(ctx context.Context, req api.VolumeCreate, key st
 	return out, nil
 }
 
+// domainToServe is a domain as the role is to look for it. One that the mirror, which may be behind, does not know yet is
+// handed on as it is: the role knows what it serves.
+func domainToServe(st *fsm.State, idOrName string) (string, error) {
+	id, err := domainID(st, idOrName)
+	var e *api.Error
+	if errors.As(err, &e) && e.Code == api.CodeNotFound {
+		return idOrName, nil
+	}
+	return id, err
+}
+
+// UpdateVolume changes name or description of a volume; it runs on the SPM.
+func (b *backend) UpdateVolume(ctx context.Context, idOrName string, req api.VolumeUpdate) (api.VolumeUpdated, error) {
+	r, err := b.role()
+	if err != nil {
+		return api.VolumeUpdated{}, err
+	}
+	id, dom, err := b.volumeToChange(r, idOrName)
+	if err != nil {
+		return api.VolumeUpdated{}, err
+	}
+	rep, err := r.UpdateVolume(ctx, dom, id, domain.VolumeEdit{Name: req.Name, Description: req.Description})
+	if err != nil {
+		return api.VolumeUpdated{}, apiError(err)
+	}
+	out := api.VolumeUpdated{Volume: apiVolume(spm.MirrorVolume(rep.Domain, rep.Volume)), Mirrored: rep.Mirrored, Index: rep.Index}
+	out.Epoch = rep.Epoch
+	return out, nil
+}
+
 // DeleteVolume removes a volume; it runs on the SPM.
 func (b *backend) DeleteVolume(ctx context.Context, idOrName string) (api.VolumeDeleted, error) {
 	r, err := b.role()
 	if err != nil {
 		return api.VolumeDeleted{}, err
 	}
-	id, dom, err := b.volumeToDelete(r, idOrName)
+	id, dom, err := b.volumeToChange(r, idOrName)
 	if err != nil {
 		return api.VolumeDeleted{}, err
 	}
@@ -126,32 +150,40 @@ func (b *backend) DeleteVolume(ctx context.Context, idOrName string) (api.Volume
 		Mirrored: rep.Mirrored, Index: rep.Index}, nil
 }
 
-// volumeToDelete finds the volume. A name is looked up on the disks that this host serves before it is in the mirror, which on
-// an SPM that does not lead the cluster is a little behind what the SPM has acknowledged itself. A UUID that the mirror does
-// not know may still be on the disk, so it is handed on as it is.
-func (b *backend) volumeToDelete(r *spm.Role, idOrName string) (id, dom string, err error) {
+// volumeToChange finds the volume. A name is looked up on the disks that this host serves before it is in the mirror, which on
+// an SPM that does not lead the cluster is a little behind what the SPM has acknowledged itself: what the mirror calls so may
+// have been renamed. A UUID that the mirror does not know may still be on the disk, so it is handed on as it is.
+func (b *backend) volumeToChange(r *spm.Role, idOrName string) (id, dom string, err error) {
 	st, err := b.state()
 	if err != nil {
 		return "", "", err
 	}
-	u, uerr := uuid.Parse(idOrName)
-	if uerr != nil {
-		vols, err := r.Volumes()
-		if err != nil {
-			return "", "", apiError(err)
-		}
-		if id, err := namedOnDisk(vols, idOrName); err != nil || id != "" {
-			return id, "", err
-		}
-	}
 	v, err := findVolume(st, idOrName)
-	if err == nil {
+	if u, uerr := uuid.Parse(idOrName); uerr == nil {
+		if err != nil {
+			return u.String(), "", nil
+		}
 		return v.ID, v.Domain, nil
 	}
-	if uerr == nil {
-		return strings.ToLower(u.String()), "", nil
+	vols, verr := r.Volumes()
+	if verr != nil {
+		return "", "", apiError(verr)
 	}
-	return "", "", err
+	if id, err := namedOnDisk(vols, idOrName); err != nil || id != "" {
+		return id, "", err
+	}
+	if err != nil {
+		return "", "", err
+	}
+	if renamed(vols, v) {
+		return "", "", noVolume(idOrName)
+	}
+	return v.ID, v.Domain, nil
+}
+
+// renamed tells that the disk has a volume of the mirror, which is not called so there any more.
+func renamed(vols []domain.Volume, v fsm.Volume) bool {
+	return slices.ContainsFunc(vols, func(d domain.Volume) bool { return d.ID == v.ID && d.State == domain.StateOK && d.Name != v.Name })
 }
 
 // namedOnDisk is the volume of a name among those on disk; empty: there is none.

@@ -275,7 +275,20 @@ func (f forwarder) RoundTripper(host string) http.RoundTripper {
 	if n == nil {
 		return noMember{}
 	}
-	return n.RoundTripper(host)
+	return unsent{n.RoundTripper(host)}
+}
+
+// unsent tells the API when the other host surely got nothing, also because it ended in the middle of a handshake: such a
+// request can be passed on once more, whatever it is.
+type unsent struct{ next http.RoundTripper }
+
+// RoundTrip sends one request.
+func (u unsent) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := u.next.RoundTrip(r)
+	if err != nil && errors.Is(err, cluster.ErrUnreachable) && !errors.Is(err, cluster.ErrOutcomeUnknown) {
+		return nil, fmt.Errorf("%w: %w", httpapi.ErrNotSent, err)
+	}
+	return resp, err
 }
 
 // noMember refuses to forward from a host that belongs to no cluster.

@@ -23,13 +23,36 @@ func (b *backend) ConfirmRebooted(ctx context.Context, name string, req api.Host
 		return api.HostConfirmed{}, apiError(err)
 	}
 	p := done.Proof
-	out := api.HostConfirmed{Host: p.Host, HostID: p.HostID, Generation: p.Generation, Reason: p.Evidence, By: p.By, Forced: req.Force,
-		Lockspaces: []api.SpaceOutcome{}}
-	for _, f := range done.Freed {
-		out.Lockspaces = append(out.Lockspaces, spaceOutcome(f))
+	return api.HostConfirmed{Host: p.Host, HostID: p.HostID, Generation: p.Generation, Reason: p.Evidence, By: p.By, Forced: req.Force,
+		Lockspaces: spaceOutcomes(done.Freed)}, nil
+}
+
+// RemoveHost takes a dead host out of the cluster; it runs on the leader.
+func (b *backend) RemoveHost(ctx context.Context, name string, req api.HostRemove, by string) (api.HostRemoved, error) {
+	if _, _, err := b.pool(); err != nil {
+		return api.HostRemoved{}, err
 	}
-	slices.SortFunc(out.Lockspaces, func(a, b api.SpaceOutcome) int { return strings.Compare(a.Domain, b.Domain) })
-	return out, nil
+	mgr := b.host.Manager()
+	if mgr == nil {
+		return api.HostRemoved{}, apiError(manager.ErrNotLeading)
+	}
+	done, err := mgr.RemoveHost(ctx, manager.Removal{Host: name, By: by, Force: req.Force, Reason: req.Reason})
+	if err != nil {
+		return api.HostRemoved{}, apiError(err)
+	}
+	p := done.Proof
+	return api.HostRemoved{Host: p.Host, HostID: p.HostID, Generation: p.Generation, Evidence: p.Evidence, By: by, Forced: req.Force,
+		Lockspaces: spaceOutcomes(done.Freed)}, nil
+}
+
+// spaceOutcomes are sorted by domain.
+func spaceOutcomes(freed []manager.FreeOutcome) []api.SpaceOutcome {
+	out := []api.SpaceOutcome{}
+	for _, f := range freed {
+		out = append(out, spaceOutcome(f))
+	}
+	slices.SortFunc(out, func(a, b api.SpaceOutcome) int { return strings.Compare(a.Domain, b.Domain) })
+	return out
 }
 
 func spaceOutcome(f manager.FreeOutcome) api.SpaceOutcome {

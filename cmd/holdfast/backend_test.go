@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/blockdev/domain"
+	"github.com/holdfast-io/holdfast/cluster"
 	"github.com/holdfast-io/holdfast/cluster/spm"
 	"github.com/holdfast-io/holdfast/fsm"
+	"github.com/holdfast-io/holdfast/http"
 	"github.com/holdfast-io/holdfast/http/api"
 	"github.com/holdfast-io/holdfast/leases"
 	"github.com/holdfast-io/holdfast/leases/keeper"
@@ -127,6 +131,53 @@ func TestNamedOnDisk(t *testing.T) {
 	var e *api.Error
 	if id, err := namedOnDisk(vols, "b"); id != "" || !errors.As(err, &e) || e.Code != api.CodeConflict {
 		t.Errorf("got %q, %v for a name that two have", id, err)
+	}
+}
+
+// A name that only the mirror still knows is nobody's: the volume must not be changed or deleted by it.
+func TestRenamed(t *testing.T) {
+	t.Parallel()
+	vols := []domain.Volume{{ID: "i1", Name: "new", State: domain.StateOK}, {ID: "i2", Name: "", State: domain.StateUnreadable}}
+	for id, want := range map[string]bool{"i1": true, "i2": false, "i3": false} {
+		if got := renamed(vols, fsm.Volume{ID: id, Name: "old"}); got != want {
+			t.Errorf("%s: %v", id, got)
+		}
+	}
+	if renamed(vols, fsm.Volume{ID: "i1", Name: "new"}) {
+		t.Error("it is called so")
+	}
+}
+
+// failing is a RoundTripper that answers with an error.
+type failing struct{ err error }
+
+func (f failing) RoundTrip(*http.Request) (*http.Response, error) { return nil, f.err }
+
+// A host that ends in the middle of the handshake has got nothing; one that had a connection may have.
+func TestUnsent(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		err  error
+		sure bool
+	}{
+		"handshake": {fmt.Errorf("call: %w: TLS: %w", cluster.ErrUnreachable, syscall.ECONNRESET), true},
+		"lost":      {fmt.Errorf("call: %w: %w", cluster.ErrOutcomeUnknown, syscall.ECONNRESET), false},
+		"both":      {errors.Join(cluster.ErrOutcomeUnknown, cluster.ErrUnreachable), false},
+	} {
+		_, err := unsent{failing{c.err}}.RoundTrip(nil)
+		if errors.Is(err, httpapi.ErrNotSent) != c.sure || !errors.Is(err, c.err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestDomainToServe(t *testing.T) {
+	t.Parallel()
+	st := poolState(t)
+	for in, want := range map[string]string{"": "", "more": "d2", "fresh": "fresh"} {
+		if got, err := domainToServe(st, in); err != nil || got != want {
+			t.Errorf("domainToServe(%q) = %q, %v", in, got, err)
+		}
 	}
 }
 

@@ -117,11 +117,16 @@ func findVolume(st *fsm.State, idOrName string) (fsm.Volume, error) {
 	}
 	switch len(found) {
 	case 0:
-		return fsm.Volume{}, api.Errorf(api.CodeNotFound, "holdfast volume list shows what there is", "no volume %q", idOrName)
+		return fsm.Volume{}, noVolume(idOrName)
 	case 1:
 		return found[0], nil
 	}
 	return fsm.Volume{}, api.Errorf(api.CodeConflict, "use the volume's UUID", "%d volumes are named %q", len(found), idOrName)
+}
+
+// noVolume says that a volume is not there.
+func noVolume(idOrName string) error {
+	return api.Errorf(api.CodeNotFound, "holdfast volume list shows what there is", "no volume %q", idOrName)
 }
 
 // volumesOf lists the volumes that fit a filter.

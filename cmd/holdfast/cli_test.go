@@ -66,6 +66,7 @@ func TestCLI_goldenOutput(t *testing.T) {
 		"host-show":          "host show h3",
 		"host-show.json":     "host show h1 -o json",
 		"host-confirm":       "host confirm-rebooted h3 --force --reason unplugged",
+		"host-remove":        "host remove h3 --force --reason burnt",
 		"domain-create":      "domain create --name san2 /dev/sdb",
 		"domain-list":        "domain list",
 		"domain-show":        "domain show san1",
@@ -74,6 +75,8 @@ func TestCLI_goldenOutput(t *testing.T) {
 		"volume-list":        "volume list",
 		"volume-list.json":   "volume list -o json",
 		"volume-show":        "volume show web1 --consistent",
+		"volume-update":      "volume update web1 --name web2 --description shop",
+		"volume-update.json": "volume update web1 --name web2 -o json",
 		"volume-delete":      "volume delete web1",
 		"lease-create":       "lease create 9d1f0c52-51d1-4f0e-8d2b-7d5a0f3f2b02",
 		"lease-list":         "lease list",
@@ -126,7 +129,7 @@ func TestCLI_usageErrors(t *testing.T) {
 		"", "volume", "nothing", "volume nothing", "volume list extra", "volume create --size 1GiB", "volume create --name v",
 		"volume create --name v --size huge", "volume create --name v --size -1GiB", "volume create --name v --size 1e3",
 		"volume create --name v --size 99999999TiB", "volume create --name v --size 0.3", "volume create --name v --size 10Gb2",
-		"volume show", "status -o yaml", "status --no-such-flag", "status --address ftp://x", "status --ca /does/not/exist",
+		"volume show", "host remove h3 --force", "volume update web1", "volume update --name x", "status -o yaml", "status --no-such-flag", "status --address ftp://x", "status --ca /does/not/exist",
 		"join a:1", "join a:1 --token x --join-token-file y", "operator token create --ttl 0s", "operator raft", "domain create --name x",
 	} {
 		full := strings.Fields(args)

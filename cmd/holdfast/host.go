@@ -13,7 +13,7 @@ import (
 
 func newHostCommand(g *global) *cobra.Command {
 	cmd := &cobra.Command{Use: "host", Short: "Hosts of the pool"}
-	cmd.AddCommand(newHostListCommand(g), newHostShowCommand(g), newHostConfirmCommand(g))
+	cmd.AddCommand(newHostListCommand(g), newHostShowCommand(g), newHostConfirmCommand(g), newHostRemoveCommand(g))
 	return cmd
 }
 
@@ -105,7 +105,7 @@ func newHostConfirmCommand(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return g.show(cmd, done, func() *table { return confirmTable(done) })
+			return g.show(cmd, done, func() *table { return spacesTable(done.Lockspaces) })
 		},
 	}
 	cmd.Flags().StringVar(&req.Reason, "reason", "", "how you know it, for the pool's history (required)")
@@ -114,9 +114,35 @@ func newHostConfirmCommand(g *global) *cobra.Command {
 	return cmd
 }
 
-func confirmTable(c api.HostConfirmed) *table {
+func newHostRemoveCommand(g *global) *cobra.Command {
+	req := api.HostRemove{}
+	cmd := &cobra.Command{
+		Use: "remove NAME", Short: "Take a host out of the cluster that is dead and cannot leave by itself",
+		Args: cobra.ExactArgs(1), ValidArgsFunction: g.completeHosts,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if req.Force && req.Reason == "" {
+				return usagef("--force takes your word for it: --reason is needed")
+			}
+			c, err := g.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			done, err := c.RemoveHost(cmd.Context(), args[0], req)
+			if err != nil {
+				return err
+			}
+			return g.show(cmd, done, func() *table { return spacesTable(done.Lockspaces) })
+		},
+	}
+	cmd.Flags().BoolVar(&req.Force, "force", false, "although storage does not say that the host is dead; if it still writes, data is lost")
+	cmd.Flags().StringVar(&req.Reason, "reason", "", "how you know it, for the pool's history; needed with --force")
+	return cmd
+}
+
+func spacesTable(spaces []api.SpaceOutcome) *table {
 	t := &table{head: []string{"DOMAIN", "ITS RECORD", "MESSAGE"}}
-	for _, l := range c.Lockspaces {
+	for _, l := range spaces {
 		t.add(l.Domain, l.Result, l.Message)
 	}
 	return t

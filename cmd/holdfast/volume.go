@@ -11,7 +11,8 @@ import (
 
 func newVolumeCommand(g *global) *cobra.Command {
 	cmd := &cobra.Command{Use: "volume", Short: "Volumes"}
-	cmd.AddCommand(newVolumeCreateCommand(g), newVolumeListCommand(g), newVolumeShowCommand(g), newVolumeDeleteCommand(g))
+	cmd.AddCommand(newVolumeCreateCommand(g), newVolumeListCommand(g), newVolumeShowCommand(g), newVolumeUpdateCommand(g),
+		newVolumeDeleteCommand(g))
 	return cmd
 }
 
@@ -67,12 +68,15 @@ func (f *volumeFlags) run(g *global, cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	return g.show(cmd, v, func() *table {
-		t := volumeFields(v.Volume)
-		t.add("MIRRORED", yes(v.Mirrored))
-		t.add("INDEX", fmt.Sprint(v.Index))
-		return t
-	})
+	return g.show(cmd, v, func() *table { return changedFields(v.Volume, v.Mirrored, v.Index) })
+}
+
+// changedFields are a volume and how its change was recorded.
+func changedFields(v api.Volume, mirrored bool, index uint64) *table {
+	t := volumeFields(v)
+	t.add("MIRRORED", yes(mirrored))
+	t.add("INDEX", fmt.Sprint(index))
+	return t
 }
 
 func newVolumeListCommand(g *global) *cobra.Command {
@@ -134,6 +138,39 @@ func volumeFields(v api.Volume) *table {
 		"ALLOCATION", v.Allocation, "SIZE", formatSize(v.Size), "ALLOCATED", formatSize(v.Allocated), "PARENT", v.Parent,
 		"TYPE", v.Type, "LEGALITY", v.Legality, "SLOT", fmt.Sprint(v.Slot), "EPOCH", fmt.Sprint(v.Epoch), "CREATED", stamp(v.Created),
 	)
+}
+
+func newVolumeUpdateCommand(g *global) *cobra.Command {
+	var name, description string
+	cmd := &cobra.Command{
+		Use: "update ID|NAME", Short: "Rename a volume, or change its description", Args: cobra.ExactArgs(1),
+		Example: "  holdfast volume update web1 --name web2 --description 'for the new shop'",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var req api.VolumeUpdate
+			if cmd.Flags().Changed("name") {
+				req.Name = &name
+			}
+			if cmd.Flags().Changed("description") {
+				req.Description = &description
+			}
+			if req == (api.VolumeUpdate{}) {
+				return usagef("nothing to change: give --name, --description or both")
+			}
+			c, err := g.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			v, err := c.UpdateVolume(cmd.Context(), args[0], req)
+			if err != nil {
+				return err
+			}
+			return g.show(cmd, v, func() *table { return changedFields(v.Volume, v.Mirrored, v.Index) })
+		},
+	}
+	cmd.Flags().StringVar(&name, "name", "", "new name")
+	cmd.Flags().StringVar(&description, "description", "", "new text for people; empty removes it")
+	return cmd
 }
 
 func newVolumeDeleteCommand(g *global) *cobra.Command {

@@ -46,6 +46,23 @@ type HostConfirmed struct {
 	Lockspaces []SpaceOutcome `json:"lockspaces"`
 }
 
+// HostRemove takes a host out of the cluster that cannot leave by itself any more.
+type HostRemove struct {
+	Force  bool   `json:"force,omitempty"`  // although storage does not say that the host is dead
+	Reason string `json:"reason,omitempty"` // how you know; needed with Force
+}
+
+// HostRemoved tells what followed from a HostRemove.
+type HostRemoved struct {
+	Host       string         `json:"host"`
+	HostID     int            `json:"host_id"`
+	Generation uint64         `json:"generation"`
+	Evidence   string         `json:"evidence"` // that the host writes nothing any more
+	By         string         `json:"by"`
+	Forced     bool           `json:"forced"`
+	Lockspaces []SpaceOutcome `json:"lockspaces"`
+}
+
 // SpaceOutcome is what became of the host's record in the lockspace of one domain.
 type SpaceOutcome struct {
 	Domain  string `json:"domain"`

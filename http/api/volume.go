@@ -50,6 +50,19 @@ type VolumeCreated struct {
 	Index    uint64 `json:"index"`    // Raft index of the mirror entry; 0 when not mirrored
 }
 
+// VolumeUpdate changes what people read of a volume. What is nil stays as it is.
+type VolumeUpdate struct {
+	Name        *string `json:"name,omitempty"`
+	Description *string `json:"description,omitempty"` // empty: none any more
+}
+
+// VolumeUpdated is the answer to VolumeUpdate.
+type VolumeUpdated struct {
+	Volume
+	Mirrored bool   `json:"mirrored"` // false: on disk, but Raft has not taken the entry yet
+	Index    uint64 `json:"index"`    // Raft index of the mirror entry; 0 when not mirrored
+}
+
 // VolumeDeleted is the answer to a delete.
 type VolumeDeleted struct {
 	ID       string `json:"id"`

@@ -202,6 +202,30 @@ func pad(n int) string {
 	return s[len(s)-12:]
 }
 
+// UpdateVolume implements httpapi.Volumes.
+func (f *Fake) UpdateVolume(ctx context.Context, ref string, req api.VolumeUpdate) (api.VolumeUpdated, error) {
+	v, err := f.Volume(ctx, ref)
+	if err != nil {
+		return api.VolumeUpdated{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if req.Name != nil {
+		v.Name = *req.Name
+	}
+	if req.Description != nil {
+		v.Description = *req.Description
+	}
+	for i := range f.volumes {
+		if f.volumes[i].ID == v.ID {
+			f.volumes[i] = v
+		}
+	}
+	f.calls++
+	f.advance()
+	return api.VolumeUpdated{Volume: v, Mirrored: true, Index: f.index}, nil
+}
+
 // DeleteVolume implements httpapi.Volumes.
 func (f *Fake) DeleteVolume(ctx context.Context, ref string) (api.VolumeDeleted, error) {
 	v, err := f.Volume(ctx, ref)
@@ -234,6 +258,21 @@ func (f *Fake) ConfirmRebooted(_ context.Context, name string, req api.HostConfi
 		return api.HostConfirmed{}, api.Errorf(api.CodeConflict, "wait until storage says otherwise", "storage says that %s is LIVE", name)
 	}
 	return api.HostConfirmed{Host: name, HostID: 3, Generation: 4, Reason: req.Reason, By: by, Forced: true,
+		Lockspaces: []api.SpaceOutcome{{Domain: DomainID, Result: api.SpaceFreed}}}, nil
+}
+
+// RemoveHost implements httpapi.Hosts.
+func (f *Fake) RemoveHost(_ context.Context, name string, req api.HostRemove, by string) (api.HostRemoved, error) {
+	if err := f.fail(); err != nil {
+		return api.HostRemoved{}, err
+	}
+	switch {
+	case name != "h3":
+		return api.HostRemoved{}, api.Errorf(api.CodeNotFound, "holdfast host list shows the hosts", "no host is called %q", name)
+	case !req.Force:
+		return api.HostRemoved{}, api.Errorf(api.CodeConflict, "wait until storage says otherwise", "storage says that %s is LIVE", name)
+	}
+	return api.HostRemoved{Host: name, HostID: 3, Generation: 4, Evidence: req.Reason, By: by, Forced: true,
 		Lockspaces: []api.SpaceOutcome{{Domain: DomainID, Result: api.SpaceFreed}}}, nil
 }
 

@@ -28,6 +28,10 @@ func TestClient_givenUp(t *testing.T) {
 			return err
 		}, api.CodeOutcomeUnknown},
 		"delete": {func(ctx context.Context, c *client.Client) error { _, err := c.DeleteVolume(ctx, "v"); return err }, api.CodeOutcomeUnknown},
+		"update": {func(ctx context.Context, c *client.Client) error {
+			_, err := c.UpdateVolume(ctx, "v", api.VolumeUpdate{Name: new("w")})
+			return err
+		}, api.CodeOutcomeUnknown},
 		"list": {func(ctx context.Context, c *client.Client) error {
 			_, _, err := c.Volumes(ctx, client.VolumeFilter{}, client.Read{})
 			return err

@@ -30,6 +30,12 @@ func (c *Client) CreateVolume(ctx context.Context, req api.VolumeCreate, key str
 	return change[api.VolumeCreated](ctx, c, call{method: http.MethodPost, path: "/v1/volumes", body: req, key: key})
 }
 
+// UpdateVolume changes a volume's name or description, by UUID or name. A lost answer is not asked for again: whoever wants to
+// know looks at the volume, since somebody else may have changed it meanwhile.
+func (c *Client) UpdateVolume(ctx context.Context, ref string, req api.VolumeUpdate) (api.VolumeUpdated, error) {
+	return change[api.VolumeUpdated](ctx, c, call{method: http.MethodPatch, path: "/v1/volumes/" + url.PathEscape(ref), body: req, once: true})
+}
+
 // DeleteVolume deletes a volume by UUID or name.
 func (c *Client) DeleteVolume(ctx context.Context, ref string) (api.VolumeDeleted, error) {
 	return change[api.VolumeDeleted](ctx, c, call{method: http.MethodDelete, path: "/v1/volumes/" + url.PathEscape(ref), once: true})
@@ -48,6 +54,11 @@ func (c *Client) CheckDomain(ctx context.Context, ref string) (api.Check, error)
 // ConfirmRebooted gives a person's word that a host writes nothing any more.
 func (c *Client) ConfirmRebooted(ctx context.Context, name string, req api.HostConfirm) (api.HostConfirmed, error) {
 	return post[api.HostConfirmed](ctx, c, "/v1/hosts/"+url.PathEscape(name)+"/confirm-rebooted", req)
+}
+
+// RemoveHost takes a host out of the cluster that is dead and cannot leave by itself.
+func (c *Client) RemoveHost(ctx context.Context, name string, req api.HostRemove) (api.HostRemoved, error) {
+	return post[api.HostRemoved](ctx, c, "/v1/hosts/"+url.PathEscape(name)+"/remove", req)
 }
 
 // MoveSPM moves the role and returns when the new host serves.

@@ -165,6 +165,9 @@ var plants = []struct {
 	{"slot of a deleted volume not cleared", "d", "still calls it legal", func(d blockdev.Device) blockdev.Device {
 		return &forgetful{d, func(p []byte) bool { return bytes.Contains(p, []byte("LEGALITY=ILLEGAL")) }}
 	}},
+	{"an update is acknowledged before it is flushed", "u", "acknowledged", func(d blockdev.Device) blockdev.Device {
+		return &late{Device: d, wait: isResource, hold: func(p []byte) bool { return bytes.Contains(p, []byte(`"text 0"`)) }}
+	}},
 	{"an extent freed twice", "r", "share extent", func(d blockdev.Device) blockdev.Device { return &freedTwice{Device: d} }},
 	{"record of an external lease before its resource", "l", "", func(d blockdev.Device) blockdev.Device {
 		return &late{Device: d, hold: func(p []byte) bool { return isResource(p) && len(p) > 2*sector },

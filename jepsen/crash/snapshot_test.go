@@ -105,7 +105,7 @@ func (s *snapshot) agrees(w *world) error {
 			typ = domain.Internal
 		}
 		if !ok || v.State != domain.StateOK || v.Legality != domain.Legal || v.Image != want.image || v.Parent != want.parent ||
-			v.ParentTag != want.parent || v.Format != want.format || v.VolType != typ {
+			v.ParentTag != want.parent || v.Format != want.format || v.VolType != typ || v.Name != want.name || v.Description != want.text {
 			return fmt.Errorf("volume %+v was asked for as %+v, %s", v, want, typ)
 		}
 	}

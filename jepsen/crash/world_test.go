@@ -13,14 +13,15 @@ import (
 	"github.com/holdfast-io/holdfast/cluster/spm"
 )
 
-// kinds are the operations that sequences are made of. A new structural operation, such as the change of a description,
-// gets a letter here and a case in world.change.
+// kinds are the operations that sequences are made of. A new structural operation gets a letter here and a case in
+// world.change.
 //
 //	r  create a raw volume                          l  create an external lease
 //	q  create a qcow2 volume                        x  delete the newest external lease
 //	c  create a child of the newest volume          t  the SPM crashes, and the next one takes over
 //	d  delete the newest volume                     m  the role is given up in order, and taken again
-const kinds = "rqcdlxtm"
+//	u  rename and describe the middle volume, which may have a child
+const kinds = "rqcdulxtm"
 
 // world is what the one who asks for operations knows: what there must be, and what to ask for next.
 type world struct {
@@ -31,10 +32,11 @@ type world struct {
 	vols   []volume
 	leases []string
 	dead   []domain.Volume // deleted here, as they were
+	edits  int             // updates ever asked for
 }
 
 // volume is one that was asked for. The newest is always a leaf.
-type volume struct{ id, image, parent, format string }
+type volume struct{ id, image, parent, format, name, text string }
 
 // start begins a new life of the host.
 func (w *world) start(ctx context.Context) (err error) {
@@ -70,6 +72,8 @@ func (w *world) change(kind byte) (change, error) {
 		w.create(&c)
 	case 'd':
 		w.remove(&c)
+	case 'u':
+		w.update(&c)
 	case 'l':
 		id := leaseID(w.leased)
 		c.ask = func(ctx context.Context, w *world) error { _, err := w.a.role.CreateLease(ctx, "", id); return err }
@@ -110,7 +114,22 @@ func (w *world) create(c *change) {
 	}
 	c.note = func(w *world) {
 		w.made++
-		w.vols = append(slices.Clip(w.vols), volume{made.ID, req.Image, req.Parent, req.Format})
+		w.vols = append(slices.Clip(w.vols), volume{made.ID, req.Image, req.Parent, req.Format, req.Name, ""})
+	}
+}
+
+// update makes c the change of what a volume is called. With those of the base it is one that the newest is based on.
+func (w *world) update(c *change) {
+	at := (len(w.vols) - 1) / 2
+	id, name, text := w.vols[at].id, fmt.Sprintf("name %d", w.edits), fmt.Sprintf("text %d", w.edits)
+	c.ask = func(ctx context.Context, w *world) error {
+		_, err := w.a.role.UpdateVolume(ctx, "", id, domain.VolumeEdit{Name: &name, Description: &text})
+		return err
+	}
+	c.note = func(w *world) {
+		w.edits++
+		w.vols = slices.Clone(w.vols)
+		w.vols[at].name, w.vols[at].text = name, text
 	}
 }
 

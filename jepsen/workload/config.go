@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/holdfast-io/holdfast/http/api"
 	"github.com/holdfast-io/holdfast/http/client"
 	"github.com/holdfast-io/holdfast/jepsen/history"
 )
@@ -30,6 +31,17 @@ type Described struct {
 	Epoch    uint64
 	Index    uint64
 	Mirrored bool
+}
+
+// ByUpdate changes descriptions as the program does it. It is a Config's Describe.
+func ByUpdate(c *client.Client) Describer { return updater{c} }
+
+type updater struct{ c *client.Client }
+
+// DescribeVolume implements Describer.
+func (u updater) DescribeVolume(ctx context.Context, ref, description string) (Described, error) {
+	v, err := u.c.UpdateVolume(ctx, ref, api.VolumeUpdate{Description: &description})
+	return Described{ID: v.ID, Epoch: v.Epoch, Index: v.Index, Mirrored: v.Mirrored}, err
 }
 
 // Config says who does what, how often.

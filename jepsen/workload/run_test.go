@@ -49,11 +49,9 @@ func (p *devPool) runWithKill(t *testing.T, folder string, began time.Time, last
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), lasts)
 	defer cancel()
-	w := Weights()
-	w[history.VolumeDescribe] = 0 // until the program can change a description
 	done := make(chan error, 1)
 	go func() {
-		done <- Run(ctx, Config{Hosts: p.hosts(), Domain: p.file.Domain, Began: began, Seed: 1, Weights: w}, log)
+		done <- Run(ctx, Config{Hosts: p.hosts(), Domain: p.file.Domain, Began: began, Seed: 1, Describe: ByUpdate}, log)
 	}()
 	kill := time.NewTimer(lasts / 3)
 	defer kill.Stop()
