@@ -24,7 +24,7 @@ func (r *runner) address(host string) string {
 // abilities are what faults may need and this harness has.
 func abilities(plain bool) []nemesis.Ability {
 	if plain {
-		return []nemesis.Ability{nemesis.HasLUN}
+		return []nemesis.Ability{nemesis.HasLUN, nemesis.HasClock}
 	}
-	return []nemesis.Ability{nemesis.HasNetwork, nemesis.HasLUN, nemesis.HasDisk}
+	return []nemesis.Ability{nemesis.HasNetwork, nemesis.HasLUN, nemesis.HasDisk, nemesis.HasClock}
 }

@@ -188,9 +188,8 @@ func (r *runner) work(ctx context.Context) error {
 	for _, h := range r.run.Hosts {
 		hosts = append(hosts, workload.Host{Name: h, Client: client.Config{Address: r.address(h)}})
 	}
-	weights := workload.Weights()
-	weights[history.VolumeDescribe] = 0
-	return workload.Run(ctx, workload.Config{Hosts: hosts, Domain: r.run.Domain, Began: r.began, Seed: r.seed, Rate: r.rate, Weights: weights}, r.ops)
+	return workload.Run(ctx, workload.Config{Hosts: hosts, Domain: r.run.Domain, Began: r.began, Seed: r.seed, Rate: r.rate,
+		Describe: workload.ByUpdate}, r.ops)
 }
 
 // torment injects the faults that the seed has chosen.
