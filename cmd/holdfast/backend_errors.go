@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/blockdev/domain"
 	"github.com/holdfast-io/holdfast/blockdev/lvm2"
@@ -105,6 +107,7 @@ var errorRules = []errorRule{
 	{leases.ErrNoLease, api.CodeCorrupt, "holdfast domain check lists what is damaged"},
 	{leases.ErrCorrupt, api.CodeCorrupt, "holdfast domain check lists what is damaged"},
 	{leases.ErrVersion, api.CodeCorrupt, "holdfast domain check lists what is damaged"},
+	{unix.EIO, api.CodeDevice, "check the path to the LUN, and ask another host meanwhile"},
 	{context.DeadlineExceeded, api.CodeTimeout, "try again"},
 }
 

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/blockdev/domain"
 	"github.com/holdfast-io/holdfast/cluster"
@@ -37,6 +39,7 @@ func TestApiError_codes(t *testing.T) {
 		"used token":                                {&fsm.RefusedError{Code: fsm.CodeTokenUsed, Message: "used"}, api.CodeTokenInvalid},
 		"a lease under another call":                {fmt.Errorf("acquiring: %w", leases.ErrBusy), api.CodeBusy},
 		"a keeper that was killed":                  {fmt.Errorf("acquiring: %w", keeper.ErrGone), api.CodeUnavailable},
+		"the LUN fails":                             {fmt.Errorf("read 512 bytes: nbd server: %w", unix.EIO), api.CodeDevice},
 		"time-out":                                  {context.DeadlineExceeded, api.CodeTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {
