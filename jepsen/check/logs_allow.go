@@ -40,6 +40,7 @@ var allow = []allowance{
 		"the end of a lease that could not be renewed: said once, loudly"},
 	{line(`msg="(the agent does not say that its I/O is back, ending it|not everything could be released, other hosts have to wait|a lease could not be freed|a lease was lost while it was converted)`), noStorage,
 		"the keeper's way out when the LUN does not answer"},
+	{line(`msg="the watchdog is not petted: the machine is reset unless that changes"`), noStorage, "a lease was not renewed in time, also by a clock that jumped"},
 	{line(`msg="(storage cannot start again before the device calls have come back|leases are kept until this process has ended)`), noStorage,
 		"I/O hangs, and the host says what it waits for"},
 	{line(`msg="(this host's storage is down; starting it again|domain cannot be used on this host; trying again)`), anyFault, "the host's LUN or keeper is gone"},
