@@ -8,20 +8,18 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/holdfast-io/holdfast/cluster/raftlog"
 )
 
 // checkSnapshots makes sure that Raft, which takes the newest snapshot that can be read, finds behind it every entry that the host has
 // promised to keep. Without this a damaged snapshot would take the host back in time, or end the process.
-func checkSnapshots(dir string, snaps raft.SnapshotStore, log *raftlog.Content) error {
-	path := filepath.Join(dir, "snapshots")
+func checkSnapshots(snaps sealedSnapshots, log *raftlog.Content) error {
+	path := snaps.path
 	newest, err := newestSnapshot(path)
 	if err != nil {
 		return fmt.Errorf("listing %s: %w", path, err)
 	}
-	base, err := usedSnapshot(path, snaps)
+	base, err := snaps.used()
 	if err != nil {
 		return err
 	}
@@ -35,14 +33,14 @@ func checkSnapshots(dir string, snaps raft.SnapshotStore, log *raftlog.Content) 
 	return nil
 }
 
-// usedSnapshot is the index of the snapshot that Raft will take; 0: there is none. The snapshot's content has a CRC-64 beside it.
-func usedSnapshot(path string, snaps raft.SnapshotStore) (uint64, error) {
-	list, err := snaps.List()
+// used is the index of the snapshot that Raft will take; 0: there is none. The snapshot's content has a CRC-64 beside it.
+func (s sealedSnapshots) used() (uint64, error) {
+	list, err := s.List()
 	if err != nil {
-		return 0, fmt.Errorf("listing %s: %w", path, err)
+		return 0, fmt.Errorf("listing %s: %w", s.path, err)
 	}
 	for _, m := range list {
-		_, r, err := snaps.Open(m.ID)
+		_, r, err := s.Open(m.ID)
 		if err != nil {
 			continue // Raft goes on to the one before, and says so
 		}
@@ -50,12 +48,12 @@ func usedSnapshot(path string, snaps raft.SnapshotStore) (uint64, error) {
 			return 0, fmt.Errorf("closing snapshot %s: %w", m.ID, err)
 		}
 		if term, index, ok := snapshotName(m.ID); !ok || term != m.Term || index != m.Index {
-			return 0, &raftlog.DamagedError{Path: filepath.Join(path, m.ID), What: fmt.Sprintf("it says that it is of term %d and entry %d", m.Term, m.Index)}
+			return 0, &raftlog.DamagedError{Path: filepath.Join(s.path, m.ID), What: fmt.Sprintf("it says that it is of term %d and entry %d", m.Term, m.Index)}
 		}
-		return m.Index, nil
+		return m.Index, s.unbroken(m.ID)
 	}
 	if len(list) > 0 {
-		return 0, &raftlog.DamagedError{Path: path, What: "no snapshot in it can be read"}
+		return 0, &raftlog.DamagedError{Path: s.path, What: "no snapshot in it can be read"}
 	}
 	return 0, nil
 }

@@ -42,10 +42,11 @@ func openBolt(dir string, log *slog.Logger) (Stores, error) {
 	if err != nil {
 		return Stores{}, fmt.Errorf("opening raft's log in %s: %w", dir, asDamage(err))
 	}
-	if err := checkSnapshots(dir, snaps, content); err != nil {
+	sealed := sealedSnapshots{snaps, filepath.Join(dir, snapshotsDir)}
+	if err := checkSnapshots(sealed, content); err != nil {
 		return Stores{}, errors.Join(fmt.Errorf("opening raft's snapshots in %s: %w", dir, asDamage(err)), db.Close())
 	}
-	return Stores{Log: db, Stable: db, Snapshot: snaps, Closer: db}, nil
+	return Stores{Log: db, Stable: db, Snapshot: sealed, Closer: db}, nil
 }
 
 // asDamage makes an error that tells what to do of one that tells what is damaged.

@@ -55,11 +55,7 @@ func turn(t *testing.T, pattern string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		at := len(b) / 2
-		if i := bytes.Index(b, []byte(`"Index":`)); i > 0 {
-			at = i + len(`"Index":`)
-		}
-		b[at] ^= 1
+		b[len(b)/2] ^= 1
 		if err := os.WriteFile(f, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +80,8 @@ func TestOpenBolt_damaged(t *testing.T) {
 		{"the newest snapshot, and the log ends before it", 15, 30, []uint64{20, 40}, "snapshots/1-40-*/state.bin", true},
 		{"an older snapshot", 30, 50, []uint64{20, 40}, "snapshots/1-20-*/state.bin", false},
 		{"all snapshots", 1, 50, []uint64{20, 40}, "snapshots/*/state.bin", true},
-		{"what the newest snapshot says of itself", 45, 50, []uint64{20, 44}, "snapshots/1-44-*/meta.json", true}, // its index
+		{"what the newest snapshot says of itself", 45, 50, []uint64{20, 44}, "snapshots/1-44-*/meta.json", true},
+		{"the seal of the newest snapshot", 45, 50, []uint64{20, 44}, "snapshots/1-44-*/meta.sum", true},
 		{"a gap", 45, 50, []uint64{20}, "", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -126,4 +123,20 @@ func glob(t *testing.T, dir, pattern string) string {
 		t.Fatalf("%v, %v", files, err)
 	}
 	return files[0]
+}
+
+// TestOpenBolt_unsealed: a snapshot of an older program has no seal, and is taken.
+func TestOpenBolt_unsealed(t *testing.T) {
+	t.Parallel()
+	dir := raftFiles(t, 30, 50, 40)
+	if err := os.Remove(glob(t, dir, "snapshots/1-40-*/meta.sum")); err != nil {
+		t.Fatal(err)
+	}
+	s, err := openBolt(dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.close(); err != nil {
+		t.Error(err)
+	}
 }

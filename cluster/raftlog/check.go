@@ -27,8 +27,8 @@ const (
 // seal makes the value of an entry.
 func seal(key []byte, l *raft.Log) ([]byte, error) {
 	var buf bytes.Buffer
-	// Times as raft-boltdb writes them by default; it reads both forms.
-	h := codec.MsgpackHandle{BasicHandle: codec.BasicHandle{TimeNotBuiltin: true}}
+	var h codec.MsgpackHandle
+	h.TimeNotBuiltin = true // as raft-boltdb writes times by default; it reads both forms
 	if err := codec.NewEncoder(&buf, &h).Encode(l); err != nil {
 		return nil, err
 	}
