@@ -115,7 +115,8 @@ func (n *Node) serveTransfer(ctx context.Context, to string) (struct{}, error) {
 		}
 		future = n.raft.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(address))
 	}
-	return struct{}{}, n.await(ctx, future.Error)
+	// One that is under way already is nobody's failure, and is over in a moment; another error may come after the word was given.
+	return struct{}{}, fromRaft(n.await(ctx, future.Error))
 }
 
 // RemovePeer takes a server out of raft by hand. A host that is still a member is added again by the leader; remove the

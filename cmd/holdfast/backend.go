@@ -87,6 +87,9 @@ func (b *backend) CreateVolume(ctx context.Context, req api.VolumeCreate, key st
 	if err != nil {
 		return api.VolumeCreated{}, err
 	}
+	if err := parentThere(r, st, req.Parent); err != nil {
+		return api.VolumeCreated{}, err
+	}
 	if req.Domain, err = domainToServe(st, req.Domain); err != nil {
 		return api.VolumeCreated{}, err
 	}
@@ -100,6 +103,22 @@ func (b *backend) CreateVolume(ctx context.Context, req api.VolumeCreate, key st
 	out := api.VolumeCreated{Volume: apiVolume(spm.MirrorVolume(rep.Domain, rep.Volume)), Mirrored: rep.Mirrored, Index: rep.Index}
 	out.Epoch = rep.Epoch
 	return out, nil
+}
+
+// parentThere refuses a parent that is neither on the disks that this host serves nor in its mirror, which may be behind.
+func parentThere(r *spm.Role, st *fsm.State, id string) error {
+	if id == "" {
+		return nil
+	}
+	vols, err := r.Volumes()
+	if err != nil {
+		return apiError(err)
+	}
+	if slices.ContainsFunc(vols, func(v domain.Volume) bool { return v.ID == id }) {
+		return nil
+	}
+	_, err = findVolume(st, id)
+	return err
 }
 
 // domainToServe is a domain as the role is to look for it. One that the mirror, which may be behind, does not know yet is

@@ -32,7 +32,29 @@ func (b *backend) Sync(ctx context.Context, consistent bool, after uint64) (http
 			return httpapi.Mark{}, apiError(err)
 		}
 	}
-	return httpapi.Mark{Index: n.View().Index, Age: n.LastContact()}, nil
+	st := n.View()
+	return httpapi.Mark{Index: st.Index, Age: age(b.current(n), n.LastContact(), time.Since(n.MemberSince()))}, nil
+}
+
+// current tells whether this host has caught up since its start. Once it has, what it hears from the leader keeps it so.
+func (b *backend) current(n *cluster.Node) bool {
+	if b.caughtUp.Load() == n {
+		return true
+	}
+	if !caughtUp(n) {
+		return false
+	}
+	b.caughtUp.Store(n)
+	return true
+}
+
+// age is how old the mirror may be. A host that has not caught up since its start may have heard from the leader a moment ago
+// and still show nothing but its last snapshot: nobody knows how old that is, but not older than its membership.
+func age(current bool, contact, member time.Duration) time.Duration {
+	if current {
+		return contact
+	}
+	return max(contact, member)
 }
 
 // catchUpWait bounds how long a reader waits for a host that has just started; then it gets what there is. Without a
