@@ -80,27 +80,34 @@ func runBench(ctx context.Context, out, log io.Writer, o benchOptions) (err erro
 func (b *bench) run(ctx context.Context) error {
 	for _, step := range []struct {
 		name string
+		pool bool // it needs one
 		f    func(context.Context) error
 	}{
-		{"leases: acquire and release", b.leases},
-		{"I/O: counting in the background", b.startCounting},
-		{"network: cutting the SPM off", b.cutOff},
-		{"starting a pool", b.start},
-		{"filling it, 64 callers at once", b.fillHalf},
-		{"creating volumes one by one", b.createOne},
-		{"the peers on the same LUN", b.peers},
-		{"listing the leases of VMs", b.vmLeases},
-		{"moving the role", b.moves},
-		{"killing the SPM's agent", b.killAgents},
-		{"killing agent and keeper", b.killHosts},
-		{"filling the domain", b.fillUp},
-		{"memory and SPM start", b.full},
-		{"I/O: waiting for the counts", b.reportCounts},
+		{"leases: acquire and release", false, b.leases},
+		{"I/O: counting in the background", false, b.startCounting},
+		{"network: cutting the SPM off", false, b.cutOff},
+		{"starting a pool", false, b.start},
+		{"filling it, 64 callers at once", true, b.fillHalf},
+		{"creating volumes one by one", true, b.createOne},
+		{"the peers on the same LUN", true, b.peers},
+		{"listing the leases of VMs", true, b.vmLeases},
+		{"moving the role", true, b.moves},
+		{"killing the SPM's agent, looking at the LUN", true, b.killFree},
+		{"killing the SPM's agent", true, b.killAgents},
+		{"killing agent and keeper", true, b.killHosts},
+		{"filling the domain", true, b.fillUp},
+		{"memory and SPM start", true, b.full},
+		{"I/O: waiting for the counts", false, b.reportCounts},
 	} {
 		if !strings.HasPrefix(step.name, b.o.only) {
 			continue
 		}
 		fmt.Fprintf(b.log, "bench: %s\n", step.name)
+		if step.pool && b.pool == nil { // with --only
+			if err := b.start(ctx); err != nil {
+				return err
+			}
+		}
 		if err := step.f(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
