@@ -32,7 +32,7 @@ func (g *global) localAgent() (*localAgent, bool) {
 
 // pid asks the kernel who listens on the socket.
 func (a *localAgent) pid() (int, error) {
-	conn, err := net.DialTimeout("unix", a.socket, time.Second)
+	conn, err := net.DialTimeout("unix", a.socket, time.Second) //nolint:noctx // it has a time-out
 	if err != nil {
 		return 0, fmt.Errorf("no agent listens on the socket: %w", err)
 	}

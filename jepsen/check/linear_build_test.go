@@ -15,11 +15,12 @@ import (
 type told struct{ r Record }
 
 func (t *told) add(kind, key string, in, out any) *history.Op {
-	i, _ := json.Marshal(in)
+	i, _ := json.Marshal(in) // of the tests' own types
 	o, _ := json.Marshal(out)
-	n := time.Duration(len(t.r.Ops))
-	t.r.Ops = append(t.r.Ops, history.Op{Client: int(n), Kind: kind, Key: key, Host: "h1", Input: i, Output: o,
-		Call: (10*n + 10) * time.Second, Return: (10*n + 15) * time.Second, Outcome: history.OK, Epoch: 1, Index: uint64(n) + 1})
+	n := len(t.r.Ops)
+	at := time.Duration(10*n) * time.Second
+	t.r.Ops = append(t.r.Ops, history.Op{Client: n, Kind: kind, Key: key, Host: "h1", Input: i, Output: o,
+		Call: at + 10*time.Second, Return: at + 15*time.Second, Outcome: history.OK, Epoch: 1, Index: uint64(n) + 1})
 	return &t.r.Ops[n]
 }
 

@@ -20,7 +20,10 @@ func clocks() []Nemesis {
 }
 
 func jump(_ context.Context, r *Running) error {
-	off := one(r, time.Second, 10*time.Second, time.Hour, 24*time.Hour) * one[time.Duration](r, 1, -1)
+	off := one(r, time.Second, 10*time.Second, time.Hour, 24*time.Hour)
+	if one(r, 1, -1) < 0 {
+		off = -off
+	}
 	return r.setClock(fmt.Sprintf("by %s", off), off, 0)
 }
 
