@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/holdfast-io/holdfast/fsm"
 	"github.com/holdfast-io/holdfast/http/api"
 	"github.com/holdfast-io/holdfast/leases"
@@ -117,6 +119,9 @@ func apiLease(st *fsm.State, domain string, l *xlease.Status) api.Lease {
 	out := api.Lease{ID: l.ID, Domain: domain, Offset: l.Offset, Status: string(l.State), Version: l.Version, Generation: l.Generation,
 		Takeable: l.Takeable, Reason: l.Reason, FreeIn: rounded(l.FreeIn), Age: rounded(l.Held)}
 	switch {
+	case errors.Is(l.Err, unix.EIO):
+		out.Status, out.Reason = api.LeaseUnreadable, l.Err.Error()
+		return out
 	case l.Err != nil:
 		out.Status, out.Reason = api.LeaseDamaged, l.Err.Error()
 		return out

@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-io/holdfast/http/api"
 	"github.com/holdfast-io/holdfast/leases"
 	"github.com/holdfast-io/holdfast/leases/keeper"
+	"github.com/holdfast-io/holdfast/leases/xlease"
 )
 
 func TestApiError_codes(t *testing.T) {
@@ -247,5 +248,19 @@ func TestApiVolume_times(t *testing.T) {
 	}
 	if got := apiVolume(v).Created; !got.Equal(time.Unix(5, 0)) {
 		t.Errorf("created %v", got)
+	}
+}
+
+// A path that fails says nothing of a lease: nobody must be led to rebuild what is whole.
+func TestApiLease_unreadableIsNotDamaged(t *testing.T) {
+	t.Parallel()
+	st := &fsm.State{}
+	for want, err := range map[string]error{
+		api.LeaseUnreadable: fmt.Errorf("reading resource: nbd server: %w", unix.EIO),
+		api.LeaseDamaged:    fmt.Errorf("reading resource: %w", leases.ErrCorrupt),
+	} {
+		if l := apiLease(st, "d", &xlease.Status{Err: err}); l.Status != want || l.Reason == "" {
+			t.Errorf("%v became %s: %q", err, l.Status, l.Reason)
+		}
 	}
 }

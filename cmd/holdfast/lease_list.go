@@ -59,7 +59,7 @@ func leaseAge(l *api.Lease) string {
 // leaseNote says what a person must know besides.
 func leaseNote(l *api.Lease) string {
 	switch {
-	case l.Status == api.LeaseDamaged:
+	case l.Status == api.LeaseDamaged, l.Status == api.LeaseUnreadable:
 		return l.Reason
 	case l.HolderState == "LIVE" || l.Holder == "":
 		return ""

@@ -7,6 +7,8 @@ const (
 	LeaseShared    = "SHARED"
 	// LeaseDamaged: the index has it, its resource does not fit. Nobody can take it before the index is rebuilt.
 	LeaseDamaged = "DAMAGED"
+	// LeaseUnreadable: the host that was asked could not read the resource; another one may. Nothing is wrong with it otherwise.
+	LeaseUnreadable = "UNREADABLE"
 )
 
 // Lease is a lease of a VM or job, which belongs to no volume.
