@@ -39,6 +39,7 @@ type Node struct {
 
 	watch    *logWatch
 	leader   *leaderTracker
+	fresh    freshness
 	duties   []func(context.Context) error
 	handlers map[string]transport.Handler
 
@@ -183,7 +184,7 @@ func (n *Node) start() error {
 func (n *Node) work(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, loop := range []func(context.Context){
-		n.observeRaft, n.leadershipLoop, n.selfLoop, n.gossipLoop, n.peersLoop, n.certLoop,
+		n.observeRaft, n.leadershipLoop, n.selfLoop, n.gossipLoop, n.peersLoop, n.certLoop, n.freshLoop,
 	} {
 		wg.Go(func() { loop(ctx) })
 	}

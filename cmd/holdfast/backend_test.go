@@ -152,22 +152,6 @@ func TestRenamed(t *testing.T) {
 	}
 }
 
-// A host that was started and cut off shows an empty list. It must not call that a moment old because it has just heard from
-// the leader.
-func TestAge(t *testing.T) {
-	t.Parallel()
-	const contact, member = 17 * time.Millisecond, time.Hour
-	if got := age(true, contact, member); got != contact {
-		t.Errorf("caught up: %v", got)
-	}
-	if got := age(false, contact, member); got != member {
-		t.Errorf("not caught up: %v", got)
-	}
-	if got := age(false, 2*member, member); got != 2*member {
-		t.Errorf("never heard of the leader: %v", got)
-	}
-}
-
 // failing is a RoundTripper that answers with an error.
 type failing struct{ err error }
 
