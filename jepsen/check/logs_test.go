@@ -63,6 +63,9 @@ func TestLogs(t *testing.T) {
 		{"an agent that was told to end", info, kill("signal: killed", true), nil, ""},
 		{"an agent that ended by itself", info, kill("exit status 1", false), []history.Fault{path}, "a (pid 7) ended at 60.000s"},
 		{"an agent killed for its lost lease", info, kill("signal: killed", false), []history.Fault{path}, ""},
+		{"an agent that refused damaged files", info, kill("exit status 1", false), []history.Fault{{Kind: "data.flip", Targets: []string{"a"}, Begin: 50 * s, End: 58 * s}}, ""},
+		{"an agent that ended while others' files were damaged", info, kill("exit status 1", false),
+			[]history.Fault{{Kind: "data.flip", Targets: []string{"b"}, Begin: 50 * s, End: 70 * s}}, "a (pid 7) ended at 60.000s"},
 		{"an agent killed without a cause", info, kill("signal: killed", false), nil, "signal: killed"},
 		{"a panic that the pool saw", info, strings.Replace(kill("exit status 2", true), "}", `,"panic":"panic: boom"}`, 1), nil, "panicked at 60.000s: panic: boom"},
 	}
@@ -90,6 +93,7 @@ func TestGoroutines(t *testing.T) {
 	t.Parallel()
 	for want, counts := range map[string]map[string]GoroutineCount{
 		"":                     {"a": {Before: 100, After: 110}},
+		"all hosts together":   {"a": {Before: 50, After: 100}, "b": {Before: 100, After: 50}},
 		"a has 200 goroutines": {"a": {Before: 100, After: 200}},
 		"are no counts":        {},
 		"nobody counted them":  nil,

@@ -37,6 +37,9 @@ const (
 	RaftSnapshot Spoil = "snapshot"
 )
 
+// ErrRefused is returned by Start for a host whose agent ends instead of answering.
+var ErrRefused = errors.New("the agent refuses to run")
+
 // ErrNothingThere is returned by Damage for a host that has no snapshot, or no log, to spoil.
 var ErrNothingThere = errors.New("there is nothing to damage")
 
@@ -59,6 +62,7 @@ type Processes interface {
 	// PowerOff ends all of a host at the same moment, and its connections to the LUN with it.
 	PowerOff(host string) error
 	// Start starts what does not run. It does not wait until the host is well.
+	// Start gives ErrRefused when the agent ends at once, as it must when its files are damaged.
 	Start(ctx context.Context, host string) error
 	Pause(host string, p Part) error
 	Resume(host string, p Part) error

@@ -17,7 +17,7 @@ func flip(ctx context.Context, r *Running) error {
 	r.onHeal(func(ctx context.Context) error {
 		return whileOff(ctx, r, h, func() error { return r.Undamage(h) })
 	})
-	return whileOff(ctx, r, h, func() error {
+	err := whileOff(ctx, r, h, func() error {
 		err := r.Damage(h, what, seed)
 		if errors.Is(err, ErrNothingThere) && what == RaftSnapshot { // a young host has made no snapshot yet
 			what = RaftLog
@@ -26,6 +26,10 @@ func flip(ctx context.Context, r *Running) error {
 		r.hits(string(what), h)
 		return err
 	})
+	if errors.Is(err, ErrRefused) { // it has seen the damage, and does not run with it
+		return nil
+	}
+	return err
 }
 
 // whileOff does something to a host's files. They are not touched before every process of the host has ended.

@@ -24,6 +24,9 @@ const (
 // ErrNothing says that the host has no such file yet.
 var ErrNothing = errors.New("the host has none yet")
 
+// ErrEnded says that an agent that was started has ended before it answered.
+var ErrEnded = errors.New("the agent ended at once")
+
 // ErrRunning says that the host must be off for this.
 var ErrRunning = errors.New("the host still runs; kill both parts or cut its power first")
 

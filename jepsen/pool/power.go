@@ -217,7 +217,7 @@ func (h *host) awaitAnswer(ctx context.Context, ends int) error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if len(h.exits) > ends {
-			return fatalError{fmt.Errorf("it ended at once: %s; its log is %s", h.exits[len(h.exits)-1], h.p.Logs(h.name))}
+			return fatalError{fmt.Errorf("%w: %s; its log is %s", ErrEnded, h.exits[len(h.exits)-1], h.p.Logs(h.name))}
 		}
 		if h.pid == 0 {
 			return errors.New("it does not run yet")

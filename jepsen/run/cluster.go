@@ -37,7 +37,6 @@ func (c *cluster) Hosts() []string                           { return c.pool.Hos
 func (c *cluster) Client(h string) *client.Client            { return c.pool.Client(h) }
 func (c *cluster) Kill(h string, p nemesis.Part) error       { return c.pool.Kill(h, parts[p]) }
 func (c *cluster) PowerOff(h string) error                   { return c.pool.PowerOff(h) }
-func (c *cluster) Start(ctx context.Context, h string) error { return c.pool.Start(ctx, h) }
 func (c *cluster) Pause(h string, p nemesis.Part) error      { return c.pool.Pause(h, parts[p]) }
 func (c *cluster) Resume(h string, p nemesis.Part) error     { return c.pool.Resume(h, parts[p]) }
 func (c *cluster) Unplug(h string) error                     { return c.pool.Unplug(h) }
@@ -63,6 +62,14 @@ func (c *cluster) Damage(h string, what nemesis.Spoil, seed int64) error {
 	err := c.pool.Damage(h, spoils[what], seed)
 	if errors.Is(err, pool.ErrNothing) {
 		return errors.Join(nemesis.ErrNothingThere, err)
+	}
+	return err
+}
+
+func (c *cluster) Start(ctx context.Context, h string) error {
+	err := c.pool.Start(ctx, h)
+	if errors.Is(err, pool.ErrEnded) {
+		return errors.Join(nemesis.ErrRefused, err)
 	}
 	return err
 }

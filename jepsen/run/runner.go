@@ -38,6 +38,8 @@ type runner struct {
 	before  map[string]int // goroutines when the pool was formed
 	after   map[string]int
 	result  nemesis.Result
+	sick    error         // the pool did not recover
+	healed  time.Duration // how long it took until all was well
 }
 
 // lunSize is that of the LUN, which is sparse.
@@ -75,7 +77,19 @@ func (r *runner) do(ctx context.Context) (err error) {
 		return err
 	}
 	defer os.RemoveAll(r.dir)
+	r.run.Verdicts = []history.Verdict{r.recovery()}
+	if r.sick != nil {
+		return nil
+	}
 	return r.judge(context.WithoutCancel(ctx))
+}
+
+// recovery judges whether the pool was well again after the last fault.
+func (r *runner) recovery() history.Verdict {
+	if r.sick != nil {
+		return history.Verdict{Checker: "recovery", Summary: "the pool is not well again", Faults: []string{r.sick.Error()}}
+	}
+	return history.Verdict{Checker: "recovery", OK: true, Summary: fmt.Sprintf("all is well %.1f s after the last fault was healed", r.healed.Seconds())}
 }
 
 // version is what the program says of itself.
@@ -169,14 +183,16 @@ func (r *runner) live(ctx context.Context) error {
 	wg.Go(func() { r.sample(all) })
 	var werr error
 	wg.Go(func() { werr = r.work(all) })
-	nerr := r.torment(ctx)
-	if nerr == nil {
-		nerr = r.well(ctx)
+	err = r.torment(ctx)
+	if err == nil {
+		begun := r.now()
+		r.sick = r.well(ctx)
+		r.healed, err = r.now()-begun, ctx.Err()
 	}
 	stop()
 	wg.Wait()
 	r.run.Lasted = r.now()
-	if err := errors.Join(nerr, werr); err != nil {
+	if err := errors.Join(err, werr); err != nil || r.sick != nil {
 		return err
 	}
 	return r.last(ctx)
@@ -218,7 +234,7 @@ func (r *runner) torment(ctx context.Context) error {
 	return err
 }
 
-// well waits until the pool says that all is well.
+// well waits until the pool says that all is well. When it never does, there are no last lists to compare, and that alone is the finding.
 func (r *runner) well(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, healTime)
 	defer cancel()
