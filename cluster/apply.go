@@ -15,11 +15,12 @@ import (
 
 // Methods of the node itself.
 const (
-	methodApply    = "cluster.apply"
-	methodBarrier  = "cluster.barrier"
-	methodStatus   = "cluster.status"
-	methodTransfer = "cluster.transfer"
-	methodRemove   = "cluster.remove-peer"
+	methodApply     = "cluster.apply"
+	methodBarrier   = "cluster.barrier"
+	methodCommitted = "cluster.committed"
+	methodStatus    = "cluster.status"
+	methodTransfer  = "cluster.transfer"
+	methodRemove    = "cluster.remove-peer"
 )
 
 // Apply commits a command through the leader, wherever that is, and returns what applying it gave. A refusal is no
@@ -191,12 +192,16 @@ func decided(response any) (fsm.Outcome, error) {
 func (n *Node) Barrier(ctx context.Context) error {
 	ctx, cancel := n.bounded(ctx)
 	defer cancel()
+	asked := n.cfg.Clock.Boot()
 	var index uint64
 	if err := n.atLeader(ctx, methodBarrier, struct{}{}, &index); err != nil {
 		return fmt.Errorf("barrier: %w", err)
 	}
-	_, err := n.WaitIndex(ctx, index)
-	return err
+	if _, err := n.WaitIndex(ctx, index); err != nil {
+		return err
+	}
+	n.fresh.note(asked)
+	return nil
 }
 
 // atLeader calls a method on the leader, at most twice. Only methods that may be carried out twice are called so.

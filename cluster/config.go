@@ -12,6 +12,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/cluster/transport"
 	"github.com/holdfast-io/holdfast/fsm"
+	"github.com/holdfast-io/holdfast/internal/clock"
 )
 
 // Config describes a Node. Zero values of the fields that have a default are replaced by it.
@@ -52,6 +53,9 @@ type Config struct {
 	// MetricSink takes raft's and serf's metrics. They are global to the process, so only one node may set it.
 	MetricSink metrics.MetricSink
 
+	// Clock measures the age of the mirror; a suspended host's goes on. Default: the machine's.
+	Clock clock.Clock
+
 	// Network, GossipTransport and Stores replace the machine's own in tests. nil: the machine's own.
 	Network         transport.Network
 	GossipTransport memberlist.Transport
@@ -88,6 +92,9 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.SnapshotThreshold, 8192)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Clock == nil {
+		c.Clock = clock.System{}
 	}
 	if c.Network == nil {
 		c.Network = transport.TCP{}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/cluster/transport/memnet"
 	"github.com/holdfast-io/holdfast/fsm"
+	"github.com/holdfast-io/holdfast/internal/clock"
 )
 
 // testLog writes to the test's output when HOLDFAST_TEST_LOG is set; raft is too talkative otherwise.
@@ -77,6 +78,7 @@ func (h *hangingLog) StoreLogs(l []*raft.Log) error { h.wait(); return h.InmemSt
 type world struct {
 	t     *testing.T
 	net   *memnet.Net
+	clock *clock.Virtual
 	hosts map[string]*worldHost
 }
 
@@ -88,14 +90,14 @@ type worldHost struct {
 }
 
 func newWorld(t *testing.T) *world {
-	return &world{t: t, net: memnet.New(), hosts: map[string]*worldHost{}}
+	return &world{t: t, net: memnet.New(), clock: &clock.Virtual{Start: time.Now()}, hosts: map[string]*worldHost{}}
 }
 
 func (w *world) config(name string) *worldHost {
 	h := &worldHost{stores: newMemStores()}
 	h.cfg = Config{
 		Name: name, DataDir: w.t.TempDir(), ClusterAddr: name + ":7000", HTTPAddr: name + ":80",
-		Network: w.net.Host(name), Stores: h.stores.open, Log: testLog(),
+		Network: w.net.Host(name), Stores: h.stores.open, Log: testLog(), Clock: w.clock,
 	}
 	w.hosts[name] = h
 	return h

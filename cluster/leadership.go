@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-io/holdfast/fsm"
@@ -18,6 +19,9 @@ type leaderTracker struct {
 	term    uint64 // counts the times that leadership was gained
 	hung    bool
 	changed chan struct{} // closed at each change
+
+	established atomic.Uint64 // raft's term in which this host last committed an entry as leader
+	applied     atomic.Uint64 // everything in the log up to here is applied, as a barrier showed; only grows
 }
 
 func newLeaderTracker() *leaderTracker {
@@ -70,6 +74,21 @@ func (l *leaderTracker) changes() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.changed
+}
+
+// establishedIn is the last term of raft in which this host led and had applied everything of the terms before.
+func (l *leaderTracker) establishedIn() uint64 { return l.established.Load() }
+
+// appliedTo is an index up to which everything is applied, entries that are no commands included.
+func (l *leaderTracker) appliedTo() uint64 { return l.applied.Load() }
+
+func (l *leaderTracker) noteApplied(index uint64) {
+	for {
+		old := l.applied.Load()
+		if index <= old || l.applied.CompareAndSwap(old, index) {
+			return
+		}
+	}
 }
 
 // OnLeadership registers a duty of the leader. It is started after a barrier in each term, with a context that ends with
@@ -152,11 +171,13 @@ const dutyRetry = 500 * time.Millisecond
 // establish makes sure that everything committed before this term is applied here, and that the cluster is initialised.
 func (n *Node) establish(ctx context.Context) bool {
 	for ctx.Err() == nil {
-		err := n.await(ctx, n.raft.Barrier(n.cfg.ApplyTimeout).Error)
+		term := n.raft.CurrentTerm()
+		err := n.barrierWithin(ctx, n.cfg.ApplyTimeout)
 		if err == nil {
 			err = n.initialise(ctx)
 		}
 		if err == nil {
+			n.leader.established.Store(term)
 			return true
 		}
 		if ctx.Err() == nil {
@@ -165,6 +186,12 @@ func (n *Node) establish(ctx context.Context) bool {
 		wait(ctx, dutyRetry)
 	}
 	return false
+}
+
+func (n *Node) barrierWithin(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return n.barrier(ctx)
 }
 
 // initialise writes the first entry of a new cluster.

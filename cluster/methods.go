@@ -16,6 +16,7 @@ import (
 func (n *Node) registerOwn() {
 	n.Handle(methodApply, decode(n.serveApply))
 	n.Handle(methodBarrier, decode(n.serveBarrier))
+	n.Handle(methodCommitted, decode(n.serveCommitted))
 	n.Handle(methodStatus, decode(n.serveStatus))
 	n.Handle(methodTransfer, decode(n.serveTransfer))
 	n.Handle(methodRemove, decode(n.serveRemove))
@@ -43,10 +44,8 @@ func (n *Node) serveBarrier(ctx context.Context, _ struct{}) (uint64, error) {
 	if !n.IsLeader() {
 		return 0, ErrNotLeader
 	}
-	deadline, _ := ctx.Deadline()
-	left := max(time.Until(deadline), time.Millisecond)
-	if err := n.await(ctx, n.raft.Barrier(left).Error); err != nil {
-		return 0, fromRaft(err)
+	if err := n.barrier(ctx); err != nil {
+		return 0, err
 	}
 	return n.View().Index, nil
 }

@@ -38,6 +38,7 @@ type Node struct {
 
 	watch    *logWatch
 	leader   *leaderTracker
+	fresh    freshness
 	duties   []func(context.Context) error
 	handlers map[string]transport.Handler
 
@@ -174,7 +175,7 @@ func (n *Node) start() error {
 func (n *Node) work(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, loop := range []func(context.Context){
-		n.observeRaft, n.leadershipLoop, n.selfLoop, n.gossipLoop, n.peersLoop, n.certLoop,
+		n.observeRaft, n.leadershipLoop, n.selfLoop, n.gossipLoop, n.peersLoop, n.certLoop, n.freshLoop,
 	} {
 		wg.Go(func() { loop(ctx) })
 	}
@@ -248,6 +249,9 @@ func (n *Node) Name() string { return n.cfg.Name }
 
 // HostID is the host id that the cluster gave to this host.
 func (n *Node) HostID() int { return n.member.HostID }
+
+// MemberSince is when this host became a member.
+func (n *Node) MemberSince() time.Time { return time.Unix(0, n.member.Created) }
 
 // ClusterID is the cluster's id.
 func (n *Node) ClusterID() string { return n.member.ClusterID }

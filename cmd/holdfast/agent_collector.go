@@ -20,7 +20,7 @@ var (
 	descMember     = newDesc("member", "1 when this host belongs to a cluster.")
 	descLeader     = newDesc("raft_is_leader", "1 when this host leads the cluster.")
 	descLeaderSeen = newDesc("raft_leader_known", "1 when this host knows a leader, which takes a quorum.")
-	descContact    = newDesc("mirror_age_seconds", "Time since this host last heard from the leader; 0 on the leader.")
+	descMirrorAge  = newDesc("mirror_age_seconds", "Age of this host's mirror: everything that was committed before then is in it.")
 	descIndex      = newDesc("mirror_index", "Last Raft index applied to this host's mirror.")
 	descServing    = newDesc("spm_serving", "1 when this host serves as SPM.")
 	descEpoch      = newDesc("spm_epoch", "Epoch under which this host serves as SPM; 0 when it does not.")
@@ -35,7 +35,7 @@ var (
 
 // Describe lists the table.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descMember, descLeader, descLeaderSeen, descContact, descIndex, descServing, descEpoch,
+	for _, d := range []*prometheus.Desc{descMember, descLeader, descLeaderSeen, descMirrorAge, descIndex, descServing, descEpoch,
 		descStart, descBacklog, descStorage, descHost, descSize, descFree, descVolumes} {
 		ch <- d
 	}
@@ -55,7 +55,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	st := n.View()
 	gauge(descLeader, number(n.IsLeader()))
 	gauge(descLeaderSeen, number(known))
-	gauge(descContact, n.LastContact().Seconds())
+	age, _ := n.Age()
+	gauge(descMirrorAge, age.Seconds())
 	gauge(descIndex, float64(st.Index))
 	c.collectRole(gauge)
 	for _, h := range st.Hosts.All() {

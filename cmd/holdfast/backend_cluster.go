@@ -32,7 +32,8 @@ func (b *backend) Sync(ctx context.Context, consistent bool, after uint64) (http
 			return httpapi.Mark{}, apiError(err)
 		}
 	}
-	return httpapi.Mark{Index: n.View().Index, Age: n.LastContact()}, nil
+	age, _ := n.Age() // before the view, which may be newer than that but not older
+	return httpapi.Mark{Index: n.View().Index, Age: age}, nil
 }
 
 // catchUpWait bounds how long a reader waits for a host that has just started; then it gets what there is. Without a
@@ -42,34 +43,26 @@ const (
 	freshFor    = 10 * time.Second
 )
 
-// awaitCaughtUp waits until a host that has just started has applied its log: before that it would deny what exists.
+// awaitCaughtUp waits until a host that has just started has applied what was committed by then: before that it would deny what
+// exists.
 func (b *backend) awaitCaughtUp(ctx context.Context, n *cluster.Node) {
-	if b.caughtUp.Load() == n || time.Since(b.started) > freshFor {
+	if time.Since(b.started) > freshFor {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, catchUpWait)
 	defer cancel()
 	tick := time.NewTicker(transferPoll)
 	defer tick.Stop()
-	for !caughtUp(n) {
+	for {
+		if _, caughtUp := n.Age(); caughtUp {
+			return
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
 	}
-	b.caughtUp.Store(n)
-}
-
-// caughtUp tells whether everything that this host knows to be committed is applied, and that a leader told it so.
-func caughtUp(n *cluster.Node) bool {
-	select {
-	case <-n.Ready():
-	default:
-		return false
-	}
-	st, err := n.Status()
-	return err == nil && st.Leader != "" && st.Commit > 0 && st.Applied >= st.Commit && n.View().Initialised()
 }
 
 // Status is the whole pool on one screen. It answers before the host is a member, too.
