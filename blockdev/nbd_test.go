@@ -146,7 +146,7 @@ func TestNBD_lostIsPending(t *testing.T) {
 		t.Error("a write that the server may still carry out is not pending")
 	}
 	wantPending(t, d, 0)
-	if ctx.Err() == nil {
+	if end, _ := ctx.Deadline(); time.Now().Before(end) { // the context's own timer may be late
 		t.Error("forgotten before its deadline")
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -209,9 +211,15 @@ func (a *testAgent) stop(t *testing.T) {
 		t.Errorf("agent %s left processes behind: %v, %v", a.conf.Name, pids, err)
 	}
 	if t.Failed() {
-		t.Logf("%s: %v", a.conf.Name, tail(a.log, 40))
+		t.Logf("%s:\n%s", a.conf.Name, strings.Join(withoutRaft(tail(a.log, 200)), "\n"))
 	}
 	checkLogs(t, filepath.Dir(a.conf.DataDir))
+}
+
+// withoutRaft leaves out what raft says about hosts that have stopped, which is all that a report of a failure would show otherwise.
+func withoutRaft(lines []string) []string {
+	lines = slices.DeleteFunc(lines, func(l string) bool { return strings.Contains(l, " part=raft ") })
+	return lines[max(0, len(lines)-40):]
 }
 
 // program is a command that runs this program.

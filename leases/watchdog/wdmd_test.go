@@ -262,7 +262,7 @@ func playDevice(t *testing.T) (log, socket string) {
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		late := time.AfterFunc(10*time.Second, func() { // it stays while it has clients
+		late := time.AfterFunc(30*time.Second, func() { // it stays while it has clients, and looks at them each 10 s
 			t.Error("wdmd does not end")
 			_ = cmd.Process.Kill()
 		})
