@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,17 +18,15 @@ import (
 	"github.com/holdfast-io/holdfast/http/api"
 	"github.com/holdfast-io/holdfast/http/client"
 	"github.com/holdfast-io/holdfast/internal/testutil"
+	"github.com/holdfast-io/holdfast/jepsen/history"
+	"github.com/holdfast-io/holdfast/jepsen/lun"
 )
 
-// formed makes a pool with agents on a LUN that nbdkit serves to each.
+// formed makes a pool with agents on a LUN of the harness.
 func formed(t *testing.T, n int, tweak func(*Config)) *Pool {
 	t.Helper()
-	testutil.NeedTool(t, "nbdkit")
 	bin, dir := program(t), shortDir(t)
-	lun := filepath.Join(dir, "lun.img")
-	must(t, os.WriteFile(lun, nil, 0o600))
-	must(t, os.Truncate(lun, 16<<30))
-	serve := func(_, ns, addr string) error { return nbdkit(t, lun, ns, addr) }
+	serve := served(t, dir)
 	c := Config{Dir: dir, Binary: bin, Hosts: n, Profile: "dev", Serve: serve, Log: logger(t)}
 	if tweak != nil {
 		tweak(&c)
@@ -47,48 +44,33 @@ func formed(t *testing.T, n int, tweak func(*Config)) *Pool {
 	return p
 }
 
-// nbdkit serves a file in a namespace, or on a socket, until the test ends.
-func nbdkit(t *testing.T, file, ns, addr string) error {
-	args := []string{"nbdkit", "--foreground", "--exportname", Export}
-	if ns == "" {
-		args = append(args, "--unix", addr)
-	} else {
-		ip, port, _ := strings.Cut(addr, ":")
-		args = append([]string{"nsenter", "--net=/run/netns/" + ns, "--"}, append(args, "--ipaddr", ip, "--port", port)...)
+// served makes a LUN, and tells how a host gets a server for it in its namespace, or on a socket.
+func served(t *testing.T, dir string) func(host, ns, addr string) error {
+	t.Helper()
+	log, err := history.NewLog[history.Entry](dir, history.WritesFile)
+	if err != nil {
+		t.Fatal(err)
 	}
-	cmd := exec.Command(args[0], append(args[1:], "file", file)...) //nolint:noctx // ended by the cleanup
-	cmd.Stderr = t.Output()
-	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	begun := time.Now()
+	l, err := lun.New(filepath.Join(dir, "lun.img"), 16<<30, log, func() time.Duration { return time.Since(begun) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { must(t, errors.Join(l.Close(), log.Close())) })
+	return func(host, ns, addr string) error {
+		ln, err := listenLUN(ns, addr)
+		if err == nil {
+			l.Attach(host, ln)
+		}
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() {
-		select {
-		case err := <-ended:
-			t.Errorf("nbdkit ended by itself: %v", err)
-		default:
-			_ = cmd.Process.Kill() // it may have ended just now
-			<-ended
-		}
-	})
-	return poll(deadline(t, 20*time.Second), "nbdkit listens", func() error { return dial(ns, addr) })
 }
 
-// dial connects to a server in a namespace, or on a socket.
-func dial(ns, addr string) error {
-	connect := func(network string) error {
-		c, err := net.DialTimeout(network, addr, time.Second) //nolint:noctx // it has a timeout
-		if err == nil {
-			c.Close()
-		}
-		return err
-	}
+func listenLUN(ns, addr string) (net.Listener, error) {
 	if ns == "" {
-		return connect("unix")
+		return net.Listen("unix", addr) //nolint:noctx // binding does not wait
 	}
-	return inNS(ns, func() error { return connect("tcp") })
+	return lun.ListenIn(ns, addr)
 }
 
 // logsOf is the end of each host's log.
