@@ -17,7 +17,6 @@ import (
 
 	"github.com/holdfast-io/holdfast/http/api"
 	"github.com/holdfast-io/holdfast/http/client"
-	"github.com/holdfast-io/holdfast/internal/testutil"
 	"github.com/holdfast-io/holdfast/jepsen/history"
 	"github.com/holdfast-io/holdfast/jepsen/lun"
 )
