@@ -77,23 +77,7 @@ func (d *lagDevice) WriteAt(ctx context.Context, p []byte, off int64) error {
 	if err != nil {
 		return err
 	}
-	own, done := append([]byte(nil), p...), make(chan struct{})
-	go func() {
-		defer close(done)
-		defer d.landed()
-		time.Sleep(took)
-		if lands {
-			d.SetBytes(off, own)
-		}
-	}()
-	select {
-	case <-done:
-		if lands {
-			return nil
-		}
-	case <-ctx.Done():
-	}
-	return blockdev.ErrOutcomeUnknown
+	return landLate(ctx, took, lands, d.Mem, p, off, d.landed)
 }
 
 func (d *lagDevice) Flush(context.Context) error { return nil }

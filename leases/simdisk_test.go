@@ -101,14 +101,18 @@ func (p *simPath) WriteAt(ctx context.Context, b []byte, off int64) error {
 	if err != nil {
 		return err
 	}
-	own := append([]byte(nil), b...)
-	done := make(chan struct{})
+	return landLate(ctx, d, lands, p.Mem, b, off, p.landed)
+}
+
+// landLate carries a write out when its time has come, whether its caller still waits or not, or loses it.
+func landLate(ctx context.Context, took time.Duration, lands bool, disk *blockdev.Mem, p []byte, off int64, landed func()) error {
+	own, done := append([]byte(nil), p...), make(chan struct{})
 	go func() {
 		defer close(done)
-		defer p.landed()
-		time.Sleep(d)
+		defer landed()
+		time.Sleep(took)
 		if lands {
-			p.SetBytes(off, own)
+			disk.SetBytes(off, own)
 		}
 	}()
 	select {

@@ -70,19 +70,25 @@ func oursCommitsTheirs(t *testing.T, l *lun, a *daemon, h *host) (u *user, leade
 	return u, leader, h.begin(1)
 }
 
-// TestLate_oursAfterTheirRelease is test 13: we complete the daemon's ballot, and our write of the leader lands after
-// the daemon has released. The leader then names an owner that released (section 2.6). Everybody must go on.
-func TestLate_oursAfterTheirRelease(t *testing.T) {
-	t.Parallel()
-	l, a, b, h := lateArena(t, plant.Bugs{})
-	u, leader, done := oursCommitsTheirs(t, l, a, h)
+// landAfterRelease lets the daemon go on, get the lease and release it, and then our write of the leader land.
+func landAfterRelease(t *testing.T, l *lun, a *daemon, u *user, h *host, leader *faulty.Rule) {
+	t.Helper()
 	hits(t, leader)
 	a.hook.release()
 	if rc, rest := u.answer(20 * time.Second); rc < 0 {
 		t.Fatalf("the owner of the ballot did not get the lease: %d %s", rc, rest)
 	}
 	u.must("release", l.theirs(1))
-	h.io.Release() // ours lands
+	h.io.Release()
+}
+
+// TestLate_oursAfterTheirRelease is test 13: we complete the daemon's ballot, and our write of the leader lands after
+// the daemon has released. The leader then names an owner that released (section 2.6). Everybody must go on.
+func TestLate_oursAfterTheirRelease(t *testing.T) {
+	t.Parallel()
+	l, a, b, h := lateArena(t, plant.Bugs{})
+	u, leader, done := oursCommitsTheirs(t, l, a, h)
+	landAfterRelease(t, l, a, u, h, leader)
 	got := <-done
 	var held *leases.HeldError
 	if !errors.As(got.err, &held) || held.HostID != 5 {
@@ -111,13 +117,7 @@ func TestLate_weTakeWhatWasResurrected(t *testing.T) {
 	t.Parallel()
 	l, a, _, h := lateArena(t, plant.Bugs{})
 	u, leader, done := oursCommitsTheirs(t, l, a, h)
-	hits(t, leader)
-	a.hook.release()
-	if rc, rest := u.answer(20 * time.Second); rc < 0 {
-		t.Fatalf("%d %s", rc, rest)
-	}
-	u.must("release", l.theirs(1))
-	h.io.Release()
+	landAfterRelease(t, l, a, u, h, leader)
 	<-done
 	resurrected(t, l, 5, 3)
 	if lease := h.acquire(1); lease.Epoch() != 2 {

@@ -20,23 +20,11 @@ func (c *Client) Destroy(ctx context.Context, spec ResourceSpec) error {
 
 // destroy takes the lease away from the readers first and then the resource off the disk.
 func (s *server) destroy(ctx context.Context, spec *ResourceSpec) error {
-	if err := spec.validate(); err != nil {
-		return err
-	}
-	sp, err := s.joined(spec.Lockspace)
+	sp, h, err := s.withdrawn(spec)
 	if err != nil {
 		return err
 	}
-	have := s.holdingOf(sp, spec)
-	if have != nil && spec.Holder != nil && !have.isFor(spec.Holder) {
-		return have.heldHere()
-	}
-	h := s.withdraw(sp, spec.key(), have)
-	if h == nil {
-		return fmt.Errorf("resource %s: %w", spec.Name, leases.ErrNotHeld)
-	}
 	defer s.released(sp, h)
-	h.tied.forget()
 	lease, ok := h.lease.(*leases.Lease)
 	if !ok {
 		return errors.Join(fmt.Errorf("%w: resource %s is held shared", ErrInvalid, spec.Name), h.free(ctx))

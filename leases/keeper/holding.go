@@ -103,27 +103,36 @@ func (s *server) publish(sp *space, spec *ResourceSpec, lease held, t *tied) (*h
 	return h, nil
 }
 
-// release takes the lease away from the readers first and then off the disk. Whoever names a holder releases what is
-// held for that one only.
+// release takes the lease away from the readers first and then off the disk.
 func (s *server) release(ctx context.Context, spec *ResourceSpec) error {
-	if err := spec.validate(); err != nil {
-		return err
-	}
-	sp, err := s.joined(spec.Lockspace)
+	sp, h, err := s.withdrawn(spec)
 	if err != nil {
 		return err
 	}
+	defer s.released(sp, h)
+	return h.free(ctx)
+}
+
+// withdrawn is a holding that the readers have no more; the caller gives it up on the disk and calls released. Whoever names a
+// holder gets what is held for that one only.
+func (s *server) withdrawn(spec *ResourceSpec) (*space, *holding, error) {
+	if err := spec.validate(); err != nil {
+		return nil, nil, err
+	}
+	sp, err := s.joined(spec.Lockspace)
+	if err != nil {
+		return nil, nil, err
+	}
 	have := s.holdingOf(sp, spec)
 	if have != nil && spec.Holder != nil && !have.isFor(spec.Holder) {
-		return have.heldHere()
+		return nil, nil, have.heldHere()
 	}
 	h := s.withdraw(sp, spec.key(), have)
 	if h == nil {
-		return fmt.Errorf("resource %s: %w", spec.Name, leases.ErrNotHeld)
+		return nil, nil, fmt.Errorf("resource %s: %w", spec.Name, leases.ErrNotHeld)
 	}
-	defer s.released(sp, h)
 	h.tied.forget()
-	return h.free(ctx)
+	return sp, h, nil
 }
 
 // withdraw ends the publication of the lease h, if that is what is held.
