@@ -44,6 +44,8 @@ type Config struct {
 	// Watchdog gives each host a watchdog that cuts its power, and starts it again, when users of a lease outlive it. Without one an SPM
 	// that was stopped, or cut off from its LUN, can still have writes on their way when its lease is dead.
 	Watchdog bool
+	// Fencing gives the hosts power management: each can switch any other off, which then comes back after a while.
+	Fencing bool
 	// Log tells what the pool does; default nowhere.
 	Log *slog.Logger
 }

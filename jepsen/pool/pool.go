@@ -24,6 +24,7 @@ type Pool struct {
 	runs     sync.WaitGroup // the supervisors
 	stopDogs context.CancelFunc
 	watches  sync.WaitGroup // of the watchdogs
+	fences   *fences        // nil: nobody can switch others off
 
 	net     sync.Mutex // guards rules, and changes of the network
 	rules   map[rule]bool
@@ -90,6 +91,11 @@ func (p *Pool) furnish() error {
 			return fmt.Errorf("serving the LUN to %s: %w", h.name, err)
 		}
 		if err := h.writeConfig(); err != nil {
+			return err
+		}
+	}
+	if p.cfg.Fencing {
+		if err := p.serveFences(); err != nil {
 			return err
 		}
 	}
@@ -195,6 +201,9 @@ func (p *Pool) close() error {
 		errs = append(errs, h.freeForEnd())
 	}
 	errs = append(errs, p.mendAll())
+	if p.fences != nil {
+		errs = append(errs, p.fences.close())
+	}
 	p.stop()
 	p.runs.Wait()
 	for _, h := range p.hosts {

@@ -28,6 +28,8 @@ type options struct {
 	out     string
 	faults  string
 	plant   string
+	fencing bool
+	catch   bool
 	rate    float64
 	list    bool
 	plain   bool
@@ -44,6 +46,8 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.out, "out", "jepsen-runs", "folder of the runs")
 	f.StringVar(&o.faults, "faults", "", "kinds of faults, separated by commas; \"net.\" is all that begin so; empty: all that this machine can do")
 	f.StringVar(&o.plant, "plant", "", "a mistake for the program to make, which the checkers must find")
+	f.BoolVar(&o.fencing, "fencing", false, "give the hosts power management: they switch each other off")
+	f.BoolVar(&o.catch, "catch", false, "plant each mistake in turn, for --time each, and see that a checker finds it")
 	f.Float64Var(&o.rate, "rate", 40, "operations in a second, of all clients together")
 	f.BoolVar(&o.list, "list", false, "list the kinds of faults and end")
 	f.BoolVar(&o.plain, "plain", false, "kill and stop processes only, as without root")
@@ -81,21 +85,35 @@ func main() {
 		}
 		return
 	}
-	os.Exit(status(o))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	run := status
+	if o.catch {
+		run = catchAll
+	}
+	code := run(ctx, o)
+	stop()
+	os.Exit(code)
 }
 
 // status is a run from beginning to end, and the exit status for it.
-func status(o options) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+func status(ctx context.Context, o options) int {
+	r, err := execute(ctx, o)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "jepsen: the run is worth nothing: %v\n", err)
+		return exitBroken
+	}
+	return r.say()
+}
+
+// execute is a run, with its report.
+func execute(ctx context.Context, o options) (*runner, error) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	if o.plain {
 		fmt.Println("Without root there are no network namespaces and no disks of their own: processes are killed and stopped, no more.")
 	}
 	folder := filepath.Join(o.out, fmt.Sprintf("%s-seed%d", time.Now().Format("20060102-150405"), o.seed))
 	if err := os.MkdirAll(folder, 0o700); err != nil {
-		fmt.Fprintln(os.Stderr, "jepsen: making the folder of the run:", err)
-		return exitBroken
+		return nil, fmt.Errorf("making the folder of the run: %w", err)
 	}
 	fmt.Printf("seed %d, %d hosts, profile %s, %v of faults; the record is in %s\n", o.seed, o.hosts, o.profile, o.length, folder)
 	r := &runner{options: o, folder: folder, log: log}
@@ -103,11 +121,7 @@ func status(o options) int {
 	if rerr := errors.Join(report.Write(folder), report.Index(o.out)); rerr != nil {
 		err = errors.Join(err, fmt.Errorf("writing the report: %w", rerr))
 	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "jepsen: the run is worth nothing: %v\n", err)
-		return exitBroken
-	}
-	return r.say()
+	return r, err
 }
 
 // say prints the verdicts.
