@@ -18,7 +18,7 @@ PROFILE   ?= dev
 SOURCES   := $(shell find . -name '*.go' -not -path './tools/*' -not -path './bin/*' 2>/dev/null) go.mod go.sum
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test simulate simulate-short crash-states jepsen jepsen-short race interop fuzz-short lint fmt check bench cover tidy clean judges tools
+.PHONY: help build demo test simulate simulate-short crash-states jepsen jepsen-short jepsen-catch race interop fuzz-short lint fmt check bench cover tidy clean judges tools
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ demo: build ## three hosts, one LUN, a killed SPM, and the real programs as judg
 judges: ## install lvm2, sanlock, qemu-img and friends where possible (CI=true: fail if one is missing)
 	@scripts/install-judges.sh test
 
-test: judges build simulate-short ## all tests with the race detector, end-to-end tests included
+test: judges build simulate-short jepsen-short ## all tests with the race detector, end-to-end tests included
 	@GO="$(GO)" TESTP=$(TESTP) TIMEOUT=$(TIMEOUT) scripts/test.sh
 
 # The race detector makes virtual time five times slower, so most of it runs without. One processor for each process: then a
@@ -75,7 +75,10 @@ jepsen: judges bin/holdfast-jepsen bin/jepsen ## real hosts under all faults for
 	$(JEPSEN) -time $(TIME)
 
 jepsen-short: judges bin/holdfast-jepsen bin/jepsen ## the same for a minute and a half, as in make test
-	$(JEPSEN) -time 90s
+	@mkdir -p bin; if $(JEPSEN) -time 90s -seed $(or $(SEED),1) >bin/jepsen-short.log 2>&1; then grep -v level= bin/jepsen-short.log; else cat bin/jepsen-short.log; exit 1; fi
+
+jepsen-catch: judges bin/holdfast-jepsen bin/jepsen ## plant each mistake in turn into the program, and see that the checkers find it
+	$(JEPSEN) -catch -time $(or $(CATCH_TIME),90s)
 
 fuzz-short: ## every fuzz target for FUZZTIME (10s) each
 	@GO="$(GO)" scripts/fuzz-short.sh $(FUZZTIME)

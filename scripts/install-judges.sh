@@ -19,6 +19,8 @@ qemu-nbd:qemu-utils:the NBD client against qemu-nbd
 nbdkit:nbdkit:the NBD client against nbdkit
 strace:strace:system call checks
 gcc:gcc:the race detector and the peer of the lease benchmark
+ip:iproute2:failure injection on networks
+mkfs.ext4:e2fsprogs:failure injection on disks
 '
 [ "$what" = demo ] || judges="$judges$test_judges"
 # The judges live in sbin, which is not on everybody's path.
