@@ -40,14 +40,18 @@ func (f *freshness) get() (asOf time.Duration, known bool) {
 }
 
 // Age is how old the mirror may be: View, taken after it, shows everything that was committed before then. A host that no leader has
-// told anything since its start knows only that nothing is older than its membership; caughtUp is false then.
+// told anything since its start knows only that nothing is older than the cluster, and a new member that has nothing yet not even that;
+// caughtUp is false then.
 func (n *Node) Age() (age time.Duration, caughtUp bool) {
 	asOf, known := n.fresh.get()
 	if !known {
-		return max(time.Since(n.MemberSince()), 0), false
+		return max(time.Since(time.Unix(0, n.View().Created)), 0), false
 	}
 	return max(n.cfg.Clock.Boot()-asOf, 0), true
 }
+
+// Opened is when this node was opened.
+func (n *Node) Opened() time.Time { return n.opened }
 
 // freshLoop keeps the age of the mirror small while there is a leader.
 func (n *Node) freshLoop(ctx context.Context) {

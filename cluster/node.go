@@ -259,9 +259,6 @@ func (n *Node) Name() string { return n.cfg.Name }
 // HostID is the host id that the cluster gave to this host.
 func (n *Node) HostID() int { return n.member.HostID }
 
-// MemberSince is when this host became a member.
-func (n *Node) MemberSince() time.Time { return time.Unix(0, n.member.Created) }
-
 // ClusterID is the cluster's id.
 func (n *Node) ClusterID() string { return n.member.ClusterID }
 

@@ -97,6 +97,12 @@ func (t *term) handOver(ctx context.Context, d Decision, next []Host) {
 		pause(ctx, t.m.cfg.Policy.ReleaseAfter)
 		return
 	}
+	if d.Row == RowStaleOwner && !rep.WasServing {
+		// What holds the lease is its keeper, which may have to wait for I/O of unknown outcome. The answer says nothing about that.
+		t.complain(ctx, fsm.Warning, "spm.lease_stale", d.Host, d.Reason)
+		pause(ctx, t.m.cfg.Policy.ReleaseAfter)
+		return
+	}
 	message := fmt.Sprintf("%s gave the SPM role up: %s", d.Host, d.Reason)
 	t.note(fsm.Info, "spm.stopped", d.Host, message, d.Epoch)
 	moving := d.Row == RowMove || d.Row == RowHandOver

@@ -409,6 +409,29 @@ func TestManager_hungHostDelaysNobody(t *testing.T) {
 	})
 }
 
+// A host out of the role whose keeper still waits to release the lease is asked now and then, and the history is not filled with it.
+func TestManager_staleOwner(t *testing.T) {
+	simulate(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
+		s.mu.Lock()
+		h := s.hosts[spm]
+		h.stuck = true
+		h.stop()
+		before := h.stops
+		s.mu.Unlock()
+		time.Sleep(time.Minute)
+		s.mu.Lock()
+		if asked := h.stops - before; asked == 0 || asked > 120 {
+			t.Errorf("asked %d times in a minute", asked)
+		}
+		h.stuck = false
+		s.mu.Unlock()
+		if n := countEvents(s, "spm.lease_stale") + countEvents(s, "spm.stopped"); n == 0 || n > 10 {
+			t.Errorf("%d events", n)
+		}
+		s.until(t, "an SPM again", 5*time.Second, func() bool { return another()(s) })
+	})
+}
+
 func TestManager_masterInvalidHandsOver(t *testing.T) {
 	simulate(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
 		s.mu.Lock()

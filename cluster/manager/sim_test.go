@@ -44,6 +44,8 @@ type simHost struct {
 	agent, keeper bool
 	cut, hung     bool
 	deaf          bool // does not heed requests through the storage
+	stuck         bool // its keeper cannot take the lease off the disk
+	stops         int  // requests to stop the role
 	gen           uint64
 	role          string
 	epoch         uint64
@@ -373,7 +375,8 @@ func (h *simHost) start(req spm.StartRequest) (spm.StartReply, error) {
 
 func (h *simHost) stop() spm.StopReply {
 	rep := spm.StopReply{WasServing: h.role == RoleServing, Epoch: h.epoch}
-	if h.s.holder == h.id {
+	h.stops++
+	if h.s.holder == h.id && !h.stuck {
 		h.s.holder = 0
 	}
 	h.setRole(RoleNone, 0)

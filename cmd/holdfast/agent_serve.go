@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -31,7 +30,7 @@ type servers struct {
 
 // newServers opens the listeners, so that a taken port is an error before anything else starts.
 func newServers(ctx context.Context, cfg config.Agent, h *host.Host, log *slog.Logger, m *metrics) (*servers, error) {
-	b := &backend{host: h, log: log, started: time.Now()}
+	b := &backend{host: h, log: log}
 	handler := httpapi.New(httpapi.Config{Host: cfg.Name, Log: log, Metrics: m.registry, Observe: m.observe}, b.roles())
 	h.ServePeers(handler.For(httpapi.Peers()))
 	s := &servers{log: log, local: handler.For(httpapi.Local("local"))}

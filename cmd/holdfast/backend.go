@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+<<<<<<< HEAD
 	"slices"
 	"time"
+=======
+	"strings"
+>>>>>>> main
 
 	"github.com/google/uuid"
 
@@ -21,9 +25,8 @@ import (
 // backend answers the API from one host's parts. It holds no state of its own; what it cannot answer yet because the
 // host is no member, or its storage is not up, it refuses with a reason.
 type backend struct {
-	host    *host.Host
-	log     *slog.Logger
-	started time.Time
+	host *host.Host
+	log  *slog.Logger
 }
 
 // roles are the roles of the API that a backend plays.

@@ -33,10 +33,15 @@ func (b *backend) Sync(ctx context.Context, consistent bool, after uint64) (http
 		}
 	}
 	age, _ := n.Age() // before the view, which may be newer than that but not older
-	return httpapi.Mark{Index: n.View().Index, Age: age}, nil
+	st := n.View()
+	if !st.Initialised() { // what it would answer is that there is nothing
+		return httpapi.Mark{}, api.Errorf(api.CodeUnavailable, "ask another host, or try again in a moment",
+			"%s is a new member and no leader has told it yet what the cluster holds", n.Name())
+	}
+	return httpapi.Mark{Index: st.Index, Age: age}, nil
 }
 
-// catchUpWait bounds how long a reader waits for a host that has just started; then it gets what there is. Without a
+// catchUpWait bounds how long a reader waits for a host that has just started, or joined; then it gets what there is. Without a
 // quorum a host never catches up, so that nobody waits once it has run for freshFor.
 const (
 	catchUpWait = 3 * time.Second
@@ -46,7 +51,7 @@ const (
 // awaitCaughtUp waits until a host that has just started has applied what was committed by then: before that it would deny what
 // exists.
 func (b *backend) awaitCaughtUp(ctx context.Context, n *cluster.Node) {
-	if time.Since(b.started) > freshFor {
+	if time.Since(n.Opened()) > freshFor {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, catchUpWait)

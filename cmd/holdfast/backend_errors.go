@@ -65,6 +65,7 @@ var errorRules = []errorRule{
 	{blockdev.ErrReadOnly, api.CodeDevice, "make the LUN writable for this host"},
 	{blockdev.ErrGone, api.CodeDevice, "bring the LUN back and try again"},
 	{blockdev.ErrNotSupported, api.CodeDevice, "use a block device, a regular file or an nbd:// address"},
+	{blockdev.ErrPending, api.CodeDevice, "wait until the LUN answers again, or ask another host meanwhile"},
 	{blockdev.ErrTimeout, api.CodeTimeout, "check the path to the LUN and try again"},
 	{host.ErrOwnLUN, api.CodeConflict, "use another LUN; nothing can be forced here"},
 	{manager.ErrNotLeading, api.CodeNotLeader, "try again"},

@@ -33,22 +33,22 @@ var traffic = map[nemesis.Traffic]pool.Traffic{nemesis.Everything: pool.All, nem
 
 var spoils = map[nemesis.Spoil]pool.What{nemesis.RaftLog: pool.RaftLog, nemesis.RaftSnapshot: pool.Snapshot}
 
-func (c *cluster) Hosts() []string                           { return c.pool.Hosts() }
-func (c *cluster) Client(h string) *client.Client            { return c.pool.Client(h) }
-func (c *cluster) Kill(h string, p nemesis.Part) error       { return c.pool.Kill(h, parts[p]) }
-func (c *cluster) PowerOff(h string) error                   { return c.pool.PowerOff(h) }
-func (c *cluster) Pause(h string, p nemesis.Part) error      { return c.pool.Pause(h, parts[p]) }
-func (c *cluster) Resume(h string, p nemesis.Part) error     { return c.pool.Resume(h, parts[p]) }
-func (c *cluster) Unplug(h string) error                     { return c.pool.Unplug(h) }
-func (c *cluster) Plug(h string) error                       { return c.pool.Plug(h) }
-func (c *cluster) MendNetwork() error                        { return c.pool.MendNetwork() }
-func (c *cluster) UnplugStorage(h string) error              { return c.pool.UnplugStorage(h) }
-func (c *cluster) PlugStorage(h string) error                { return c.pool.PlugStorage(h) }
-func (c *cluster) FillDisk(h string) error                   { return c.pool.FillDisk(h) }
-func (c *cluster) FreeDisk(h string) error                   { return c.pool.FreeDisk(h) }
-func (c *cluster) FreezeDisk(h string) error                 { return c.pool.FreezeDisk(h) }
-func (c *cluster) ThawDisk(h string) error                   { return c.pool.ThawDisk(h) }
-func (c *cluster) LUN() nemesis.LUN                          { return server{c} }
+func (c *cluster) Hosts() []string                       { return c.pool.Hosts() }
+func (c *cluster) Client(h string) *client.Client        { return c.pool.Client(h) }
+func (c *cluster) Kill(h string, p nemesis.Part) error   { return c.pool.Kill(h, parts[p]) }
+func (c *cluster) PowerOff(h string) error               { return c.pool.PowerOff(h) }
+func (c *cluster) Pause(h string, p nemesis.Part) error  { return c.pool.Pause(h, parts[p]) }
+func (c *cluster) Resume(h string, p nemesis.Part) error { return c.pool.Resume(h, parts[p]) }
+func (c *cluster) Unplug(h string) error                 { return c.pool.Unplug(h) }
+func (c *cluster) Plug(h string) error                   { return c.pool.Plug(h) }
+func (c *cluster) MendNetwork() error                    { return c.pool.MendNetwork() }
+func (c *cluster) UnplugStorage(h string) error          { return c.pool.UnplugStorage(h) }
+func (c *cluster) PlugStorage(h string) error            { return c.pool.PlugStorage(h) }
+func (c *cluster) FillDisk(h string) error               { return c.pool.FillDisk(h) }
+func (c *cluster) FreeDisk(h string) error               { return c.pool.FreeDisk(h) }
+func (c *cluster) FreezeDisk(h string) error             { return c.pool.FreezeDisk(h) }
+func (c *cluster) ThawDisk(h string) error               { return c.pool.ThawDisk(h) }
+func (c *cluster) LUN() nemesis.LUN                      { return server{c} }
 
 func (c *cluster) Block(from, to string, t nemesis.Traffic) error {
 	return c.pool.Block(from, to, traffic[t])

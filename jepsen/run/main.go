@@ -29,6 +29,7 @@ type options struct {
 	faults  string
 	plant   string
 	fencing bool
+	nodogs  bool
 	catch   bool
 	rate    float64
 	list    bool
@@ -47,6 +48,7 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.faults, "faults", "", "kinds of faults, separated by commas; \"net.\" is all that begin so; empty: all that this machine can do")
 	f.StringVar(&o.plant, "plant", "", "a mistake for the program to make, which the checkers must find")
 	f.BoolVar(&o.fencing, "fencing", false, "give the hosts power management: they switch each other off")
+	f.BoolVar(&o.nodogs, "unprotected", false, "no watchdogs: what a host does after its lease is dead is up to its guards alone")
 	f.BoolVar(&o.catch, "catch", false, "plant each mistake in turn, for --time each, and see that a checker finds it")
 	f.Float64Var(&o.rate, "rate", 40, "operations in a second, of all clients together")
 	f.BoolVar(&o.list, "list", false, "list the kinds of faults and end")

@@ -134,7 +134,7 @@ func (r *runner) open() (err error) {
 		env = append(env, "HOLDFAST_PLANT="+r.plant)
 	}
 	r.pool, err = pool.Open(pool.Config{Dir: r.dir, Logs: logs, Binary: binary, Hosts: r.hosts, Profile: r.profile, Serve: r.serve,
-		Cut: r.cutPath, Mend: r.mendPath, Env: env, Plain: r.plain, Watchdog: !r.plain, Fencing: r.fencing, Log: r.log})
+		Cut: r.cutPath, Mend: r.mendPath, Env: env, Plain: r.plain, Watchdog: !r.plain && !r.nodogs, Fencing: r.fencing, Log: r.log})
 	return err
 }
 

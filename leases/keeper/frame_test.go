@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/leases"
 )
@@ -32,6 +34,16 @@ func TestWireError_keepsMeaning(t *testing.T) {
 	var h *leases.HeldError
 	if !errors.As(err, &h) || h.HostID != 4 || !errors.Is(err, leases.ErrHeld) || !errors.Is(err, blockdev.ErrOutcomeUnknown) || errors.Is(err, leases.ErrLost) {
 		t.Errorf("%v", err)
+	}
+}
+
+// What is an error of the device there is one here.
+func TestWireError_device(t *testing.T) {
+	t.Parallel()
+	for _, want := range []error{unix.EIO, blockdev.ErrPending, blockdev.ErrGone, blockdev.ErrTimeout, blockdev.ErrReadOnly} {
+		if err := toWire(fmt.Errorf("reading: %w", want)).fromWire(); !errors.Is(err, want) {
+			t.Errorf("%v has lost its meaning", err)
+		}
 	}
 }
 

@@ -201,7 +201,8 @@ func (s *server) inspect(ctx context.Context, spec *ResourceSpec, resp *response
 	return nil
 }
 
-// dropIfGone forgets a device that vanished, so that the next request opens it anew.
+// dropIfGone forgets a device that vanished, so that the next request opens it anew. It stays open: a lockspace and leases that are held,
+// or in doubt, go on with it when it comes back, and could never be released without it.
 func (s *server) dropIfGone(uri string, d blockdev.Device, err error) {
 	if !errors.Is(err, blockdev.ErrGone) || d.Pending() > 0 {
 		return
@@ -210,8 +211,20 @@ func (s *server) dropIfGone(uri string, d blockdev.Device, err error) {
 	defer s.mu.Unlock()
 	if s.devices[uri] == d {
 		delete(s.devices, uri)
+		s.former = append(s.former, d)
+		s.closeFormer()
+	}
+}
+
+// closeFormer closes the devices that nobody can use any more, once there is no lockspace; the caller holds mu.
+func (s *server) closeFormer() {
+	if len(s.spaces) > 0 {
+		return
+	}
+	for _, d := range s.former {
 		_ = d.Close()
 	}
+	s.former = nil
 }
 
 // releaseAll frees every lease and leaves every lockspace, all at the same time. With waitRemote it lets requests that

@@ -525,19 +525,62 @@ func BenchmarkGuard(b *testing.B) {
 	}
 }
 
+// nbdLUN serves a LUN until the test ends, again after each call of stop.
+func nbdLUN(t *testing.T, lun string) (uri string, serve, stop func()) {
+	t.Helper()
+	testutil.NeedTool(t, "nbdkit")
+	sock := filepath.Join(t.TempDir(), "nbd.sock")
+	var server *exec.Cmd
+	serve = func() {
+		server = exec.Command("nbdkit", "--foreground", "--unix", sock, "file", lun)
+		if err := server.Start(); err != nil {
+			t.Fatal(err)
+		}
+		testutil.Retry(t, 10*time.Second, func() error { _, err := os.Stat(sock); return err })
+	}
+	stop = func() {
+		_ = server.Process.Kill()
+		_ = server.Wait() // killed
+		_ = os.Remove(sock)
+	}
+	serve()
+	t.Cleanup(func() { stop() })
+	return "nbd+unix:///?socket=" + sock, serve, stop
+}
+
+// TestKeeper_gone: a LUN that was gone for a moment, and was asked for meanwhile, is there again for the lease that was held, and for
+// all that the lockspace does.
+func TestKeeper_gone(t *testing.T) {
+	t.Parallel()
+	uri, serve, stop := nbdLUN(t, newLUN(t))
+	c := joined(t, uri, 1)
+	_, res := specs(uri, 1)
+	if _, err := c.Acquire(testutil.Deadline(t), res); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if _, err := c.Inspect(testutil.Deadline(t), res); !errors.Is(err, blockdev.ErrGone) {
+		t.Errorf("without the LUN: %v", err)
+	}
+	serve()
+	testutil.Retry(t, 5*time.Second, func() error { _, err := c.Inspect(testutil.Deadline(t), res); return err })
+	if err := c.Release(testutil.Deadline(t), res); err != nil {
+		t.Errorf("release: %v", err)
+	}
+	if _, err := c.ReadHost(testutil.Deadline(t), "space", 1); err != nil {
+		t.Errorf("the lockspace: %v", err)
+	}
+	if _, err := c.Acquire(testutil.Deadline(t), res); err != nil {
+		t.Errorf("acquire: %v", err)
+	}
+}
+
 // TestKeeper_agentKilled_nbd: what the agent sent to a server may still be carried out, so the lease stays for N.
 func TestKeeper_agentKilled_nbd(t *testing.T) {
 	t.Parallel()
-	testutil.NeedTool(t, "nbdkit")
 	lun := newLUN(t)
-	sock := filepath.Join(t.TempDir(), "nbd.sock")
-	server := exec.Command("nbdkit", "--foreground", "--unix", sock, "file", lun)
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
-	testutil.Retry(t, 10*time.Second, func() error { _, err := os.Stat(sock); return err })
-	a := startAgent(t, t.TempDir(), "nbd+unix:///?socket="+sock)
+	uri, _, _ := nbdLUN(t, lun)
+	a := startAgent(t, t.TempDir(), uri)
 	d := openLUN(t, lun)
 	begin := time.Now()
 	if err := a.cmd.Process.Kill(); err != nil {

@@ -265,5 +265,8 @@ func (s *server) end(waitRemote bool) error {
 	for _, d := range s.devices {
 		_ = d.Close()
 	}
+	for _, d := range s.former {
+		_ = d.Close()
+	}
 	return err
 }

@@ -52,6 +52,7 @@ type server struct {
 	spaces  map[string]*space
 	wounds  map[chan struct{}]struct{}   // of lost lockspaces, each closed when it has no users any more
 	devices map[string]blockdev.Device   // for everything but renewals
+	former  []blockdev.Device            // once in devices; leases and lockspaces may still use them
 	late    map[string][]blockdev.Device // by lockspace: of former joins, with renewals that may still land
 	running map[uint64]context.CancelFunc
 	joins   uint64

@@ -224,6 +224,7 @@ func (s *server) dropSpace(sp *space) {
 	s.page.dropLockspace(sp.slot)
 	s.lsUsed[sp.slot] = false
 	delete(s.spaces, sp.spec.Name)
+	s.closeFormer()
 	if sp.cancel != nil {
 		sp.cancel()
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/leases"
 	"github.com/holdfast-io/holdfast/leases/watchdog"
@@ -36,6 +38,7 @@ var codes = []struct {
 	{"lvb", leases.ErrLVB}, {"request", leases.ErrRequest}, {"shared", leases.ErrShared},
 	{"leases_held", leases.ErrLeasesHeld}, {"outcome_unknown", blockdev.ErrOutcomeUnknown},
 	{"io_timeout", blockdev.ErrTimeout}, {"device_gone", blockdev.ErrGone}, {"read_only", blockdev.ErrReadOnly},
+	{"io_pending", blockdev.ErrPending}, {"io_error", unix.EIO},
 	{"not_joined", ErrNotJoined}, {"invalid", ErrInvalid}, {"dir_in_use", ErrDirInUse}, {"rejoin", ErrRejoin},
 	{"process", ErrProcess}, {"watchdog", watchdog.ErrUnusable},
 	{"canceled", context.Canceled}, {"deadline", context.DeadlineExceeded},
