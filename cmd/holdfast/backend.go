@@ -4,12 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-<<<<<<< HEAD
 	"slices"
-	"time"
-=======
-	"strings"
->>>>>>> main
 
 	"github.com/google/uuid"
 
