@@ -35,7 +35,7 @@ type runner struct {
 	ops     *history.Log[history.Op]
 	faults  *history.Log[history.Fault]
 	samples *history.Log[history.Sample]
-	before  map[string]int // goroutines when the pool was formed
+	before  map[string]int // goroutines before the first fault
 	after   map[string]int
 	result  nemesis.Result
 	sick    error         // the pool did not recover
@@ -50,6 +50,9 @@ const (
 	formTime = 2 * time.Minute
 	healTime = 3 * time.Minute
 )
+
+// warmTime is how long clients work before the first fault: goroutines are counted then, when everybody has connections to everybody.
+const warmTime = 5 * time.Second
 
 // times are the pool's.
 var times = map[string]history.Bounds{
@@ -174,7 +177,6 @@ func (r *runner) live(ctx context.Context) error {
 		return errors.Join(errors.New("the pool has no domain"), err)
 	}
 	r.run.Domain = st.Domains[0].ID
-	r.before = r.goroutines(form)
 	r.log.Info("the pool is up", "after", r.now().Round(time.Millisecond))
 	all, stop := context.WithCancel(ctx)
 	defer stop()
@@ -183,6 +185,8 @@ func (r *runner) live(ctx context.Context) error {
 	wg.Go(func() { r.sample(all) })
 	var werr error
 	wg.Go(func() { werr = r.work(all) })
+	_ = pause(ctx, warmTime) // torment sees that ctx has ended
+	r.before = r.goroutines(form)
 	err = r.torment(ctx)
 	if err == nil {
 		begun := r.now()
