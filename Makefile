@@ -35,7 +35,7 @@ demo: build ## three hosts, one LUN, a killed SPM, and the real programs as judg
 judges: ## install lvm2, sanlock, qemu-img and friends where possible (CI=true: fail if one is missing)
 	@scripts/install-judges.sh test
 
-test: judges build simulate-short jepsen-short ## all tests with the race detector, end-to-end tests included
+test: judges build simulate-short bin/holdfast-jepsen bin/jepsen ## all tests with the race detector, end-to-end tests included
 	@GO="$(GO)" TESTP=$(TESTP) TIMEOUT=$(TIMEOUT) scripts/test.sh
 
 # The race detector makes virtual time five times slower, so most of it runs without. One processor for each process: then a

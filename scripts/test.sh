@@ -1,5 +1,5 @@
 #!/bin/bash
-# All tests with the race detector. The end-to-end tests of cmd/holdfast mostly wait, for leases to run out among other things, so
+# All tests with the race detector, and a short run of failure injection. The end-to-end tests of cmd/holdfast mostly wait, for leases to run out among other things, so
 # they run beside the other packages and not after them, in two processes: those with pools, one pool at a time, and the rest.
 # Usage: GO=go TESTP=2 TIMEOUT=20m test.sh
 set -u
@@ -29,6 +29,8 @@ lane sanlock e2e -test.run "$alone"
 # shellcheck disable=SC2046 # package names have no spaces
 "$GO" test -race -p "$TESTP" -timeout "$TIMEOUT" $("$GO" list ./... | grep -v '/cmd/holdfast$')
 status=$?
+# Failure injection, while the tests of pools still wait for this and that.
+make --no-print-directory jepsen-short || status=1
 wait
 for name in pools sanlock; do
 	got=$(cat "$log/$name.status" 2>/dev/null || echo 1)
