@@ -239,16 +239,20 @@ func (e fatalError) Unwrap() error { return e.error }
 func poll(ctx context.Context, what string, conditions ...func() error) error {
 	tick := time.NewTicker(startPoll)
 	defer tick.Stop()
+	var last error
 	for {
-		var last error
+		var now error
 		for _, f := range conditions {
-			if last = f(); last != nil {
+			if now = f(); now != nil {
 				break
 			}
 		}
 		var fatal fatalError
-		if last == nil || errors.As(last, &fatal) {
-			return last
+		if now == nil || errors.As(now, &fatal) {
+			return now
+		}
+		if ctx.Err() == nil || last == nil { // else it only says that the time was over
+			last = now
 		}
 		select {
 		case <-tick.C:
