@@ -1,6 +1,13 @@
 package nemesis
 
-import "context"
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// wakeLag bounds how much later than the agent the keeper of a host that was stopped goes on.
+const wakeLag = 300 * time.Millisecond
 
 func stopping() []Nemesis {
 	return []Nemesis{
@@ -14,6 +21,15 @@ func stop(_ context.Context, r *Running) error {
 	r.hits(string(part), h)
 	// A host that others took for dead may have been switched off meanwhile, hence the start.
 	r.onHeal(func(ctx context.Context) error { return r.Start(ctx, h) })
-	r.onHeal(func(context.Context) error { return r.Resume(h, part) })
+	lag := r.between(0, wakeLag)
+	r.onHeal(func(ctx context.Context) error {
+		if part != Both {
+			return r.Resume(h, part)
+		}
+		// A machine that goes on gives its processes a processor in any order: here the agent, which writes, before the keeper, which knows.
+		err := r.Resume(h, Agent)
+		_ = pause(ctx, lag) // the keeper goes on in any case
+		return errors.Join(err, r.Resume(h, Both))
+	})
 	return r.Pause(h, part)
 }
