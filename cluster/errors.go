@@ -35,8 +35,8 @@ var (
 	ErrHung error = &codedError{"log_hung", "the disk of raft's log does not answer"}
 	// ErrLogDamaged means that raft's files on this host do not hold what was written to them. Nothing was changed or believed.
 	ErrLogDamaged error = &codedError{"log_damaged", "this host must not go on with it. The pool is on its LUNs, and the cluster on the " +
-		"other hosts: look after the disk, move the folder 'cluster' out of this host's data directory and join again under another " +
-		"name (docs/operations.md, 'Stopping, restarting, losing hosts')"}
+		"other hosts: look after the disk, move the folder 'cluster' out of this host's data directory, run holdfast host remove for " +
+		"this host on another one, and join again (docs/operations.md, 'Stopping, restarting, losing hosts')"}
 )
 
 type codedError struct{ code, text string }
