@@ -14,7 +14,7 @@ import (
 	"github.com/holdfast-io/holdfast/blockdev/faulty"
 )
 
-// base is the LUN on which every history begins: a domain with a raw volume, a chain of two, and two external leases. Old
+// base is the LUN on which every history begins: a domain with a raw volume, a chain of two, and three external leases. Old
 // bytes lie in the extents, lease areas and places that are used next.
 type base struct {
 	mem   *blockdev.Mem
@@ -80,7 +80,7 @@ func (b *base) build(ctx context.Context) error {
 
 // furnish makes what is there before every history, and stops the agent.
 func (w *world) furnish(ctx context.Context) error {
-	for _, kind := range "rqcll" {
+	for _, kind := range "rqclll" {
 		if err := w.do(ctx, byte(kind)); err != nil {
 			return err
 		}
@@ -129,7 +129,7 @@ func soilLeases(ctx context.Context, d *domain.Domain) error {
 	if err != nil {
 		return err
 	}
-	for _, at := range []int64{5*mib + 1024, 5*mib + 64<<10, 6*mib + 4096} {
+	for _, at := range []int64{6*mib + 1024, 6*mib + 64<<10, 7*mib + 4096} {
 		if err := dev.WriteAt(ctx, noise, at); err != nil {
 			return err
 		}
