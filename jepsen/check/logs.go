@@ -202,8 +202,12 @@ type GoroutineCount struct {
 	After  int `json:"after"`
 }
 
-// leakMargin is how many more goroutines a host may have at the end: connections to others and to the LUN come and go.
-const leakMargin = 30
+// leakMargin is how many more goroutines a host may have at the end, and shareMargin how many more all may have, for each host: connections
+// to others and to the LUN come and go, and leader and SPM need not be one host at the end. What leaks with a fault leaks more in a run.
+const (
+	leakMargin  = 30
+	shareMargin = 20
+)
 
 // Goroutines judges that no agent has more goroutines after healing than one had when the pool was new, within a margin, nor all
 // together. The leader and the SPM have more than the others, and the roles have moved.
@@ -232,8 +236,9 @@ func Goroutines(r Record) history.Verdict {
 		}
 		before, after = before+n.Before, after+n.After
 	}
-	if after > before+leakMargin {
+	margin := shareMargin * len(r.Run.Hosts)
+	if after > before+margin {
 		f.add("all hosts together have %d goroutines at the end and had %d", after, before)
 	}
-	return f.verdict(name, "%d goroutines on %d hosts, %d at the end; %d more are allowed", before, len(r.Run.Hosts), after, leakMargin)
+	return f.verdict(name, "%d goroutines on %d hosts, %d at the end; %d more are allowed", before, len(r.Run.Hosts), after, margin)
 }
