@@ -11,13 +11,19 @@ const wakeLag = 300 * time.Millisecond
 
 func stopping() []Nemesis {
 	return []Nemesis{
-		{Name: "stop.short", Does: "stops agent, keeper or both with SIGSTOP for less than a lease lives", Takes: []Resource{OfProcesses}, Lasts: belowExpiry, inject: stop},
-		{Name: "stop.long", Does: "stops agent, keeper or both until the lease is dead and somebody else's, then lets them go on", Takes: []Resource{OfProcesses}, Lasts: pastDeath, inject: stop},
+		{Name: "stop.short", Does: "stops agent, keeper or both with SIGSTOP for less than a lease lives", Takes: []Resource{OfProcesses}, Lasts: belowExpiry, inject: stop(Agent, Keeper, Both)},
+		{Name: "stop.long", Does: "stops agent, keeper or both until the lease is dead and somebody else's, then lets them go on", Takes: []Resource{OfProcesses}, Lasts: pastDeath, inject: stop(Agent, Keeper, Both)},
+		{Name: "stop.host", Does: "stops agent and keeper of a host, as a machine that is suspended, until the lease is somebody else's", Takes: []Resource{OfProcesses}, Lasts: pastDeath, inject: stop(Both)},
 	}
 }
 
-func stop(_ context.Context, r *Running) error {
-	h, part := r.host(), one(r, Agent, Keeper, Both)
+// stop stops one of some parts.
+func stop(parts ...Part) func(context.Context, *Running) error {
+	return func(_ context.Context, r *Running) error { return stopPart(r, one(r, parts...)) }
+}
+
+func stopPart(r *Running, part Part) error {
+	h := r.host()
 	r.hits(string(part), h)
 	// A host that others took for dead may have been switched off meanwhile, hence the start.
 	r.onHeal(func(ctx context.Context) error { return r.Start(ctx, h) })

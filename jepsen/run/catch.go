@@ -27,10 +27,10 @@ var mistakes = []mistake{
 	{name: "stale-read", faults: "net.", checkers: []string{"linear volumes", "linear registers"}},
 	{name: "double-free", faults: "kill.agent", checkers: []string{"judges", "recovery"}},
 	{name: "mirror-first", faults: "kill.,path.eio-write,path.cut,stop.", checkers: []string{"linear volumes", "linear disk", "nothing lost", "mirror reads", "mirrors"}},
-	{name: "guard-forever", faults: "stop.long,path.hang", nodogs: true, checkers: writers},
-	{name: "no-epoch-check", faults: "stop.long,path.hang,kill.,spm.", nodogs: true, checkers: writers},
-	{name: "late-write", faults: "path.hang,path.slow,spm.", nodogs: true, checkers: writers},
-	{name: "fence-no-wait", faults: "stop.long,path.hang", fencing: true, nodogs: true, checkers: writers},
+	{name: "guard-forever", faults: "stop.host", nodogs: true, checkers: writers},
+	{name: "no-epoch-check", faults: "stop.host", nodogs: true, checkers: writers},
+	{name: "late-write", faults: "path.hang,spm.", nodogs: true, checkers: writers},
+	{name: "fence-no-wait", faults: "stop.long,stop.host", fencing: true, nodogs: true, checkers: writers},
 }
 
 // tries is how many seeds a mistake has to show: it takes a fault at the right moment.
