@@ -103,6 +103,33 @@ func TestPath_Hang(t *testing.T) {
 	}
 }
 
+// TestPath_Stick: some requests hang, the others pass them, and what hung lands later.
+func TestPath_Stick(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1<<20)
+	ctx, a, p := testutil.Deadline(t), r.open("a"), r.Path("a")
+	p.Stick(1)
+	if err := a.WriteAt(soon(t), fill(1, 512), 0); !errors.Is(err, blockdev.ErrOutcomeUnknown) {
+		t.Fatalf("a write that sticks: %v", err)
+	}
+	p.Stick(0)
+	if err := a.WriteAt(ctx, fill(2, 512), 512); err != nil {
+		t.Errorf("the next one: %v", err)
+	}
+	if got := r.contents(); got[0] != 0 || got[512] != 2 || p.Held() != 1 {
+		t.Errorf("%d, %d in the file, %d requests hang", got[0], got[512], p.Held())
+	}
+	if n := p.Release(true); n != 1 || r.contents()[0] != 1 {
+		t.Errorf("%d released, %d in the file", n, r.contents()[0])
+	}
+	if err := a.WriteAt(ctx, fill(3, 512), 0); err != nil || r.contents()[0] != 3 {
+		t.Errorf("after that: %v", err)
+	}
+	if all := r.end(); len(all) != 3 {
+		t.Errorf("%s", brief(all...))
+	}
+}
+
 // TestPath_Hang_orphan: a request lands after its connection is gone, and nobody is told.
 func TestPath_Hang_orphan(t *testing.T) {
 	t.Parallel()

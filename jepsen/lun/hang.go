@@ -11,21 +11,28 @@ func (p *Path) Hang() {
 	p.hung, p.thaw = true, make(chan struct{})
 }
 
-// Release ends Hang. With land, what hung has landed when Release returns, in an order that the dice choose, and is answered
+// Stick lets one request in n hang, as the dice choose, while the others pass, until Release: commands that an array has lost, and may
+// find again. 0 ends that for those that come.
+func (p *Path) Stick(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stick = n
+}
+
+// Release ends Hang and Stick. With land, what hung has landed when Release returns, in an order that the dice choose, and is answered
 // if its connection still exists; a path that is cut meanwhile does not keep it from landing. Otherwise it is dropped with
 // its connections. It returns how many requests hung.
 func (p *Path) Release(land bool) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.hung {
-		return 0
-	}
 	held := p.held
-	p.hung, p.held = false, nil
-	close(p.thaw)
-	p.thaw = nil
+	p.hung, p.stick, p.held = false, 0, nil
+	if p.thaw != nil {
+		close(p.thaw)
+		p.thaw = nil
+	}
 	p.dice.Shuffle(len(held), func(i, j int) { held[i], held[j] = held[j], held[i] })
-	if !land {
+	if !land && len(held) > 0 {
 		p.dropAll()
 	}
 	for _, r := range held {

@@ -23,7 +23,8 @@ type Path struct {
 	gone       bool
 	hung       bool
 	thaw       chan struct{} // closed when what hangs goes on; not nil while hung
-	held       []*request    // came while it hung
+	held       []*request    // came while it hung, or stuck alone
+	stick      int           // one in so many hangs; 0: none
 	slow       ramp
 	delayed    int // requests that wait for their time
 	cuts       int // how often the connections were broken: what waited for its time then never lands
@@ -163,6 +164,7 @@ func (p *Path) Heal() {
 	p.FailReads(0)
 	p.FailWrites(0)
 	p.Volatile(false)
+	p.Stick(0)
 	p.mu.Lock()
 	p.torn = nil
 	p.mu.Unlock()

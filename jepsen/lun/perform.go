@@ -23,7 +23,7 @@ func (p *Path) arrive(r *request) *reply {
 	case p.down(), r.cuts != p.cuts:
 		p.lose(r)
 		return nil
-	case p.hung:
+	case p.hung, one(p, p.stick):
 		p.held = append(p.held, r)
 		return nil
 	}

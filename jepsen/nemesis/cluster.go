@@ -99,6 +99,8 @@ type Path interface {
 	// Hang keeps requests without an answer until Release, which lets them land, late, or forgets them.
 	Hang()
 	Release(land bool)
+	// Stick lets one request in n hang until Release.
+	Stick(n int)
 	// Slow delays each request; the delay grows from one value to another over some time.
 	Slow(from, to, over time.Duration)
 	Fast()

@@ -161,6 +161,7 @@ func (x fakePath) name(what string) string    { return "path " + x.h + " " + wha
 func (x fakePath) Cut()                       { _ = x.p.set("cut", true, x.name("cut")) }
 func (x fakePath) Join()                      { _ = x.p.set("join", false, x.name("cut")) }
 func (x fakePath) Hang()                      { _ = x.p.set("hang", true, x.name("hung")) }
+func (x fakePath) Stick(int)                  { _ = x.p.set("stick", true, x.name("hung")) }
 func (x fakePath) Release(bool)               { _ = x.p.set("release", false, x.name("hung")) }
 func (x fakePath) Slow(_, _, _ time.Duration) { _ = x.p.set("slow", true, x.name("slow")) }
 func (x fakePath) Fast()                      { _ = x.p.set("fast", false, x.name("slow")) }

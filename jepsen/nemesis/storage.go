@@ -12,6 +12,8 @@ func storage() []Nemesis {
 	}
 	unplugged := kind("path.unplug", "pulls a host's cable to the LUN: packets vanish and nobody says so", storageUnplug)
 	unplugged.Needs = []Ability{HasLUN, HasNetwork}
+	stuck := kind("path.stick", "single requests of a host hang while the others pass; later they land, late, or never", pathStick)
+	stuck.Lasts = landing
 	gone := kind("lun.gone", "takes the LUN away for all, and gives it back", lunGone)
 	gone.Reach = All
 	return []Nemesis{
@@ -19,6 +21,7 @@ func storage() []Nemesis {
 		unplugged,
 		kind("path.slow", "makes a host's LUN slower and slower, up to twice the I/O timeout", pathSlow),
 		kind("path.hang", "a host's I/O does not return; later it lands, late, or never", pathHang),
+		stuck,
 		kind("path.eio-read", "reads of a host fail with EIO, all or some", pathEIO(true)),
 		kind("path.eio-write", "writes of a host fail with EIO, all or some; some land all the same", pathEIO(false)),
 		gone,
@@ -66,6 +69,15 @@ func pathHang(_ context.Context, r *Running) error {
 	p := r.path()
 	r.onHeal(func(context.Context) error { p.Release(land); return nil })
 	p.Hang()
+	return nil
+}
+
+func pathStick(_ context.Context, r *Running) error {
+	n, land := one(r, 3, 10, 30), r.rand.IntN(4) > 0
+	r.hits(fmt.Sprintf("one in %d, %s", n, map[bool]string{true: "lands late", false: "never lands"}[land]), r.host())
+	p := r.path()
+	r.onHeal(func(context.Context) error { p.Release(land); return nil })
+	p.Stick(n)
 	return nil
 }
 

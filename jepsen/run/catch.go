@@ -29,7 +29,7 @@ var mistakes = []mistake{
 	{name: "mirror-first", faults: "kill.,path.eio-write,path.cut,stop.", checkers: []string{"linear volumes", "linear disk", "nothing lost", "mirror reads", "mirrors"}},
 	{name: "guard-forever", faults: "stop.host", nodogs: true, checkers: writers},
 	{name: "no-epoch-check", faults: "stop.host", nodogs: true, checkers: writers},
-	{name: "late-write", faults: "path.hang,spm.", nodogs: true, checkers: writers},
+	{name: "late-write", faults: "path.stick,spm.", nodogs: true, checkers: writers},
 	{name: "fence-no-wait", faults: "stop.long,stop.host", fencing: true, nodogs: true, checkers: writers},
 }
 

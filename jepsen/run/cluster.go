@@ -118,6 +118,13 @@ func (p *path) Hang() {
 	p.Path.Hang()
 }
 
+func (p *path) Stick(n int) {
+	p.mu.Lock()
+	p.hung = time.Now()
+	p.mu.Unlock()
+	p.Path.Stick(n)
+}
+
 func (p *path) Release(land bool) {
 	p.Path.Release(land && p.fresh())
 }
