@@ -27,7 +27,7 @@ func aroundDeath(b history.Bounds) (least, most time.Duration) {
 }
 
 // landing is for so long that what hangs may land nevertheless, and so long that it has timed out.
-func landing(b history.Bounds) (least, most time.Duration) { return b.IOTimeout, 3 * b.IOTimeout }
+func landing(b history.Bounds) (least, most time.Duration) { return b.IOTimeout, 6 * b.IOTimeout }
 
 func pastDeath(b history.Bounds) (least, most time.Duration) {
 	return dead(b) + time.Second, dead(b) + 6*time.Second

@@ -103,25 +103,32 @@ type path struct {
 	*lun.Path
 	bounds history.Bounds
 
-	mu   sync.Mutex // guards hung
-	hung time.Time
+	mu    sync.Mutex // guards hung and until
+	hung  time.Time
+	until time.Duration // how long after that what hangs may land
 }
 
 // landable is how long something may hang and land nevertheless. The last renewal may be two and a half renewal periods, 5N, older than
 // the moment at which requests began to hang: that leaves 3N of 8N, and W is for the watchdog.
 const landable = 3
 
+// stuckLandable is the same for single requests that hang while the others pass: the host goes on renewing, and if it dies at the moment
+// at which they begin to hang, its last renewal is 2.5N older, and 9.5N is less than 8N + W of every profile.
+const stuckLandable = 7
+
 func (p *path) Hang() {
-	p.mu.Lock()
-	p.hung = time.Now()
-	p.mu.Unlock()
+	p.hangs(landable)
 	p.Path.Hang()
 }
 
-func (p *path) Stick(n int) {
+func (p *path) hangs(n time.Duration) {
 	p.mu.Lock()
-	p.hung = time.Now()
-	p.mu.Unlock()
+	defer p.mu.Unlock()
+	p.hung, p.until = time.Now(), n*p.bounds.IOTimeout
+}
+
+func (p *path) Stick(n int) {
+	p.hangs(stuckLandable)
 	p.Path.Stick(n)
 }
 
@@ -138,5 +145,5 @@ func (p *path) Heal() {
 func (p *path) fresh() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return time.Since(p.hung) < landable*p.bounds.IOTimeout
+	return time.Since(p.hung) < p.until
 }
