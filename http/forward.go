@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-io/holdfast/http/api"
@@ -107,7 +109,14 @@ func (j *journey) attempt(t Target) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp, err := j.fw.RoundTripper(t.Host).RoundTrip(req)
+	// A request with an idempotency key is sent again by package http itself when a connection breaks; a dial that fails then is no word
+	// about the first time.
+	var sent atomic.Bool
+	trace := &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }}
+	resp, err := j.fw.RoundTripper(t.Host).RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
+	if err != nil && !sent.Load() && isDial(err) {
+		err = fmt.Errorf("%w: %w", ErrNotSent, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -278,10 +287,9 @@ func settles(method, code string) bool {
 }
 
 // notSent reports whether surely nothing of the request arrived.
-func notSent(err error) bool {
-	if errors.Is(err, ErrNotSent) {
-		return true
-	}
+func notSent(err error) bool { return errors.Is(err, ErrNotSent) }
+
+func isDial(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial"
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"testing"
@@ -126,6 +127,16 @@ func loseAnswer(h http.Handler, r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	return nil, errReset
+}
+
+// sentThenDialled is what package http does with a request that it may send again: the first time the host does the work and ends, and
+// then it cannot be dialled.
+func sentThenDialled(h http.Handler, r *http.Request) (*http.Response, error) {
+	if _, err := deliver(h, r); err != nil {
+		return nil, err
+	}
+	httptrace.ContextClientTrace(r.Context()).WroteHeaders()
+	return nil, errDial
 }
 
 // once breaks only the first request.
@@ -293,6 +304,16 @@ func TestForward_lostTwiceIsUnknown(t *testing.T) {
 	p := newPool("h1", "h2")
 	p.set("h2", 3)
 	p.breaks["h2"] = loseAnswer
+	wantCode(t, p.judge(t, "h1").send(t, create(t)), api.CodeOutcomeUnknown)
+}
+
+// A dial that fails after the request was sent once is no proof that nothing happened.
+func TestForward_sentThenDialledIsALostAnswer(t *testing.T) {
+	t.Parallel()
+	p := newPool("h1", "h2")
+	p.set("h2", 3)
+	p.fakes["h2"].Fail(&api.Error{Code: api.CodeNotSPM, Message: "not me"})
+	p.once("h2", sentThenDialled)
 	wantCode(t, p.judge(t, "h1").send(t, create(t)), api.CodeOutcomeUnknown)
 }
 

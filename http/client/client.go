@@ -14,9 +14,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -174,13 +176,17 @@ func (c *Client) try(ctx context.Context, rq call) (Mark, error) {
 		ctx, cancel = context.WithTimeout(ctx, c.timeout)
 		defer cancel()
 	}
+	// A request with an idempotency key is sent again by package http itself when a connection breaks. The dial that fails then says
+	// nothing about the first time.
+	var sent atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
 	req, err := c.request(ctx, rq)
 	if err != nil {
 		return Mark{}, err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return Mark{}, sendError(err)
+		return Mark{}, sendError(err, sent.Load())
 	}
 	defer func() { _ = resp.Body.Close() }() // read to its end or failed; closing has nothing to add
 	b, err := io.ReadAll(resp.Body)
@@ -220,11 +226,11 @@ func (c *Client) request(ctx context.Context, rq call) (*http.Request, error) {
 	return req, nil
 }
 
-// sendError tells a request that never left from one that may have arrived.
-func sendError(err error) error {
+// sendError tells a request that never left from one that may have arrived; sent says that some of it went into a connection.
+func sendError(err error, sent bool) error {
 	var op *net.OpError
 	var cert *tls.CertificateVerificationError
-	if (errors.As(err, &op) && op.Op == "dial") || errors.As(err, &cert) {
+	if !sent && (errors.As(err, &op) && op.Op == "dial" || errors.As(err, &cert)) {
 		return unreachable(err)
 	}
 	return &lostError{err: err}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -62,5 +63,35 @@ func TestClient_givenUp(t *testing.T) {
 				t.Errorf("asked %d times", asked)
 			}
 		})
+	}
+}
+
+// A host that carries a change out, and ends before it answers, leaves a doubt: that nobody can be dialled afterwards says nothing about it.
+func TestClient_endedBeforeTheAnswer(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var srv *httptest.Server
+	srv = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			_, _ = io.WriteString(w, "[]")
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		_ = srv.Listener.Close()
+		panic(http.ErrAbortHandler) // breaks the connection
+	}))
+	defer srv.Close()
+	c, err := client.New(client.Config{Address: srv.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, _, err := c.Volumes(ctx, client.VolumeFilter{}, client.Read{}); err != nil { // a connection to use again: only such are replaced
+		t.Fatal(err)
+	}
+	var e *api.Error
+	if _, err := c.CreateVolume(ctx, api.VolumeCreate{Name: "v", Size: 1}, "key"); !errors.As(err, &e) || e.Code != api.CodeOutcomeUnknown {
+		t.Errorf("%v, want that nobody knows", err)
 	}
 }
