@@ -135,7 +135,9 @@ func sentThenDialled(h http.Handler, r *http.Request) (*http.Response, error) {
 	if _, err := deliver(h, r); err != nil {
 		return nil, err
 	}
-	httptrace.ContextClientTrace(r.Context()).WroteHeaders()
+	if trace := httptrace.ContextClientTrace(r.Context()); trace != nil {
+		trace.WroteHeaders()
+	}
 	return nil, errDial
 }
 
