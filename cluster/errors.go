@@ -25,6 +25,8 @@ var (
 	ErrAlreadyMember error = &codedError{"already_member", "this host is a member of a cluster already; run 'holdfast leave' first"}
 	// ErrNotLocal means that the data directory is on a network file system.
 	ErrNotLocal error = &codedError{"not_local", "the data directory must be on a local disk"}
+	// ErrNoHeir means that the leadership cannot be handed over now. The cluster has its leader.
+	ErrNoHeir error = &codedError{"no_heir", "nobody can take the leadership now"}
 	// ErrLastHost means that the only host of a cluster cannot leave it.
 	ErrLastHost error = &codedError{"last_host", "the last host cannot leave its cluster"}
 	// ErrVersion means that the cluster's active version does not know a command yet.

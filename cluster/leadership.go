@@ -237,7 +237,7 @@ func (n *Node) watchVersion(ctx context.Context) error {
 		changed := n.Changed()
 		if old := n.View().TooOld; old != "" {
 			n.log.Error("this host is too old to lead", "reason", old)
-			_ = n.await(ctx, n.raft.LeadershipTransfer().Error) // tried again by keepDoing
+			_ = n.handOver(ctx, "") // tried again by keepDoing
 			return nil
 		}
 		select {

@@ -104,18 +104,7 @@ func (n *Node) serveTransfer(ctx context.Context, to string) (struct{}, error) {
 	if to == n.cfg.Name {
 		return struct{}{}, nil
 	}
-	var future raft.Future
-	if to == "" {
-		future = n.raft.LeadershipTransfer()
-	} else {
-		address, err := n.resolve(to)
-		if err != nil {
-			return struct{}{}, err
-		}
-		future = n.raft.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(address))
-	}
-	// One that is under way already is nobody's failure, and is over in a moment; another error may come after the word was given.
-	return struct{}{}, fromRaft(n.await(ctx, future.Error))
+	return struct{}{}, n.handOver(ctx, to)
 }
 
 // RemovePeer takes a server out of raft by hand. A host that is still a member is added again by the leader; remove the

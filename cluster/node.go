@@ -37,11 +37,12 @@ type Node struct {
 	raft   *raft.Raft // set by Run before ready is closed
 	peers  *peerBook
 
-	watch    *logWatch
-	leader   *leaderTracker
-	fresh    freshness
-	duties   []func(context.Context) error
-	handlers map[string]transport.Handler
+	watch     *logWatch
+	leader    *leaderTracker
+	fresh     freshness
+	transfers transfers
+	duties    []func(context.Context) error
+	handlers  map[string]transport.Handler
 
 	started atomic.Bool           // raft runs
 	damage  atomic.Pointer[error] // the first damaged entry of the log
@@ -195,7 +196,7 @@ func (n *Node) work(ctx context.Context) {
 func (n *Node) stop() error {
 	if n.IsLeader() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		if err := n.await(ctx, n.raft.LeadershipTransfer().Error); err != nil {
+		if err := n.handOver(ctx, ""); err != nil {
 			n.log.Debug("no hand-over before the stop", "error", err)
 		}
 		cancel()

@@ -157,7 +157,7 @@ func (n *Node) take(ctx context.Context, s step) error {
 
 // giveWay is for a leader that is no member any more: the next leader removes it.
 func (n *Node) giveWay(ctx context.Context) error {
-	if err := n.await(ctx, n.raft.LeadershipTransfer().Error); err != nil {
+	if err := n.handOver(ctx, ""); err != nil {
 		return fmt.Errorf("this host was removed and cannot hand over: %w", err)
 	}
 	return nil

@@ -40,7 +40,7 @@ var codes = []struct {
 	{"io_timeout", blockdev.ErrTimeout}, {"device_gone", blockdev.ErrGone}, {"read_only", blockdev.ErrReadOnly},
 	{"io_pending", blockdev.ErrPending}, {"io_error", unix.EIO},
 	{"not_joined", ErrNotJoined}, {"invalid", ErrInvalid}, {"dir_in_use", ErrDirInUse}, {"rejoin", ErrRejoin},
-	{"process", ErrProcess}, {"watchdog", watchdog.ErrUnusable},
+	{"process", ErrProcess}, {"watchdog", watchdog.ErrUnusable}, {"expired", watchdog.ErrExpired},
 	{"canceled", context.Canceled}, {"deadline", context.DeadlineExceeded},
 }
 

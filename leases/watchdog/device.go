@@ -81,7 +81,7 @@ func (b *deviceBackend) pet(armed []*Entry) error {
 	end := time.Duration(1<<63 - 1)
 	for _, e := range armed {
 		if !e.good(b.clock.Boot()) {
-			return fmt.Errorf("%s: %w", e.Name, errExpired)
+			return fmt.Errorf("%s: %w", e.Name, ErrExpired)
 		}
 		end = min(end, time.Duration(e.expiry.Load()))
 	}
@@ -91,7 +91,7 @@ func (b *deviceBackend) pet(armed []*Entry) error {
 	if now := b.clock.Boot(); now >= end {
 		left := max(end+b.fire-now, time.Second)
 		_, err := b.dev.setTimeout(int(left / time.Second))
-		return errors.Join(fmt.Errorf("petted %v too late, the time is shortened to %v: %w", now-end, left, errExpired), err)
+		return errors.Join(fmt.Errorf("petted %v too late, the time is shortened to %v: %w", now-end, left, ErrExpired), err)
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ func (e *Entry) Use(ctx context.Context, expiry time.Duration) error {
 	e.moved(expiry)
 	e.dirty.Store(false)
 	if !e.good(w.cfg.Clock.Boot()) {
-		return fmt.Errorf("arming the watchdog for %s: %w", e.Name, errExpired)
+		return fmt.Errorf("arming the watchdog for %s: %w", e.Name, ErrExpired)
 	}
 	if err := w.backend.arm(ctx, e); err != nil {
 		e.used.Store(false)

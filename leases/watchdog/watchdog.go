@@ -248,5 +248,5 @@ func (w *Watchdog) Close() error {
 	return nil
 }
 
-// errExpired says that an armed lockspace is not good any more.
-var errExpired = errors.New("a lockspace in use has not been renewed in time")
+// ErrExpired says that an armed lockspace is not good any more.
+var ErrExpired = errors.New("a lockspace in use has not been renewed in time")

@@ -181,7 +181,7 @@ func (b *wdmdBackend) pet(armed []*Entry) error {
 			continue
 		}
 		now := uint64(monotonic() / time.Second)
-		errs = append(errs, fmt.Errorf("%s: %w", e.Name, errExpired), e.conn.send(frame{cmd: cmdTestLive, renewal: now, expire: max(now, 1)}))
+		errs = append(errs, fmt.Errorf("%s: %w", e.Name, ErrExpired), e.conn.send(frame{cmd: cmdTestLive, renewal: now, expire: max(now, 1)}))
 	}
 	return errors.Join(errs...)
 }
