@@ -41,20 +41,18 @@ func (b *backend) Sync(ctx context.Context, consistent bool, after uint64) (http
 	return httpapi.Mark{Index: st.Index, Age: age}, nil
 }
 
-// catchUpWait bounds how long a reader waits for a host that has just started, or joined; then it gets what there is. Without a
-// quorum a host never catches up, so that nobody waits once it has run for freshFor.
-const (
-	catchUpWait = 3 * time.Second
-	freshFor    = 10 * time.Second
-)
+// catchUpWait is how long after it was opened a node is waited for by readers; then they get what there is, and its age. A host that
+// hears from no leader does not keep them any longer.
+const catchUpWait = 3 * time.Second
 
 // awaitCaughtUp waits until a host that has just started has applied what was committed by then: before that it would deny what
 // exists.
 func (b *backend) awaitCaughtUp(ctx context.Context, n *cluster.Node) {
-	if time.Since(n.Opened()) > freshFor {
+	left := catchUpWait - time.Since(n.Opened())
+	if left <= 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, catchUpWait)
+	ctx, cancel := context.WithTimeout(ctx, left)
 	defer cancel()
 	tick := time.NewTicker(transferPoll)
 	defer tick.Stop()
