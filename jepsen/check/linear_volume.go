@@ -29,11 +29,16 @@ func volumeParts(r Record, reads bool) []*part[string] {
 	for _, name := range t.names {
 		n := t.byName[name]
 		p := &part[string]{name: "volume " + name}
+		seen := n.seen(t, reads)
 		for _, c := range n.creates {
-			addCreate(p, c, n, reads)
+			if seen.any(c.may) {
+				addCreate(p, c, n, reads)
+			}
 		}
 		for _, d := range n.deletes {
-			addDelete(p, d, n, reads)
+			if d.id == "" || seen[d.id] || !openDelete(d, reads) {
+				addDelete(p, d, n, reads)
+			}
 		}
 		if reads {
 			addVolumeReads(p, t, n)
@@ -41,6 +46,51 @@ func volumeParts(r Record, reads bool) []*part[string] {
 		parts = append(parts, p)
 	}
 	return parts
+}
+
+// idSet is a set of volumes.
+type idSet map[string]bool
+
+func (s idSet) any(ids []string) bool {
+	return slices.ContainsFunc(ids, func(id string) bool { return s[id] })
+}
+
+// seen are the volumes that somebody knows to have been there. One that nobody has seen, made by a create of unknown end and deleted by
+// deletes of unknown end if at all, need not have been made: all answers are as well explained without it. A history with many of
+// them takes for ever to search.
+func (n *volumeHistory) seen(t *volumeTable, reads bool) idSet {
+	s := idSet{}
+	for _, c := range n.creates {
+		if c.op.Outcome == history.OK && !openCreate(c, reads) {
+			for _, id := range c.may {
+				s[id] = true
+			}
+		}
+	}
+	for _, d := range n.deletes {
+		if !openDelete(d, reads) {
+			s[d.id] = true
+		}
+	}
+	if reads {
+		for _, l := range t.lists {
+			s[l.id(n.name)] = true
+		}
+		for _, sh := range n.shows {
+			s[sh.id] = true
+		}
+	}
+	return s
+}
+
+// openCreate tells whether a create may have its effect at any later time.
+func openCreate(c volumeOp, reads bool) bool {
+	return c.op.Outcome == history.Unknown || c.op.Outcome == history.OK && reads && !c.answer.Mirrored
+}
+
+// openDelete tells the same of a delete.
+func openDelete(d volumeOp, reads bool) bool {
+	return d.op.Outcome == history.Unknown || d.op.Outcome == history.OK && reads && !d.answer.Mirrored
 }
 
 // addCreate adds a create. A repetition of its key finds the volume; so does the request itself, which the client and
@@ -59,7 +109,7 @@ func addCreate(p *part[string], c volumeOp, n *volumeHistory, reads bool) {
 	switch {
 	case c.op.Outcome == history.Failed:
 		return
-	case c.op.Outcome == history.Unknown || reads && !c.answer.Mirrored:
+	case openCreate(c, reads):
 		p.add(c.op, true, what, maybe(apply))
 		p.add(c.op, true, what+", sent again", maybe(apply))
 		return
@@ -88,7 +138,7 @@ func addDelete(p *part[string], d volumeOp, n *volumeHistory, reads bool) {
 		return nil
 	}
 	switch {
-	case d.op.Outcome == history.Unknown || d.op.Outcome == history.OK && reads && !d.answer.Mirrored:
+	case openDelete(d, reads):
 		p.add(d.op, true, what, maybe(apply))
 	case d.op.Outcome == history.OK:
 		p.add(d.op, false, what, apply)
