@@ -158,7 +158,7 @@ func TestAvailable_processesNeedNothing(t *testing.T) {
 	for _, n := range Available() {
 		names = append(names, n.Name)
 	}
-	want := []string{"kill.agent", "kill.keeper", "kill.both", "host.off", "restart.all", "stop.short", "stop.long", "stop.host", "spm.move", "raft.transfer", "member.rejoin", "data.flip"}
+	want := []string{"kill.agent", "kill.keeper", "kill.both", "host.off", "restart.all", "stop.short", "stop.long", "stop.agent", "stop.host", "spm.move", "raft.transfer", "member.rejoin", "data.flip"}
 	if !slices.Equal(names, want) {
 		t.Errorf("%v", names)
 	}

@@ -30,7 +30,7 @@ var mistakes = []mistake{
 	{name: "guard-forever", faults: "stop.host", nodogs: true, checkers: writers},
 	{name: "no-epoch-check", faults: "stop.host", nodogs: true, checkers: writers},
 	{name: "late-write", faults: "path.stick,spm.", nodogs: true, checkers: writers},
-	{name: "fence-no-wait", faults: "stop.short", fencing: true, nodogs: true, checkers: writers},
+	{name: "fence-no-wait", faults: "stop.agent", fencing: true, nodogs: true, checkers: writers},
 }
 
 // tries is how many seeds a mistake has to show: it takes a fault at the right moment.

@@ -133,7 +133,7 @@ func (w *worker) acquire(ctx context.Context) {
 // release gives a lease back, mostly one that is held.
 func (w *worker) release(ctx context.Context) {
 	if w.chance(oldShare) {
-		if l, h := w.leases.pickOld(); l != nil {
+		if l, h := w.leases.pickOld(); h != nil { // one whose holder somebody else has released since is left
 			w.releaseAs(ctx, l, h)
 			return
 		}
