@@ -121,10 +121,11 @@ func (p *path) Hang() {
 	p.Path.Hang()
 }
 
-func (p *path) hangs(n time.Duration) {
+// hangs notes that requests hang from now on, and may land for n I/O timeouts.
+func (p *path) hangs(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.hung, p.until = time.Now(), n*p.bounds.IOTimeout
+	p.hung, p.until = time.Now(), time.Duration(n)*p.bounds.IOTimeout
 }
 
 func (p *path) Stick(n int) {
