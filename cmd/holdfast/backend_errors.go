@@ -89,7 +89,7 @@ var errorRules = []errorRule{
 	{fsm.ErrProofRequired, api.CodeConflict, ""},
 	{cluster.ErrNotMember, api.CodeNotMember, "holdfast init on the first host, holdfast join on every other"},
 	{cluster.ErrAlreadyMember, api.CodeAlreadyMember, "holdfast leave first, if the host should belong to another cluster"},
-	{cluster.ErrNoHeir, api.CodeConflict, "see holdfast operator raft list-peers; the cluster has its leader"},
+	{cluster.ErrNoHeir, api.CodeUnavailable, "see holdfast operator raft list-peers; the cluster has its leader"},
 	{watchdog.ErrExpired, api.CodeUnavailable, "this host joins again by itself when it reaches its LUN; ask another host or wait"},
 	{cluster.ErrLastHost, api.CodeConflict, "stop the agent; the pool stays on its LUNs"},
 	{cluster.ErrNoLeader, api.CodeNoLeader, "wait for the election and try again"},
