@@ -44,6 +44,9 @@ type Node struct {
 	duties    []func(context.Context) error
 	handlers  map[string]transport.Handler
 
+	marks    marks
+	recalled atomic.Pointer[fsm.State] // what this host had applied before it started; nil once it has that again
+
 	started atomic.Bool           // raft runs
 	damage  atomic.Pointer[error] // the first damaged entry of the log
 	giveUp  func()                // ends the duties; set by Run before raft runs
@@ -97,6 +100,7 @@ func openLocked(cfg Config, dir *dataDir) (*Node, error) {
 	n.client = transport.NewClient(transport.ClientConfig{Network: cfg.Network, Certs: n.certs, Resolve: n.resolve})
 	n.watch = &logWatch{limit: cfg.LogWatchdog, onChange: n.onLogHung}
 	n.trans = n.newTransport()
+	n.recall()
 	n.registerOwn()
 	return n, nil
 }
@@ -185,7 +189,7 @@ func (n *Node) start() error {
 func (n *Node) work(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, loop := range []func(context.Context){
-		n.observeRaft, n.leadershipLoop, n.selfLoop, n.gossipLoop, n.peersLoop, n.certLoop, n.freshLoop,
+		n.observeRaft, n.leadershipLoop, n.selfLoop, n.gossipLoop, n.peersLoop, n.certLoop, n.freshLoop, n.marksLoop,
 	} {
 		wg.Go(func() { loop(ctx) })
 	}
@@ -263,8 +267,18 @@ func (n *Node) HostID() int { return n.member.HostID }
 // ClusterID is the cluster's id.
 func (n *Node) ClusterID() string { return n.member.ClusterID }
 
-// View is the replicated state as this host has applied it.
-func (n *Node) View() *fsm.State { return n.fsm.View() }
+// View is the replicated state as this host has applied it, or, if that is newer, as it had before it started.
+func (n *Node) View() *fsm.State {
+	now := n.fsm.View()
+	switch before := n.recalled.Load(); {
+	case before == nil:
+	case before.Index > now.Index:
+		return before
+	default:
+		n.recalled.Store(nil)
+	}
+	return now
+}
 
 // Changed is a channel that is closed at the next change; take it before looking at View.
 func (n *Node) Changed() <-chan struct{} { return n.fsm.Changed() }

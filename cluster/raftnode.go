@@ -65,7 +65,7 @@ func (n *Node) newRaft() (r *raft.Raft, err error) {
 		return nil, fmt.Errorf("starting raft: %w", err)
 	}
 	defer recovered(&err) // raft panics over an entry that it cannot read, here in our goroutine
-	r, err = raft.NewRaft(conf, fsm.Raft{FSM: n.fsm}, cache, watchedStable{n.stores.Stable, n.watch}, n.stores.Snapshot, n.trans)
+	r, err = raft.NewRaft(conf, marking{fsm.Raft{FSM: n.fsm}, &n.marks}, cache, watchedStable{n.stores.Stable, n.watch}, n.stores.Snapshot, n.trans)
 	if err != nil {
 		return nil, fmt.Errorf("starting raft: %w", asDamage(err))
 	}
@@ -111,7 +111,13 @@ func (n *Node) shutdownRaft() error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("stopping raft: %w", ErrHung)
 	}
-	n.calls.Wait()
+	left := make(chan struct{})
+	go func() { n.calls.Wait(); close(left) }() // ends when the disk does
+	select {
+	case <-left:
+	case <-ctx.Done():
+		return fmt.Errorf("stopping the node: %w", errors.Join(ErrHung, closeErr))
+	}
 	return errors.Join(err, closeErr)
 }
 

@@ -325,6 +325,29 @@ func TestHandler_notMember(t *testing.T) {
 	want[[]api.Host](t, j.send(t, request(t, "GET", "/v1/hosts", nil)), 200)
 }
 
+// empty is the mirror of a new member.
+type empty struct{}
+
+func (empty) Sync(context.Context, bool, uint64) (httpapi.Mark, error) {
+	return httpapi.Mark{}, &api.Error{Code: api.CodeUnavailable, Message: "no leader has told it yet"}
+}
+
+// A new member that has heard nothing yet has a status; whoever wants to be sure is refused.
+func TestHandler_newMember(t *testing.T) {
+	t.Parallel()
+	b := apitest.New().Backend()
+	b.Mirror = empty{}
+	j := newJudge(t, httpapi.New(httpapi.Config{Host: "h1"}, b).For(httpapi.Local("test")))
+	resp := j.send(t, request(t, "GET", "/v1/status", nil))
+	want[api.Status](t, resp, 200)
+	if resp.Header.Get("X-Holdfast-Index") != "" || resp.Header.Get("X-Holdfast-Age") != "" {
+		t.Errorf("it says how new its mirror is: %v", resp.Header)
+	}
+	for _, path := range []string{"/v1/status?consistent=true", "/v1/status?wait=3", "/v1/volumes"} {
+		wantCode(t, j.send(t, request(t, "GET", path, nil)), api.CodeUnavailable)
+	}
+}
+
 func TestHandler_internalErrorsAreLogged(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer

@@ -33,7 +33,7 @@ func getStatus(b *Backend, r *http.Request) (reply, error) {
 	var mark *Mark
 	if b.Mirror != nil {
 		m, err := syncMirror(b.Mirror, r)
-		if err != nil && !isNotMember(err) {
+		if err != nil && !showsAnyhow(err, r) {
 			return reply{}, err
 		}
 		if err == nil {
@@ -59,8 +59,13 @@ func getMetrics(h *Handler, w http.ResponseWriter, r *http.Request) {
 	promhttp.HandlerFor(h.cfg.Metrics, promhttp.HandlerOpts{}).ServeHTTP(w, r)
 }
 
-// isNotMember tells the error of a host that belongs to no cluster, which has a status all the same.
-func isNotMember(err error) bool {
+// showsAnyhow tells the error of a host that has nothing of a cluster to show, or nothing yet: it has a status all the same, unless the
+// request asks for more than there is.
+func showsAnyhow(err error, r *http.Request) bool {
 	var e *api.Error
-	return errors.As(err, &e) && e.Code == api.CodeNotMember
+	if !errors.As(err, &e) {
+		return false
+	}
+	more := wantsConsistent(r) || r.URL.Query().Has("wait")
+	return e.Code == api.CodeNotMember || (e.Code == api.CodeUnavailable && !more)
 }

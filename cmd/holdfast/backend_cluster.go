@@ -87,6 +87,11 @@ func (b *backend) Status(context.Context) (api.Status, error) {
 	out.Raft = api.Raft{Leader: leader, State: strings.ToLower(raft.State), Term: raft.Term, Index: st.Index,
 		Voters: voters(peers), Quorum: leader != ""}
 	out.Domains, out.Hosts, out.SPM = domainsOf(st), b.hosts(), b.spmOf(pool)
+	if !st.Initialised() {
+		out.Warnings = append(out.Warnings, api.Warning{Severity: api.SeverityError, Subject: "host/" + out.Host,
+			Message:  "this host is a new member and no leader has told it yet what the cluster holds",
+			NextStep: "look whether this host reaches the others on the cluster network"})
+	}
 	out.Warnings = append(out.Warnings, warnings(st, out.Hosts, leader)...)
 	return out, nil
 }

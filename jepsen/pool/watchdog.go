@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,6 +55,7 @@ type dog struct {
 type dogClient struct {
 	held   bool
 	expire time.Duration // of CLOCK_MONOTONIC; 0: none
+	gone   bool          // its connection has ended
 }
 
 // newDog makes the socket.
@@ -109,8 +111,11 @@ func (d *dog) serve(c net.Conn) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if k := d.clients[c]; k != nil && (!k.held || k.expire == 0) {
-		delete(d.clients, c)
+	if k := d.clients[c]; k != nil {
+		k.gone = true
+		if !k.held || k.expire == 0 {
+			delete(d.clients, c)
+		}
 	}
 }
 
@@ -225,6 +230,32 @@ func (p *Pool) Resets() (all []Reset) {
 		h.dog.mu.Unlock()
 	}
 	return all
+}
+
+// AwaitDogs waits until no watchdog is left to fire for a keeper that has died: its machine is reset later, however well it is now.
+func (p *Pool) AwaitDogs(ctx context.Context) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for slices.ContainsFunc(p.hosts, func(h *host) bool { return h.dog != nil && h.dog.orphaned() }) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for watchdogs of dead keepers: %w", ctx.Err())
+		}
+	}
+	return nil
+}
+
+// orphaned says that the watchdog will fire: somebody who had an expiry went away without taking it back.
+func (d *dog) orphaned() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, k := range d.clients {
+		if k.gone {
+			return true
+		}
+	}
+	return false
 }
 
 // monotonic reads CLOCK_MONOTONIC.

@@ -45,3 +45,27 @@ func TestWatchdog_resetsStoppedSPM(t *testing.T) {
 		t.Errorf("a reset counts as a death: %v", p.Exits())
 	}
 }
+
+// The watchdog of a keeper that was killed fires later, however well its host is by then. Who waits for that does not look too early.
+func TestWatchdog_orphaned(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	p := formed(t, 1, func(c *Config) { c.Watchdog = true })
+	ctx := deadline(t, 60*time.Second)
+	must(t, p.AwaitDogs(ctx)) // of a healthy host there is none
+	if r := p.Resets(); len(r) != 0 {
+		t.Errorf("a healthy host was reset: %+v", r)
+	}
+	must(t, p.Kill("h1", Keeper))
+	must(t, poll(ctx, "the watchdog has noticed", func() error {
+		if !p.hosts[0].dog.orphaned() && len(p.Resets()) == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	}))
+	must(t, p.AwaitDogs(ctx))
+	if r := p.Resets(); len(r) != 1 {
+		t.Errorf("resets: %+v, want one", r)
+	}
+	up(t, p)
+}

@@ -242,6 +242,9 @@ func (r *runner) torment(ctx context.Context) error {
 func (r *runner) well(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, healTime)
 	defer cancel()
+	if err := r.pool.AwaitDogs(ctx); err != nil {
+		return err
+	}
 	if err := r.pool.AwaitUp(ctx); err != nil {
 		return fmt.Errorf("the pool does not recover from its faults: %w", err)
 	}
