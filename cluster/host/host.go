@@ -21,6 +21,7 @@ type Host struct {
 	cfg     Config
 	started time.Time
 	adopted chan *membership // from Init and Join to Run
+	settled chan struct{}    // closed when it is clear whether this host is a member; by Run
 
 	setup sync.Mutex // one Init, Join or Leave at a time
 
@@ -51,7 +52,7 @@ var errLeft = errors.New("the host left the cluster")
 func New(cfg Config) *Host {
 	cfg.started = time.Now()
 	cfg.later = newLater(cfg.Cluster.DataDir, cfg.Log)
-	return &Host{cfg: cfg, started: cfg.started, adopted: make(chan *membership)}
+	return &Host{cfg: cfg, started: cfg.started, adopted: make(chan *membership), settled: make(chan struct{})}
 }
 
 // Run runs the host until ctx ends: as a member, or waiting to become one.
@@ -62,9 +63,14 @@ func (h *Host) Run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("opening the cluster's state: %w", err)
 		}
-		if err := h.stay(ctx, newMembership(ctx, node)); err != nil {
+		m := newMembership(ctx, node)
+		h.set(func() { h.current = m })
+		close(h.settled)
+		if err := h.stay(ctx, m); err != nil {
 			return err
 		}
+	} else {
+		close(h.settled)
 	}
 	for {
 		select {
@@ -197,6 +203,9 @@ func (h *Host) Name() string { return h.cfg.Cluster.Name }
 
 // ServePeers sets the handler for API requests that other members pass on. Call it before Run.
 func (h *Host) ServePeers(handler http.Handler) { h.peers = handler }
+
+// Settled is closed when Run has opened what the data directory holds. Before that Node is nil on a member too.
+func (h *Host) Settled() <-chan struct{} { return h.settled }
 
 // Node is the host's place in the cluster; nil when it is no member.
 func (h *Host) Node() *cluster.Node {

@@ -100,7 +100,7 @@ func runAgent(ctx context.Context, cfg config.Agent, log *slog.Logger) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer stopHost()
-		return servers.run(gctx)
+		return servers.run(gctx, h.Settled())
 	})
 	g.Go(func() error {
 		if err := h.Run(hostCtx); err != nil {

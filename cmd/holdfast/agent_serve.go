@@ -87,8 +87,13 @@ func withTLS(l net.Listener, cfg config.Agent, b *backend) (net.Listener, error)
 	}), nil
 }
 
-// run serves until ctx ends and waits for what is under way.
-func (s *servers) run(ctx context.Context) error {
+// run serves until ctx ends and waits for what is under way. Whoever calls before the host has opened its state waits in the
+// listener's queue: a member would tell him that it is none.
+func (s *servers) run(ctx context.Context, settled <-chan struct{}) error {
+	select {
+	case <-settled:
+	case <-ctx.Done():
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return httpapi.Serve(ctx, s.unix, s.local, s.log) })
 	if s.http != nil {
