@@ -76,8 +76,6 @@ type Sample struct {
 	SPMState string        `json:"spm_state,omitempty"`
 	Leader   string        `json:"leader,omitempty"`
 	Term     uint64        `json:"term,omitempty"`
-	// Leases tells the state of each host's record on the LUN: LIVE, FAIL, DEAD, FREE.
-	Leases map[string]string `json:"leases,omitempty"`
 }
 
 // Mutation is what a request to the LUN's server wants.

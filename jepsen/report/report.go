@@ -15,6 +15,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/jepsen/check"
 	"github.com/holdfast-io/holdfast/jepsen/history"
+	"github.com/holdfast-io/holdfast/leases"
 )
 
 //go:embed page.html
@@ -74,9 +75,13 @@ func Write(folder string) error {
 	if err != nil {
 		return err
 	}
+	states, err := hostLeases(r)
+	if err != nil {
+		missing = append(missing, err.Error())
+	}
 	p := page{Style: template.CSS(styleText), Title: fmt.Sprintf("Run of seed %d", r.Run.Seed), State: stateOf(r.Run), Hosts: r.Run.Hosts, //nolint:gosec // our own file
 		Facts: factsOf(r), Verdicts: sorted(r.Run.Verdicts), Missing: missing,
-		Timeline: timeline(r), Plots: latencies(r), Avail: availRows(r)}
+		Timeline: timeline(r, states), Plots: latencies(r), Avail: availRows(r)}
 	if p.Files, err = files(folder); err != nil {
 		return err
 	}
@@ -117,10 +122,25 @@ func load(folder string) (r check.Record, missing []string, err error) {
 	note(err)
 	r.Samples, err = history.Load[history.Sample](folder, history.SamplesFile)
 	note(err)
+	r.Entries, err = history.Load[history.Entry](folder, history.WritesFile)
+	note(err)
 	if r.Run.Lasted <= 0 { // it was cut off: what was seen last is the end
 		r.Run.Lasted = lastSeen(r)
 	}
 	return r, missing, nil
+}
+
+// hostLeases are the states of the hosts' records on the LUN.
+func hostLeases(r check.Record) ([]check.HostState, error) {
+	profile, err := leases.ProfileByName(r.Run.Profile)
+	if err != nil {
+		return nil, fmt.Errorf("the states of the hosts' leases: %w", err)
+	}
+	all, err := check.HostStates(r, profile.Expiry(), profile.HostDead())
+	if err != nil {
+		return nil, fmt.Errorf("the states of the hosts' leases: %w", err)
+	}
+	return all, nil
 }
 
 func lastSeen(r check.Record) time.Duration {

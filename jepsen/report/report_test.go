@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-io/holdfast/jepsen/check"
 	"github.com/holdfast-io/holdfast/jepsen/history"
+	"github.com/holdfast-io/holdfast/leases"
 )
 
 // generate makes the folder of a run that never was, with all that a real one has.
@@ -38,6 +40,10 @@ func generate(t *testing.T, dir string, length time.Duration, hosts int, perSeco
 	put(t, folder, history.FaultsFile, faults)
 	put(t, folder, history.OpsFile, generateOps(rng, run, faults, perSecond))
 	put(t, folder, history.SamplesFile, generateSamples(rng, run, faults))
+	put(t, folder, history.WritesFile, generateRenewals(run))
+	if err := os.WriteFile(filepath.Join(folder, check.LayoutFile), []byte(`{"areas": [{"name": "ids", "off": 4096, "len": 1048576}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, h := range run.Hosts {
 		if err := os.WriteFile(filepath.Join(folder, h+".log"), []byte("a line\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -112,18 +118,28 @@ func generateSamples(rng *rand.Rand, run history.Run, faults []history.Fault) (a
 			}
 		}
 		for _, h := range run.Hosts {
-			s := history.Sample{At: at, Host: h, Answered: true, SPM: run.Hosts[spm], Epoch: epoch, Leader: run.Hosts[leader], Term: term, Leases: map[string]string{}}
-			for _, o := range run.Hosts {
-				s.Leases[o] = "LIVE"
-			}
-			if next > 0 && len(faults[next-1].Targets) > 0 && faults[next-1].End > at {
-				state := "FAIL"
-				if at-faults[next-1].Begin > 6*time.Second {
-					state = "DEAD"
-				}
-				s.Leases[faults[next-1].Targets[0]] = state
-			}
+			s := history.Sample{At: at, Host: h, Answered: true, SPM: run.Hosts[spm], Epoch: epoch, Leader: run.Hosts[leader], Term: term}
 			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// generateRenewals has each host renew its record, but the first, which is silent for half a minute, and the last, which leaves.
+func generateRenewals(run history.Run) (all []history.Entry) {
+	for at := time.Second; at < run.Lasted; at += 5 * time.Second {
+		for i, h := range run.Hosts {
+			if i == 0 && at > 20*time.Second && at < 60*time.Second {
+				continue
+			}
+			l := leases.Leader{Magic: 0x12212010, OwnerID: uint64(i + 1), OwnerGeneration: 1, Timestamp: uint64(at / time.Second)}
+			if i == len(run.Hosts)-1 && at > run.Lasted/2 {
+				l.Timestamp = 0
+			}
+			b := make([]byte, 512)
+			l.Encode(b)
+			all = append(all, history.Entry{Seq: len(all) + 1, Host: h, Kind: history.Write, Off: 4096 + int64(i)*512, Len: 512, Data: b,
+				Came: at, Landed: at, Told: at})
 		}
 	}
 	return all
@@ -182,7 +198,7 @@ func TestWrite_halfAnHour(t *testing.T) {
 		t.Errorf("the page refers to something outside: %s", bad)
 	}
 	for _, want := range []string{"1 of 2 failed", "✗ violated", "v&lt;17&gt;", "the host &lt;was&gt; gone", "seed", ">h5<", ">kill.agent<", "epoch 1", "term 2",
-		"h1 is LIVE", "no_spm", `href="h1.log"`, "volume.create", "p99", "the SPM&#39;s agent crashes"} {
+		"h1 is LIVE", "h1 is FAIL", "h1 is DEAD", "h5 is FREE", "no_spm", `href="h1.log"`, "volume.create", "p99", "the SPM&#39;s agent crashes"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page has no %q", want)
 		}

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,13 +28,13 @@ type drawing struct {
 }
 
 // timeline draws what happened when: faults, SPM, leader, leases and operations on one axis of time.
-func timeline(r check.Record) picture {
+func timeline(r check.Record, leases []check.HostState) picture {
 	d := &drawing{axis: axis{left: gutter, width: timelineWidth - gutter - 20, end: r.Run.Lasted}, y: 4}
 	d.faults(r)
 	s := look(r, d.axis)
 	d.roles("SPM, by epoch", r.Run.Hosts, s.spm, "spm", "epoch")
 	d.roles("Raft leader, by term", r.Run.Hosts, s.leader, "leader", "term")
-	d.leases(r.Run.Hosts, s)
+	d.leases(r.Run.Hosts, leases)
 	d.operations(r)
 	d.ticks(d.axis, 0, d.y)
 	d.Title, d.W, d.H = "Timeline", px(timelineWidth), px(d.y+20)
@@ -147,12 +146,15 @@ func (d *drawing) number(s stretch) {
 }
 
 // leases has a row for each host's record on the LUN.
-func (d *drawing) leases(hosts []string, s seen) {
+func (d *drawing) leases(hosts []string, all []check.HostState) {
 	d.group("Leases of the hosts")
 	for _, h := range hosts {
 		d.row(h)
-		for _, l := range s.leases[h] {
-			d.bar(l.from, l.to, "lease l-"+strings.ToLower(l.what), fmt.Sprintf("%s is %s\n%s to %s (%s)", h, l.what, exactly(l.from), exactly(l.to), short(l.to-l.from)))
+		for _, l := range all {
+			if l.Host == h {
+				d.bar(l.From, l.To, "lease l-"+strings.ToLower(l.State), fmt.Sprintf("%s is %s, generation %d\n%s to %s (%s)", h, l.State, l.Generation,
+					exactly(l.From), exactly(l.To), short(l.To-l.From)))
+			}
 		}
 	}
 }
@@ -160,18 +162,12 @@ func (d *drawing) leases(hosts []string, s seen) {
 // seen is what the samples say, as stretches.
 type seen struct {
 	spm, leader []stretch
-	leases      map[string][]stretch
 }
 
-// look goes through the samples, column by column: of the SPM the highest epoch counts, of the leader the highest term, and of a
-// lease the state that most hosts saw.
+// look goes through the samples, column by column: of the SPM the highest epoch counts, of the leader the highest term.
 func look(r check.Record, a axis) seen {
 	n := a.bins(1.5)
 	spm, leader := make([]stretch, n), make([]stretch, n)
-	votes := map[string][]map[string]int{}
-	for _, h := range r.Run.Hosts {
-		votes[h] = make([]map[string]int, n)
-	}
 	for _, s := range r.Samples {
 		i := a.bin(s.At, n)
 		if s.SPM != "" && s.Epoch >= spm[i].number {
@@ -180,35 +176,8 @@ func look(r check.Record, a axis) seen {
 		if s.Leader != "" && s.Term >= leader[i].number {
 			leader[i] = stretch{what: s.Leader, number: s.Term}
 		}
-		for h, state := range s.Leases {
-			if v := votes[h]; v != nil {
-				if v[i] == nil {
-					v[i] = map[string]int{}
-				}
-				v[i][state]++
-			}
-		}
 	}
-	out := seen{spm: join(spm, a), leader: join(leader, a), leases: map[string][]stretch{}}
-	for h, v := range votes {
-		states := make([]stretch, n)
-		for i := range v {
-			states[i].what = most(v[i])
-		}
-		out.leases[h] = join(states, a)
-	}
-	return out
-}
-
-// most is what most said.
-func most(votes map[string]int) string {
-	best := ""
-	for s, n := range votes {
-		if c := cmp.Compare(n, votes[best]); best == "" || c > 0 || c == 0 && s > best {
-			best = s
-		}
-	}
-	return best
+	return seen{spm: join(spm, a), leader: join(leader, a)}
 }
 
 // join makes stretches of columns that say the same. A few columns that say nothing, between two samples, do not end one.
