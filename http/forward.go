@@ -13,6 +13,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/gorilla/mux"
+
 	"github.com/holdfast-io/holdfast/http/api"
 )
 
@@ -266,8 +269,11 @@ func passedOn(r *http.Request) bool { return r.Header.Get(api.HeaderForwarded) !
 // harmlessTwice reports whether doing the request a second time changes nothing more.
 func harmlessTwice(r *http.Request) bool {
 	switch r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodDelete:
+	case http.MethodGet, http.MethodHead:
 		return true
+	case http.MethodDelete: // what has a name of its user's choice may be gone and be another one by the second time
+		vars := mux.Vars(r)
+		return vars["lease"] == "" && uuid.Validate(vars["id"]) == nil
 	case http.MethodPatch: // somebody else's change may have come in between
 		return false
 	}

@@ -352,6 +352,21 @@ func TestForward_lostThenNotFoundIsUnknownForADelete(t *testing.T) {
 	}
 }
 
+// A volume's name may mean another volume by the time of a second delivery, and a lease's id another lease: a delete that was carried
+// out and is not answered would take two.
+func TestForward_deleteByNameIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/v1/volumes/web-1", "/v1/domains/" + apitest.DomainID + "/leases/" + apitest.VolumeID} {
+		p := newPool("h1", "h2")
+		p.set("h2", 3)
+		p.breaks["h2"] = loseAnswer
+		wantCode(t, p.judge(t, "h1").send(t, request(t, "DELETE", path, nil)), api.CodeOutcomeUnknown)
+		if len(p.seen) != 1 {
+			t.Errorf("%s: asked %v", path, p.seen)
+		}
+	}
+}
+
 // An update that was carried out, then overwritten by somebody, must not be carried out once more.
 func TestForward_updateIsNotRepeated(t *testing.T) {
 	t.Parallel()

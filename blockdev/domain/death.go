@@ -2,8 +2,11 @@ package domain
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+
+	"github.com/holdfast-io/holdfast/blockdev"
 )
 
 // death is a volume that the batch removes.
@@ -126,13 +129,28 @@ func (b *batch) bury(ctx context.Context) {
 	for _, id := range ids {
 		m := b.deaths[id]
 		if err != nil {
-			m.err = fmt.Errorf("volume is deleted, but its space is not free yet; ask again: %w", err)
+			b.unreaped(m, err)
 			continue
 		}
 		b.w.index.dropSlot(m.vol.Slot)
 		b.w.clean.set(m.vol.Slot, false)
 		b.w.d.forget(id)
 		m.gone = VolumeRemoved{ID: id, Epoch: b.w.Epoch(), Seq: b.w.seq.Add(1)}
+	}
+}
+
+// unreaped answers for a volume whose extents could not be freed. It is gone all the same if this batch has ended it: to call
+// that a failure would be a lie. Whoever is the next writer frees its space; as long as it is us, an unknown outcome has us read the
+// domain again, which does the same.
+func (b *batch) unreaped(m *death, err error) {
+	switch {
+	case m.buried: // it was gone before
+		m.err = fmt.Errorf("volume is deleted, but its space is not free yet; ask again: %w", err)
+	case errors.Is(err, blockdev.ErrLeaseLost):
+		b.w.d.opt.Log.Warn("volume is deleted; the next SPM frees its space", "volume", m.vol.ID, "error", err)
+		m.gone = VolumeRemoved{ID: m.vol.ID, Epoch: b.w.Epoch(), Seq: b.w.seq.Add(1)}
+	default:
+		m.err = fmt.Errorf("volume is deleted, but its space is not free yet: %w: %w", ErrOutcomeUnknown, err)
 	}
 }
 
