@@ -81,7 +81,7 @@ func gossipConfig(cfg Config, dir *dataDir) (*serf.Config, error) {
 	conf.DisableCoordinates = true
 	conf.KeyringFile = dir.file(keyringFile)
 	conf.ValidateNodeNames = true
-	conf.LeavePropagateDelay = 100 * time.Millisecond
+	conf.LeavePropagateDelay, conf.BroadcastTimeout = 100*time.Millisecond, time.Second
 	m := memberlist.DefaultLANConfig()
 	m.Name, m.Logger, m.LogOutput, m.Keyring = cfg.Name, log, nil, ring
 	m.ProbeInterval, m.ProbeTimeout = 300*time.Millisecond, 150*time.Millisecond
@@ -177,14 +177,15 @@ func (g *gossip) join(address string) error {
 	return nil
 }
 
-// forget takes a host that is gone off everybody's list, so that nobody tries to reach it any more. One that is alive stays:
-// it may have joined again.
+// forget makes a host that has failed one that has left, so that nobody tries to reach it any more. One that is alive stays: it may have
+// joined again. One that is leaving needs nothing; it must not be pruned, for serf sleeps over that with its lock held, on every host,
+// and meanwhile nobody there can look at the members or at an address.
 func (g *gossip) forget(name string, log *slog.Logger) {
 	m, known := g.member(name)
-	if !known || m.Alive {
+	if !known || m.Status != serf.StatusFailed.String() {
 		return
 	}
-	if err := g.serf.RemoveFailedNodePrune(name); err != nil {
+	if err := g.serf.RemoveFailedNode(name); err != nil {
 		log.Warn("gossip goes on about a host that was removed, for a day at the most", "host", name, "error", err)
 	}
 }
