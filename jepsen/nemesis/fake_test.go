@@ -212,7 +212,7 @@ func newExecutor(p *fakePool, s Schedule, kinds []Nemesis) (*Executor, *[]histor
 
 func mustMake(t *testing.T, seed uint64, hosts int, length time.Duration, kinds []Nemesis) Schedule {
 	t.Helper()
-	s, err := Make(seed, hosts, length, devBounds, kinds)
+	s, err := Make(seed, hosts, length, devBounds, kinds, Combined)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,12 +30,23 @@ type Schedule struct {
 	Faults []Planned     `json:"faults"` // in the order of At
 }
 
+// Mix is how faults come.
+type Mix int
+
+const (
+	Combined Mix = iota // alone and several at a time, sometimes before the pool is well again
+	Alone               // one at a time, when nothing of the last one can be left: so it is seen what each of them costs
+)
+
 const (
 	minHosts = 3 // below, every fault is one of a majority
 	// maxTogether is how many faults may overlap.
 	maxTogether = 3
 	// settle is the quiet at the beginning: something must be there that can break.
 	settle = 3 * time.Second
+	// aloneSpare is added to the longest time that a fault's effect may last: its healing takes a while, and clients ask some times a
+	// second only.
+	aloneSpare = 9 * time.Second
 	// drawings is how often a group is drawn again that does not fit into what is left of the time.
 	drawings = 8
 	// scheduleStream keeps the schedule's numbers apart from those of others that begin with the same seed.
@@ -46,12 +57,12 @@ const (
 var ErrNoFaults = errors.New("no fault could be planned")
 
 // Make plans a run of some length. It depends on nothing but its arguments.
-func Make(seed uint64, hosts int, length time.Duration, b history.Bounds, kinds []Nemesis) (Schedule, error) {
+func Make(seed uint64, hosts int, length time.Duration, b history.Bounds, kinds []Nemesis, mix Mix) (Schedule, error) {
 	s := Schedule{Seed: seed, Hosts: hosts, Length: length}
 	if hosts < minHosts || len(kinds) == 0 {
 		return s, fmt.Errorf("%w: %d hosts, %d kinds of faults; use %d hosts at least", ErrNoFaults, hosts, len(kinds), minHosts)
 	}
-	p := planner{rng: rand.New(rand.NewPCG(seed, scheduleStream)), hosts: hosts, bounds: b, kinds: kinds}
+	p := planner{rng: rand.New(rand.NewPCG(seed, scheduleStream)), hosts: hosts, bounds: b, kinds: kinds, mix: mix}
 	until := length - lastQuiet(b)
 	for at, g := settle, 0; ; g++ {
 		group := p.fitting(at, until)
@@ -79,11 +90,15 @@ type planner struct {
 	hosts  int
 	bounds history.Bounds
 	kinds  []Nemesis
+	mix    Mix
 	deck   []Nemesis
 }
 
-// quiet is the time between two groups: sometimes too short for the pool to be well again.
+// quiet is the time between two groups: sometimes too short for the pool to be well again, unless each is to come alone.
 func (p *planner) quiet() time.Duration {
+	if p.mix == Alone {
+		return dead(p.bounds) + 2*p.bounds.IOTimeout + aloneSpare
+	}
 	return spread(p.rng, time.Second, 4*time.Second+4*p.bounds.IOTimeout)
 }
 
@@ -101,6 +116,9 @@ func (p *planner) fitting(at, until time.Duration) []Planned {
 
 // together is how many faults overlap: mostly one.
 func (p *planner) together() int {
+	if p.mix == Alone {
+		return 1
+	}
 	switch n := p.rng.IntN(10); {
 	case n < 5:
 		return 1

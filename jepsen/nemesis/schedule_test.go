@@ -78,6 +78,28 @@ func TestMake_sound(t *testing.T) {
 }
 
 // unsound can fail.
+// Each kind comes alone once before one comes twice, and long enough after the one before.
+func TestMake_alone(t *testing.T) {
+	t.Parallel()
+	s, err := Make(7, 3, 30*time.Minute, devBounds, Catalogue(), Alone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unsound(s); err != nil {
+		t.Error(err)
+	}
+	kinds := map[string]bool{}
+	for i, p := range s.Faults {
+		kinds[p.Kind] = true
+		if i > 0 && p.At < s.Faults[i-1].At+s.Faults[i-1].For+dead(devBounds) {
+			t.Errorf("%s comes %v after %s", p.Kind, p.At-s.Faults[i-1].At, s.Faults[i-1].Kind)
+		}
+	}
+	if len(kinds) != len(Catalogue()) {
+		t.Errorf("%d of %d kinds come in half an hour", len(kinds), len(Catalogue()))
+	}
+}
+
 func TestMake_plantedPlans(t *testing.T) {
 	t.Parallel()
 	at := func(kind string, from, lasts int, group int) Planned {
@@ -101,9 +123,9 @@ func TestMake_plantedPlans(t *testing.T) {
 func TestMake_refuses(t *testing.T) {
 	t.Parallel()
 	for name, f := range map[string]func() (Schedule, error){
-		"two hosts": func() (Schedule, error) { return Make(1, 2, tenMinutes, devBounds, Catalogue()) },
-		"no kinds":  func() (Schedule, error) { return Make(1, 3, tenMinutes, devBounds, nil) },
-		"no time":   func() (Schedule, error) { return Make(1, 3, 10*time.Second, devBounds, Catalogue()) },
+		"two hosts": func() (Schedule, error) { return Make(1, 2, tenMinutes, devBounds, Catalogue(), Combined) },
+		"no kinds":  func() (Schedule, error) { return Make(1, 3, tenMinutes, devBounds, nil, Combined) },
+		"no time":   func() (Schedule, error) { return Make(1, 3, 10*time.Second, devBounds, Catalogue(), Combined) },
 	} {
 		if _, err := f(); !errors.Is(err, ErrNoFaults) {
 			t.Errorf("%s: %v", name, err)

@@ -31,6 +31,7 @@ type options struct {
 	fencing bool
 	nodogs  bool
 	catch   bool
+	alone   bool
 	rate    float64
 	list    bool
 	plain   bool
@@ -49,6 +50,7 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.plant, "plant", "", "a mistake for the program to make, which the checkers must find")
 	f.BoolVar(&o.fencing, "fencing", false, "give the hosts power management: they switch each other off")
 	f.BoolVar(&o.nodogs, "unprotected", false, "no watchdogs: what a host does after its lease is dead is up to its guards alone")
+	f.BoolVar(&o.alone, "alone", false, "one fault at a time, each when nothing of the last can be left: what each of them costs")
 	f.BoolVar(&o.catch, "catch", false, "plant each mistake in turn, for --time each, and see that a checker finds it")
 	f.Float64Var(&o.rate, "rate", 40, "operations in a second, of all clients together")
 	f.BoolVar(&o.list, "list", false, "list the kinds of faults and end")

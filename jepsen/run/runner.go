@@ -224,7 +224,11 @@ func (r *runner) torment(ctx context.Context) error {
 	for _, k := range kinds {
 		r.run.Nemeses = append(r.run.Nemeses, k.Name)
 	}
-	plan, err := nemesis.Make(r.seed, r.hosts, r.length, r.run.Bounds, kinds)
+	mix := nemesis.Combined
+	if r.options.alone {
+		mix = nemesis.Alone
+	}
+	plan, err := nemesis.Make(r.seed, r.hosts, r.length, r.run.Bounds, kinds, mix)
 	if err != nil {
 		return err
 	}
