@@ -60,6 +60,9 @@ func (b leaseBackend) heldError(id string, err error) error {
 		e := api.Errorf(api.CodeBusy, "holdfast lease release there, or wait with --wait", "%v", err)
 		e.Holder = b.host.Name()
 		return e
+	case errors.Is(err, keeper.ErrGone): // it may have written the record before it died
+		return api.Errorf(api.CodeOutcomeUnknown, "holdfast lease show says who has it; what the keeper that died had is free once this host has a new one, or is proven dead",
+			"the lease keeper of this host died while it worked on lease %s", id)
 	case errors.Is(err, leases.ErrNotHeld):
 		return api.Errorf(api.CodeLeaseLost, "holdfast lease show says who has it", "lease %s is not held on this host (any more)", id)
 	}

@@ -177,12 +177,18 @@ func (p *Pool) Repair(name string) error {
 	return nil
 }
 
-// heal takes back the last damage first.
+// heal takes back the last damage first. What cannot be put back can be tried again; a log that was used never can.
 func (h *host) heal() (err error) {
+	var left []wound
 	for _, w := range slices.Backward(h.wounds) {
-		err = errors.Join(err, h.healOne(w))
+		werr := h.healOne(w)
+		if werr != nil && !errors.Is(werr, ErrUsed) {
+			left = append(left, w)
+		}
+		err = errors.Join(err, werr)
 	}
-	h.wounds = nil
+	slices.Reverse(left)
+	h.wounds = left
 	return err
 }
 

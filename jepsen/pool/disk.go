@@ -73,7 +73,10 @@ func (d *disk) mount() error {
 		return fmt.Errorf("%w: %w", ErrCannot, err)
 	}
 	d.mounted = true
-	return nil
+	if d.full {
+		return nil
+	}
+	return d.dropBallast() // the power may have gone before its removal was flushed
 }
 
 // unmount gives mount and loop device back. Whoever holds a file there for a moment longer is waited for.
@@ -263,10 +266,17 @@ func (d *disk) free() error {
 	if !d.mounted || d.lost {
 		return errUnmounted
 	}
-	if err := os.Remove(d.ballast()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := d.dropBallast(); err != nil {
 		return err
 	}
 	d.full = false
+	return nil
+}
+
+func (d *disk) dropBallast() error {
+	if err := os.Remove(d.ballast()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	return nil
 }
 

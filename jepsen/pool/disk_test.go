@@ -39,6 +39,19 @@ func TestDisk_fullAndFree(t *testing.T) {
 	must(t, p.FreeDisk("h1"))
 }
 
+// The power goes before it is flushed that a full disk was freed: it is free all the same when the power is back.
+func TestDisk_freedBeforePowerOff(t *testing.T) {
+	t.Parallel()
+	p := bare(t, 1)
+	must(t, p.FillDisk("h1"))
+	h, _ := p.host("h1")
+	unix.Sync() // the ballast is there for good
+	must(t, p.FreeDisk("h1"))
+	must(t, p.PowerOff("h1"))
+	must(t, h.gain())
+	must(t, writeSynced(filepath.Join(p.DataDir("h1"), "x"), strings.Repeat("x", 1<<16)))
+}
+
 // A frozen disk holds its writers until it is thawed; another host's goes on.
 func TestDisk_frozenAndThawed(t *testing.T) {
 	t.Parallel()

@@ -51,8 +51,12 @@ const (
 	healTime = 3 * time.Minute
 )
 
-// warmTime is how long clients work before the first fault: goroutines are counted then, when everybody has connections to everybody.
-const warmTime = 5 * time.Second
+// warmTime is how long clients work before the first fault. Goroutines are counted meanwhile, warmCounts times: by the end everybody has
+// connections to everybody, and the highest count is the one that a count at the end is held against.
+const (
+	warmTime   = 8 * time.Second
+	warmCounts = 8
+)
 
 // times are the pool's.
 var times = map[string]history.Bounds{
@@ -185,8 +189,7 @@ func (r *runner) live(ctx context.Context) error {
 	wg.Go(func() { r.sample(all) })
 	var werr error
 	wg.Go(func() { werr = r.work(all) })
-	_ = pause(ctx, warmTime) // torment sees that ctx has ended
-	r.before = r.goroutines(form)
+	r.before = r.warm(ctx, form)
 	err = r.torment(ctx)
 	if err == nil {
 		begun := r.now()

@@ -50,7 +50,20 @@ func (r *runner) ask(ctx context.Context, host string) history.Sample {
 	return s
 }
 
-// settled counts them until there are no more than there were, within margin, or a while has passed: connections that clients have
+// warm lets clients work for a while and gives the highest number of goroutines that each agent had meanwhile. That ctx has ended is
+// seen by whoever comes next.
+func (r *runner) warm(ctx, asking context.Context) map[string]int {
+	most := map[string]int{}
+	for range warmCounts {
+		_ = pause(ctx, warmTime/warmCounts)
+		for h, n := range r.goroutines(asking) {
+			most[h] = max(most[h], n)
+		}
+	}
+	return most
+}
+
+// settled counts goroutines until there are no more than there were, within margin, or a while has passed: connections that clients have
 // left are closed one after the other.
 func (r *runner) settled(ctx context.Context, margin int) map[string]int {
 	counts := r.goroutines(ctx)
