@@ -36,7 +36,8 @@ var bounds = []bound{
 	{"path.", "the SPM cannot renew", hostDead, false},
 	{"lun.gone", "nobody can renew", hostDead, true},
 	{"disk.", "the leader steps down, the SPM keeps its role", always(2 * time.Second), false},
-	{"clock.", "leases do not use the wall clock", always(0), false},
+	{"clock.jump", "the SPM cannot renew", hostDead, false}, // its lease is over by its own clock
+	{"clock.drift", "the margins of a lease allow for it", always(0), false},
 }
 
 func always(d time.Duration) func(history.Bounds) time.Duration {

@@ -14,16 +14,13 @@ func clocks() []Nemesis {
 		return Nemesis{Name: name, Does: does, Needs: []Ability{HasClock}, Takes: []Resource{OfClock}, Lasts: seconds, inject: inject}
 	}
 	return []Nemesis{
-		kind("clock.jump", "moves a host's wall clock by seconds, an hour or a day, forwards or back", jump),
+		kind("clock.jump", "makes a host's clock jump forward by seconds, an hour or a day, as when it wakes from a suspend", jump),
 		kind("clock.drift", "lets a host's clocks run too fast or too slow", drift),
 	}
 }
 
 func jump(_ context.Context, r *Running) error {
 	off := one(r, time.Second, 10*time.Second, time.Hour, 24*time.Hour)
-	if one(r, 1, -1) < 0 {
-		off = -off
-	}
 	return r.setClock(fmt.Sprintf("by %s", off), off, 0)
 }
 
