@@ -86,6 +86,9 @@ func (v *Volume) fill(m *slotMeta) {
 	v.Parent = parentOf(m.parent)
 }
 
+// slotTries is how often a slot is read whose read fails at once: a path that fails now and then must not make volumes nameless.
+const slotTries = 16
+
 // slotReader reads metadata slots in windows.
 type slotReader struct {
 	io   ioCtx
@@ -135,6 +138,9 @@ func (r *slotReader) readWindow(ctx context.Context, vols []*Volume, buf *[]byte
 	}
 	p := (*buf)[:n]
 	err := r.io.read(ctx, r.dev, p, start)
+	for i := 1; i < slotTries && len(vols) == 1 && err != nil && !unanswered(err) && ctx.Err() == nil; i++ {
+		err = r.io.read(ctx, r.dev, p, start)
+	}
 	if err != nil && len(vols) > 1 && ctx.Err() == nil {
 		return r.readOneByOne(ctx, vols, buf)
 	}

@@ -90,7 +90,7 @@ func (m *RaftMirror) Describe(ctx context.Context, epoch, seq uint64, info domai
 
 // Put adds or replaces volumes.
 func (m *RaftMirror) Put(ctx context.Context, domainID string, vols []domain.Volume) (uint64, error) {
-	out, err := m.apply(ctx, &fsm.VolumesPut{Volumes: mirrored(domainID, vols)})
+	out, err := m.apply(ctx, &fsm.VolumesPut{Volumes: m.mirrored(domainID, vols)})
 	return out.Index, err
 }
 
@@ -106,20 +106,27 @@ func (m *RaftMirror) Remove(ctx context.Context, domainID string, gone []domain.
 
 // Replace makes the mirror of a domain equal to vols.
 func (m *RaftMirror) Replace(ctx context.Context, domainID string, epoch, seq uint64, vols []domain.Volume) (Difference, error) {
-	out, err := m.apply(ctx, &fsm.MirrorReplace{Domain: domainID, Epoch: epoch, Seq: seq, Volumes: mirrored(domainID, vols),
+	out, err := m.apply(ctx, &fsm.MirrorReplace{Domain: domainID, Epoch: epoch, Seq: seq, Volumes: m.mirrored(domainID, vols),
 		Host: m.Host, Time: m.Now().UnixNano(), RecordEvents: true})
 	return Difference{Added: out.Added, Removed: out.Removed, Index: out.Index}, err
 }
 
-// mirrored converts volumes; those that are no volumes yet or any more are left out.
-func mirrored(domainID string, vols []domain.Volume) []fsm.Volume {
+// mirrored converts volumes; those that are no volumes yet or any more are left out. One whose metadata cannot be read now is
+// still what it was: its name and the like stay as the mirror has them.
+func (m *RaftMirror) mirrored(domainID string, vols []domain.Volume) []fsm.Volume {
 	out := make([]fsm.Volume, 0, len(vols))
+	st := m.Cluster.View()
 	for _, v := range vols {
 		switch v.State {
 		case domain.StateRemoving, domain.StateWiping, domain.StateInitializing:
 			continue
 		}
-		out = append(out, MirrorVolume(domainID, v))
+		mv := MirrorVolume(domainID, v)
+		if old, known := st.Volume(domainID, v.ID); known && v.State == domain.StateUnreadable {
+			old.Allocated, old.Slot, old.Epoch, old.Seq = mv.Allocated, mv.Slot, mv.Epoch, mv.Seq
+			mv = old
+		}
+		out = append(out, mv)
 	}
 	return out
 }

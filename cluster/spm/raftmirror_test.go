@@ -56,6 +56,32 @@ func vol(id string, epoch, seq uint64) domain.Volume {
 	return domain.Volume{ID: id, Name: id, State: domain.StateOK, Epoch: epoch, Seq: seq}
 }
 
+// A volume whose metadata cannot be read now keeps its name in the mirror, also over a takeover; one that was never read has none.
+func TestRaftMirror_unreadable(t *testing.T) {
+	t.Parallel()
+	r, ctx := newRaft(t), t.Context()
+	a, b := r.mirror("h1", 1), r.mirror("h2", 2)
+	info := domain.Info{UUID: "dom", Name: "data", Role: "Master", Version: 5}
+	v := vol("v1", 1, 2)
+	v.Description, v.Capacity, v.AllocatedBytes = "text", 1<<30, 1<<27
+	_, err1 := a.Serving(ctx, 1, info)
+	_, err2 := a.Describe(ctx, 1, 1, info)
+	_, err3 := a.Put(ctx, "dom", []domain.Volume{v})
+	_, err4 := b.Serving(ctx, 2, info)
+	lost := domain.Volume{ID: "v1", State: domain.StateUnreadable, Slot: 1, AllocatedBytes: 1 << 28, Epoch: 2, Seq: 1}
+	_, err5 := b.Replace(ctx, "dom", 2, 1, []domain.Volume{lost, {ID: "v2", State: domain.StateUnreadable, Slot: 2, Epoch: 2, Seq: 1}})
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+		t.Fatal(err)
+	}
+	got, _ := r.View().Volume("dom", "v1")
+	if got.Name != "v1" || got.Description != "text" || got.Size != 1<<30 || got.Allocated != 1<<28 || got.Slot != 1 || got.Epoch != 2 {
+		t.Errorf("the mirror has %+v", got)
+	}
+	if other, ok := r.View().Volume("dom", "v2"); !ok || other.Name != "" {
+		t.Errorf("of a volume that was never read the mirror has %+v, %v", other, ok)
+	}
+}
+
 // A takeover adds what is on disk and not in the mirror, removes the reverse, and refuses what comes late.
 func TestRaftMirror_takeover(t *testing.T) {
 	t.Parallel()

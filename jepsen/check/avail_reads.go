@@ -11,6 +11,9 @@ import (
 // recovery is how long an agent has to answer again once its host is well: the service manager waits 2 s, and it reads its log first.
 const recovery = 10 * time.Second
 
+// exitTime is how long an agent that is killed takes to be gone, on a machine with many others.
+const exitTime = 2 * time.Second
+
 // downs are the times at which a host cannot answer, by host. Only its own processes' end or stop counts: neither a network nor a LUN
 // that is gone keeps an agent from answering out of its mirror.
 type downs map[string][]quiet
@@ -39,7 +42,7 @@ func downTimes(r Record) downs {
 	}
 	exits, _ := loadExits(r) // that they are missing is said by Logs
 	for _, x := range exits {
-		d[x.Host] = append(d[x.Host], quiet{from: x.when - time.Second, to: x.when + recovery})
+		d[x.Host] = append(d[x.Host], quiet{from: x.when - exitTime, to: x.when + recovery})
 	}
 	return d
 }
@@ -80,7 +83,7 @@ func ReadsAnswered(r Record) history.Verdict {
 		}
 	}
 	for _, s := range r.Samples {
-		if down.touches(s.Host, s.At, s.At) {
+		if down.touches(s.Host, s.At, s.At+readTime) {
 			continue
 		}
 		samples++

@@ -27,6 +27,9 @@ func LinearLeases(r Record) history.Verdict {
 	return withBad(v, t.bad)
 }
 
+// leaseUnreadable is the status of a lease whose record cannot be read.
+const leaseUnreadable = "UNREADABLE"
+
 // leasePart makes the history of one lease.
 func leasePart(id string, t *leaseTable) *part[leaseState] {
 	p := &part[leaseState]{name: "lease " + short(id)}
@@ -36,6 +39,9 @@ func leasePart(id string, t *leaseTable) *part[leaseState] {
 		apply := l.apply(t.faults)
 		switch l.op.Outcome {
 		case history.OK:
+			if l.op.Kind == history.LeaseShow && l.answer.Status == leaseUnreadable {
+				continue // it says that it could not be read, and no more
+			}
 			p.add(l.op, false, what, apply)
 		case history.Unknown:
 			p.add(l.op, true, what, maybe(apply))
