@@ -42,9 +42,20 @@ func downTimes(r Record) downs {
 	}
 	exits, _ := loadExits(r) // that they are missing is said by Logs
 	for _, x := range exits {
-		d[x.Host] = append(d[x.Host], quiet{from: x.when - exitTime, to: x.when + recovery})
+		d[x.Host] = append(d[x.Host], quiet{from: killed(r.Faults, x.Host, x.when), to: x.when + recovery})
 	}
 	return d
+}
+
+// killed is when an agent that was gone at a time was killed, at the earliest. One that waits for a hung disk is gone when that goes on.
+func killed(faults []history.Fault, host string, gone time.Duration) time.Duration {
+	from := gone - exitTime
+	for _, f := range faults {
+		if f.Kind == "disk.hang" && slices.Contains(f.Targets, host) && f.Begin < from && gone < f.End+exitTime {
+			from = f.Begin
+		}
+	}
+	return from
 }
 
 // touches says whether a host was down at some time in [from, to].

@@ -132,3 +132,20 @@ func TestReadsAnswered(t *testing.T) {
 	dead := steady(t, []history.Fault{{Kind: "kill.agent", Targets: []string{"b"}, Begin: 1, End: 120 * s}}, nil, nil)
 	expect(t, ReadsAnswered(dead), "b was never asked")
 }
+
+// An agent that is killed while its disk hangs is gone when the disk goes on, and does not answer from the kill on.
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	faults := []history.Fault{{Kind: "disk.hang", Targets: []string{"h1"}, Begin: 10 * time.Second, End: 30 * time.Second}}
+	for _, c := range []struct {
+		host       string
+		gone, want time.Duration
+	}{
+		{"h1", 30500 * time.Millisecond, 10 * time.Second}, {"h1", 60 * time.Second, 60*time.Second - exitTime},
+		{"h2", 30500 * time.Millisecond, 30500*time.Millisecond - exitTime}, {"h1", 5 * time.Second, 5*time.Second - exitTime},
+	} {
+		if got := killed(faults, c.host, c.gone); got != c.want {
+			t.Errorf("%s, gone at %v: from %v, want %v", c.host, c.gone, got, c.want)
+		}
+	}
+}
