@@ -108,7 +108,9 @@ func (j *journey) attempt(t Target) (*answer, error) {
 		j.local.ServeHTTP(a, r)
 		return a, nil
 	}
-	req, err := j.request(t)
+	ctx, stop := j.whileHolds(j.r.Context(), t)
+	defer stop()
+	req, err := j.request(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -121,16 +123,25 @@ func (j *journey) attempt(t Target) (*answer, error) {
 		err = fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
 	if err != nil {
-		return nil, err
+		return nil, overtaken(ctx, err)
 	}
 	defer func() { _ = resp.Body.Close() }() // read to its end or given up; closing has nothing to add
-	return readAnswer(resp)
+	a, err := readAnswer(resp)
+	return a, overtaken(ctx, err)
+}
+
+// overtaken says why a request was ended early.
+func overtaken(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, errOvertaken) {
+		return fmt.Errorf("%w: %w", cause, err)
+	}
+	return err
 }
 
 // request builds the copy that travels.
-func (j *journey) request(t Target) (*http.Request, error) {
+func (j *journey) request(ctx context.Context, t Target) (*http.Request, error) {
 	url := "http://" + t.Host + j.r.URL.RequestURI()
-	req, err := http.NewRequestWithContext(j.r.Context(), j.r.Method, url, bytes.NewReader(j.body))
+	req, err := http.NewRequestWithContext(ctx, j.r.Method, url, bytes.NewReader(j.body))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
 	}

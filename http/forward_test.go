@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -350,6 +351,46 @@ func TestForward_lostThenNotFoundIsUnknownForADelete(t *testing.T) {
 	if len(p.seen) != 2 {
 		t.Errorf("asked %v", p.seen)
 	}
+}
+
+// The SPM loses its network in the middle of a request, and another host takes the role: the caller gets the answer of that one, not his
+// own time-out.
+func TestForward_roleMovesWhileNobodyAnswers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool("h1", "h2", "h3")
+		p.set("h2", 3)
+		p.breaks["h2"] = func(_ http.Handler, r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		}
+		go func() {
+			time.Sleep(2 * time.Second)
+			p.set("h3", 4)
+		}()
+		begun := time.Now()
+		want[api.VolumeCreated](t, p.judge(t, "h1").send(t, create(t)), 201)
+		if took := time.Since(begun); took > 4*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		if !slices.Equal(p.seen, []string{"h2", "h3"}) {
+			t.Errorf("asked %v", p.seen)
+		}
+	})
+}
+
+// As long as the role stays where it is an answer may take its time.
+func TestForward_slowAnswerOfTheHolder(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool("h1", "h2")
+		p.set("h2", 3)
+		p.breaks["h2"] = func(h http.Handler, r *http.Request) (*http.Response, error) {
+			time.Sleep(20 * time.Second)
+			return deliver(h, r)
+		}
+		want[api.VolumeCreated](t, p.judge(t, "h1").send(t, create(t)), 201)
+	})
 }
 
 // A volume's name may mean another volume by the time of a second delivery, and a lease's id another lease: a delete that was carried
