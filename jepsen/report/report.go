@@ -15,7 +15,6 @@ import (
 
 	"github.com/holdfast-io/holdfast/jepsen/check"
 	"github.com/holdfast-io/holdfast/jepsen/history"
-	"github.com/holdfast-io/holdfast/leases"
 )
 
 //go:embed page.html
@@ -132,11 +131,8 @@ func load(folder string) (r check.Record, missing []string, err error) {
 
 // hostLeases are the states of the hosts' records on the LUN.
 func hostLeases(r check.Record) ([]check.HostState, error) {
-	profile, err := leases.ProfileByName(r.Run.Profile)
-	if err != nil {
-		return nil, fmt.Errorf("the states of the hosts' leases: %w", err)
-	}
-	all, err := check.HostStates(r, profile.Expiry(), profile.HostDead())
+	expiry := 8 * r.Run.Bounds.IOTimeout // as sanlock has it
+	all, err := check.HostStates(r, expiry, expiry+r.Run.Bounds.Watchdog)
 	if err != nil {
 		return nil, fmt.Errorf("the states of the hosts' leases: %w", err)
 	}

@@ -1,9 +1,11 @@
 package report
 
 import (
+	"encoding/binary"
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -15,7 +17,6 @@ import (
 
 	"github.com/holdfast-io/holdfast/jepsen/check"
 	"github.com/holdfast-io/holdfast/jepsen/history"
-	"github.com/holdfast-io/holdfast/leases"
 )
 
 // generate makes the folder of a run that never was, with all that a real one has.
@@ -132,17 +133,28 @@ func generateRenewals(run history.Run) (all []history.Entry) {
 			if i == 0 && at > 20*time.Second && at < 60*time.Second {
 				continue
 			}
-			l := leases.Leader{Magic: 0x12212010, OwnerID: uint64(i + 1), OwnerGeneration: 1, Timestamp: uint64(at / time.Second)}
+			renewed := uint64(at / time.Second)
 			if i == len(run.Hosts)-1 && at > run.Lasted/2 {
-				l.Timestamp = 0
+				renewed = 0
 			}
-			b := make([]byte, 512)
-			l.Encode(b)
+			b := hostRecord(uint64(i+1), renewed)
 			all = append(all, history.Entry{Seq: len(all) + 1, Host: h, Kind: history.Write, Off: 4096 + int64(i)*512, Len: 512, Data: b,
 				Came: at, Landed: at, Told: at})
 		}
 	}
 	return all
+}
+
+// hostRecord is a host's record in a lockspace, as far as it is looked at here.
+func hostRecord(id, renewed uint64) []byte {
+	b := make([]byte, 512)
+	le := binary.LittleEndian
+	le.PutUint32(b, 0x12212010)
+	le.PutUint64(b[32:], id)
+	le.PutUint64(b[40:], 1) // generation
+	le.PutUint64(b[152:], renewed)
+	le.PutUint32(b[168:], ^crc32.Update(1, crc32.MakeTable(crc32.Castagnoli), b[:168]))
+	return b
 }
 
 func read(t *testing.T, path string) string {
