@@ -386,10 +386,18 @@ func TestForward_slowAnswerOfTheHolder(t *testing.T) {
 		p := newPool("h1", "h2")
 		p.set("h2", 3)
 		p.breaks["h2"] = func(h http.Handler, r *http.Request) (*http.Response, error) {
-			time.Sleep(20 * time.Second)
+			time.Sleep(10 * time.Second)
+			p.set("h2", 4) // it has the role once more, and goes on
+			time.Sleep(10 * time.Second)
+			if err := r.Context().Err(); err != nil {
+				return nil, err
+			}
 			return deliver(h, r)
 		}
 		want[api.VolumeCreated](t, p.judge(t, "h1").send(t, create(t)), 201)
+		if len(p.seen) != 1 {
+			t.Errorf("asked %v", p.seen)
+		}
 	})
 }
 

@@ -29,7 +29,7 @@ func (j *journey) whileHolds(ctx context.Context, t Target) (context.Context, fu
 		}
 		for {
 			changed := j.fw.Changed()
-			if now := j.role(); (now.Self || now.Host != "") && !sameTerm(now, t) {
+			if now := j.role(); now.Host != "" && now.Host != t.Host { // one that has it again answers by itself
 				if after(ctx, overtakenGrace) {
 					cancel(errOvertaken)
 				}

@@ -138,7 +138,7 @@ func (r *slotReader) readWindow(ctx context.Context, vols []*Volume, buf *[]byte
 	}
 	p := (*buf)[:n]
 	err := r.io.read(ctx, r.dev, p, start)
-	for i := 1; i < slotTries && len(vols) == 1 && err != nil && !unanswered(err) && ctx.Err() == nil; i++ {
+	for i := 1; i < slotTries && len(vols) == 1 && mayPass(err) && ctx.Err() == nil; i++ {
 		err = r.io.read(ctx, r.dev, p, start)
 	}
 	if err != nil && len(vols) > 1 && ctx.Err() == nil {
@@ -152,6 +152,11 @@ func (r *slotReader) readWindow(ctx context.Context, vols []*Volume, buf *[]byte
 		v.decode(p[r.geo.slotOffset(v.Slot)-start:][:slotSize])
 	}
 	return ctx.Err()
+}
+
+// mayPass tells of a failed read whether the next one may do better: not when the device is gone, or does not answer.
+func mayPass(err error) bool {
+	return err != nil && !unanswered(err) && !errors.Is(err, blockdev.ErrGone)
 }
 
 // readOneByOne finds out which slots of a failed window can be read.
