@@ -15,6 +15,7 @@ import (
 type pool struct {
 	clients []*client.Client
 	prefix  string // of the names of volumes that this run makes
+	unsure  []int  // the volumes that may have been made or may still be; only create and then sweep use it
 }
 
 const (
@@ -61,13 +62,22 @@ func (p *pool) read(ctx context.Context) error {
 
 // create makes a volume. The name is the key too, so another host may be asked when one does not answer.
 func (p *pool) create(ctx context.Context, n int) (id string, err error) {
-	name := fmt.Sprintf("%s%d", p.prefix, n)
+	name, unsure := fmt.Sprintf("%s%d", p.prefix, n), false
 	err = p.any(ctx, tryTime, func(ctx context.Context, c *client.Client) error {
 		v, err := c.CreateVolume(ctx, api.VolumeCreate{Name: name, Size: volumeSize}, name)
-		id = v.ID
+		id, unsure = v.ID, unsure || !surelyNot(err)
 		return err
 	})
+	if err != nil && unsure {
+		p.unsure = append(p.unsure, n)
+	}
 	return id, err
+}
+
+// surelyNot says that an answer came, and that it is no.
+func surelyNot(err error) bool {
+	var e *api.Error
+	return errors.As(err, &e) && !e.Unknown()
 }
 
 func (p *pool) remove(ctx context.Context, id string) error {
@@ -81,8 +91,12 @@ func (p *pool) remove(ctx context.Context, id string) error {
 	})
 }
 
-// sweep deletes what the run has made and not deleted, its unknown outcomes too.
+// sweep deletes what the run has made and not deleted. A list alone would not do: what was asked for when the run ended may be
+// under way still.
 func (p *pool) sweep(ctx context.Context) error {
+	if err := p.settle(ctx); err != nil {
+		return fmt.Errorf("finding out which volumes were made: %w; delete those whose names begin with %s by hand", err, p.prefix)
+	}
 	var all []api.Volume
 	err := p.any(ctx, 5*tryTime, func(ctx context.Context, c *client.Client) (err error) {
 		all, _, err = c.Volumes(ctx, client.VolumeFilter{}, client.Read{Consistent: true})
@@ -96,6 +110,19 @@ func (p *pool) sweep(ctx context.Context) error {
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("deleting the volumes whose names begin with %s: %w; delete them by hand", p.prefix, err)
+	}
+	return nil
+}
+
+// settle asks again for every volume that may have been made. The same key makes no second one, and with the answer nothing of it
+// is under way any more.
+func (p *pool) settle(ctx context.Context) error {
+	unsure := p.unsure
+	p.unsure = nil
+	for _, n := range unsure {
+		if _, err := p.create(ctx, n); err != nil {
+			return err
+		}
 	}
 	return nil
 }

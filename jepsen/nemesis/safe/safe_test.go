@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -24,6 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // fake is a pool of two hosts that are asked under one address.
 type fake struct {
 	url string
+	srv *httptest.Server
 
 	mu      sync.Mutex
 	status  api.Status
@@ -31,6 +31,8 @@ type fake struct {
 	asked   map[string]int
 	broken  bool // no volume can be made
 	stopped bool
+
+	slow chan struct{} // if set, the first volume is made when it closes, whoever waits for it
 }
 
 func newFake(t *testing.T) *fake {
@@ -38,9 +40,9 @@ func newFake(t *testing.T) *fake {
 		Host: "h1", Member: true, Pool: api.Pool{Name: "p", Profile: "dev", TestPool: true}, SPM: api.SPM{Host: "h1", State: api.SPMServing},
 		Raft: api.Raft{Leader: "h2", Quorum: true}, Hosts: []api.Host{{Name: "h1", State: api.HostUp, Alive: true}, {Name: "h2", State: api.HostUp, Alive: true}},
 	}}
-	srv := httptest.NewServer(http.HandlerFunc(f.answer))
-	t.Cleanup(srv.Close)
-	f.url = srv.URL
+	f.srv = httptest.NewServer(http.HandlerFunc(f.answer))
+	t.Cleanup(f.srv.Close)
+	f.url = f.srv.URL
 	return f
 }
 
@@ -75,7 +77,12 @@ func (f *fake) answer(w http.ResponseWriter, q *http.Request) {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
-		id = fmt.Sprintf("v%d", len(f.asked)+f.asked["POST /v1/volumes"])
+		id = "v-" + v.Name // the name is the key
+		if f.slow != nil {
+			f.mu.Unlock()
+			<-f.slow
+			f.mu.Lock()
+		}
 		f.volumes[id] = v.Name
 		w.WriteHeader(http.StatusCreated)
 		out = api.VolumeCreated{Volume: api.Volume{ID: id, Name: v.Name}}
@@ -142,6 +149,25 @@ func TestRun_measuresEveryKind(t *testing.T) {
 }
 
 // The run hurts nobody who has not asked for it, nor somebody who is ill.
+// A volume that is being made when the run ends is listed only later, and is deleted all the same.
+func TestPool_sweepsWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	f.slow = make(chan struct{})
+	p := &pool{clients: []*client.Client{f.client(t)}, prefix: "nemesis-"}
+	ended, end := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer end()
+	if id, err := p.create(ended, 1); err == nil {
+		t.Fatalf("made %s", id)
+	}
+	time.AfterFunc(50*time.Millisecond, func() { close(f.slow) }) // the sweep has begun
+	err := p.sweep(t.Context())
+	f.srv.Close() // waits for what is under way
+	if err != nil || len(f.volumes) != 0 {
+		t.Errorf("left behind: %v, %v", f.volumes, err)
+	}
+}
+
 func TestRun_refuses(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(s *api.Status){
