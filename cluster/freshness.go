@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast-io/holdfast/fsm"
 )
 
 // A heartbeat says that a leader lives, not that this host has what was committed: after a stop, a start or a partition it
@@ -17,11 +19,35 @@ const (
 	freshTimeout = 2 * time.Second        // a leader that is stopped does not answer; the next one is asked as soon as it is known
 )
 
+// committed is a leader's answer: what is committed, and who had the SPM role by then. A host that can take no entries, because its
+// disk is full, still learns from it where to send requests.
+type committed struct {
+	Index uint64  `json:"index"`
+	SPM   fsm.SPM `json:"spm"`
+}
+
 // freshness is what a host knows about the age of its mirror.
 type freshness struct {
 	mu    sync.Mutex // guards the fields below
 	known bool
 	asOf  time.Duration // on the boot clock: everything that was committed then is applied
+	told  committed     // the newest answer
+}
+
+// hear takes in a leader's answer.
+func (f *freshness) hear(c committed) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c.Index >= f.told.Index {
+		f.told = c
+	}
+}
+
+// heard is the newest answer of a leader.
+func (f *freshness) heard() committed {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.told
 }
 
 // note takes in that everything that was committed at a time is applied.
@@ -67,7 +93,18 @@ func (n *Node) freshLoop(ctx context.Context) {
 	}
 }
 
-// refresh asks the leader once. It does not look for one: whoever knows of none has no entries from it either.
+// SPM is the last that this host knows about the SPM role, from its mirror or, when that is behind, from the leader. Like everything
+// here it is a hint: the lease on the master domain is the truth.
+func (n *Node) SPM() fsm.SPM {
+	st, told := n.View(), n.fresh.heard()
+	if pool, _ := st.Pool(); st.Index >= told.Index {
+		return pool.SPM
+	}
+	return told.SPM
+}
+
+// refresh asks the leader, and waits until this host has what was committed then. While that takes long it asks again, for what is news
+// by then. It does not look for a leader: whoever knows of none has no entries from it either.
 func (n *Node) refresh(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, freshTimeout)
 	defer cancel()
@@ -78,41 +115,59 @@ func (n *Node) refresh(ctx context.Context) error {
 	ctx, stop := n.whileLeads(ctx, leader)
 	defer stop()
 	asked := n.cfg.Clock.Boot()
-	var index uint64
-	if err := n.Call(ctx, leader, methodCommitted, struct{}{}, &index); err != nil {
-		return err
+	first, err := n.askCommitted(ctx, leader)
+	for err == nil {
+		if n.reaches(ctx, first.Index) {
+			n.fresh.note(asked)
+			return nil
+		}
+		_, err = n.askCommitted(ctx, leader)
 	}
-	if _, err := n.WaitIndex(ctx, index); err != nil {
-		return err
+	return err
+}
+
+func (n *Node) askCommitted(ctx context.Context, leader string) (c committed, err error) {
+	if err := n.Call(ctx, leader, methodCommitted, struct{}{}, &c); err != nil {
+		return c, err
 	}
-	n.fresh.note(asked)
-	return nil
+	n.fresh.hear(c)
+	return c, nil
+}
+
+// reaches waits a while for this host to have applied an index.
+func (n *Node) reaches(ctx context.Context, index uint64) bool {
+	ctx, cancel := context.WithTimeout(ctx, freshEvery)
+	defer cancel()
+	_, err := n.WaitIndex(ctx, index)
+	return err == nil
 }
 
 // serveCommitted answers with an index: whoever has applied that has applied everything that was committed before the call. This host
 // must have led all the while, which a majority confirms, and must have committed an entry of its own term, before which it may not
 // know of the last ones of the term before. It writes nothing unless raft's servers changed a moment ago.
-func (n *Node) serveCommitted(ctx context.Context, _ struct{}) (uint64, error) {
+func (n *Node) serveCommitted(ctx context.Context, _ struct{}) (committed, error) {
 	if err := n.up(ctx); err != nil {
-		return 0, err
+		return committed{}, err
 	}
 	term := n.raft.CurrentTerm()
 	if !n.IsLeader() || n.leader.establishedIn() != term {
-		return 0, ErrNotLeader
+		return committed{}, ErrNotLeader
 	}
-	committed := n.raft.CommitIndex()
+	index := n.raft.CommitIndex()
 	if err := n.await(ctx, n.raft.VerifyLeader().Error); err != nil {
-		return 0, fromRaft(err)
+		return committed{}, fromRaft(err)
 	}
 	if n.raft.CurrentTerm() != term {
-		return 0, ErrNotLeader
+		return committed{}, ErrNotLeader
 	}
-	if n.View().Index < committed && n.leader.appliedTo() < committed {
+	if n.View().Index < index && n.leader.appliedTo() < index {
 		if err := n.barrier(ctx); err != nil {
-			return 0, err
+			return committed{}, err
 		}
 	}
-	return n.View().Index, nil
+	st := n.View()
+	pool, _ := st.Pool()
+	return committed{Index: st.Index, SPM: pool.SPM}, nil
 }
 
 // barrier returns when this host, which must lead, has applied everything that was committed before the call.

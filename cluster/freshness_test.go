@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast-io/holdfast/fsm"
 )
 
 // ages looks, again and again, whether hosts show less than the age of their mirrors promises.
@@ -178,9 +180,53 @@ func TestNode_committed(t *testing.T) {
 		if lead.node.raft.State() != raft.Leader {
 			t.Fatal("it does not lead any more")
 		}
-		if index, err := lead.node.serveCommitted(ctx, struct{}{}); err == nil {
-			t.Errorf("a leader that nobody hears answers %d", index)
+		if c, err := lead.node.serveCommitted(ctx, struct{}{}); err == nil {
+			t.Errorf("a leader that nobody hears answers %+v", c)
 		}
 		w.net.Cut(lead.cfg.Name, false)
+	})
+}
+
+// A host whose disk is full takes no entries, and yet learns who has the SPM role.
+func TestNode_SPM_behind(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := three(t)
+		defer w.close()
+		w.mustApply(w.leader().node, &fsm.PoolCreate{Pool: fsm.Pool{ID: "p", Name: "p", Profile: "dev"}})
+		serves := func(epoch uint64, host string) {
+			w.mustApply(w.leader().node, &fsm.SPMUpdate{Pool: "p", ExpectEpoch: epoch - 1, SPM: fsm.SPM{Host: host, Epoch: epoch, State: fsm.SPMServing}})
+		}
+		h := w.follower()
+		knows := func(epoch uint64, host string) {
+			w.until(3*time.Second, "news of the role", func() error {
+				if s := h.node.SPM(); s.Epoch != epoch || s.Host != host || s.State != fsm.SPMServing {
+					return fmt.Errorf("%+v", s)
+				}
+				return nil
+			})
+		}
+		serves(1, "a")
+		knows(1, "a")
+		free := h.stores.log.fill()
+		serves(2, "b")
+		knows(2, "b")
+		serves(3, "c")
+		knows(3, "c")
+		if pool, _ := h.node.View().Pool(); pool.SPM.Epoch != 1 {
+			t.Errorf("the log was full, and the mirror says %+v", pool.SPM)
+		}
+		if age, _ := h.node.Age(); age < 500*time.Millisecond {
+			t.Errorf("a mirror that takes nothing is %v old", age)
+		}
+		free()
+		w.until(10*time.Second, "a mirror that is up to date", func() error {
+			if pool, _ := h.node.View().Pool(); pool.SPM.Epoch != 3 {
+				return fmt.Errorf("%+v", pool.SPM)
+			}
+			return nil
+		})
+		serves(4, "a")
+		knows(4, "a")
 	})
 }

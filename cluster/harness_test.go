@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,8 +46,9 @@ func (m *memStores) open(string, *slog.Logger) (Stores, error) {
 // hangingLog is a log whose writes hang while gate is set.
 type hangingLog struct {
 	*raft.InmemStore
-	mu   sync.Mutex // guards gate and bad
+	mu   sync.Mutex // guards what follows
 	gate chan struct{}
+	full bool
 	bad  map[uint64]int // reads of an entry that are left until it is damaged
 }
 
@@ -84,18 +86,39 @@ func (h *hangingLog) hang() (release func()) {
 	}
 }
 
-func (h *hangingLog) wait() {
+// fill leaves no space for entries.
+func (h *hangingLog) fill() (free func()) {
+	set := func(full bool) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.full = full
+	}
+	set(true)
+	return func() { set(false) }
+}
+
+// wait is for the disk to take a write, or not.
+func (h *hangingLog) wait() error {
 	h.mu.Lock()
-	gate := h.gate
+	gate, full := h.gate, h.full
 	h.mu.Unlock()
 	if gate != nil {
 		<-gate
 	}
+	if full {
+		return syscall.ENOSPC
+	}
+	return nil
 }
 
-func (h *hangingLog) StoreLog(l *raft.Log) error { h.wait(); return h.InmemStore.StoreLog(l) }
+func (h *hangingLog) StoreLog(l *raft.Log) error { return h.StoreLogs([]*raft.Log{l}) }
 
-func (h *hangingLog) StoreLogs(l []*raft.Log) error { h.wait(); return h.InmemStore.StoreLogs(l) }
+func (h *hangingLog) StoreLogs(l []*raft.Log) error {
+	if err := h.wait(); err != nil {
+		return err
+	}
+	return h.InmemStore.StoreLogs(l)
+}
 
 // world is a cluster in one process, inside a synctest bubble.
 type world struct {

@@ -215,8 +215,7 @@ func (b *backend) forwardSPM() httpapi.Target {
 		return httpapi.Target{Self: true}
 	}
 	st := n.View()
-	pool, ok := st.Pool()
-	if !ok {
+	if _, ok := st.Pool(); !ok {
 		// A host that has just started has not read its own log yet; one whose cluster has no pool answers that itself.
 		return httpapi.Target{Self: st.Initialised()}
 	}
@@ -225,10 +224,11 @@ func (b *backend) forwardSPM() httpapi.Target {
 			return httpapi.Target{Host: b.host.Name(), Epoch: st.Epoch, Self: true}
 		}
 	}
-	if pool.SPM.State != fsm.SPMServing || pool.SPM.Host == b.host.Name() {
-		return httpapi.Target{Epoch: pool.SPM.Epoch}
+	spm := n.SPM()
+	if spm.State != fsm.SPMServing || spm.Host == b.host.Name() {
+		return httpapi.Target{Epoch: spm.Epoch}
 	}
-	return httpapi.Target{Host: pool.SPM.Host, Epoch: pool.SPM.Epoch}
+	return httpapi.Target{Host: spm.Host, Epoch: spm.Epoch}
 }
 
 // forwarder implements httpapi.Forwarder on a backend, whose own SPM method is another one.
