@@ -161,7 +161,9 @@ func (j *journey) request(ctx context.Context, t Target) (*http.Request, error) 
 // judge keeps an answer that settles the matter, and remembers one that does not.
 func (j *journey) judge(t Target, a *answer) *answer {
 	e := a.problem()
-	if e != nil && j.doubt != nil && !settles(j.r.Method, e.Code) {
+	if e != nil && j.doubt != nil && changes(j.r) {
+		// A refusal does not say what became of the first delivery: what that made may have been deleted since, and the name be taken again.
+		j.doubt = fmt.Errorf("%w; asked again, host %s said: %s", j.doubt, t.Host, e.Message)
 		return j.giveUp()
 	}
 	if e == nil || !surelyNotDone(e.Code) || passedOn(j.r) {
@@ -232,7 +234,7 @@ func (j *journey) sleep(ctx context.Context) bool {
 func (j *journey) giveUp() *answer {
 	e := j.refuse
 	switch {
-	case j.doubt != nil && j.r.Method != http.MethodGet:
+	case j.doubt != nil && changes(j.r):
 		e = api.Errorf(api.CodeOutcomeUnknown, "list what exists, or repeat the request with the same Idempotency-Key",
 			"the change may have been made: %v", j.doubt)
 	case j.doubt != nil:
@@ -291,17 +293,8 @@ func harmlessTwice(r *http.Request) bool {
 	return r.Header.Get(api.HeaderIdempotency) != ""
 }
 
-// settles reports whether a refusal of the second delivery also tells what became of the first, whose answer was lost: for
-// a create, that the volume is not there; for a delete nothing that says "not found" does, since the first may be why.
-func settles(method, code string) bool {
-	switch code {
-	case api.CodeNotFound:
-		return method != http.MethodDelete
-	case api.CodeInvalid, api.CodeConflict, api.CodeNameTaken, api.CodeNoSpace, api.CodeLimit, api.CodeForbidden, api.CodeUnauthorized:
-		return true
-	}
-	return method == http.MethodGet || method == http.MethodHead
-}
+// changes reports whether a request may change something.
+func changes(r *http.Request) bool { return r.Method != http.MethodGet && r.Method != http.MethodHead }
 
 // notSent reports whether surely nothing of the request arrived.
 func notSent(err error) bool { return errors.Is(err, ErrNotSent) }

@@ -340,6 +340,21 @@ func TestForward_lostThenFailedIsUnknown(t *testing.T) {
 	wantCode(t, p.judge(t, "h1").send(t, create(t)), api.CodeOutcomeUnknown)
 }
 
+// Nor does "name taken": somebody may have deleted the volume that the first delivery made, and somebody else made one of that name.
+func TestForward_lostThenNameTakenIsUnknown(t *testing.T) {
+	t.Parallel()
+	for _, code := range []string{api.CodeNameTaken, api.CodeConflict, api.CodeNoSpace, api.CodeLimit, api.CodeNotFound, api.CodeForbidden} {
+		p := newPool("h1", "h2")
+		p.set("h2", 3)
+		p.fakes["h2"].Fail(&api.Error{Code: code, Message: "refused the second time"})
+		p.once("h2", loseAnswer)
+		e := wantCode(t, p.judge(t, "h1").send(t, create(t)), api.CodeOutcomeUnknown)
+		if !strings.Contains(e.Message, "refused the second time") {
+			t.Errorf("%s is not told: %s", code, e.Message)
+		}
+	}
+}
+
 // "Not found" may be the work of the delivery whose answer was lost: whoever is told so would believe that somebody else
 // deleted the volume.
 func TestForward_lostThenNotFoundIsUnknownForADelete(t *testing.T) {

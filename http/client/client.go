@@ -129,7 +129,7 @@ func (e *lostError) Error() string { return e.err.Error() }
 // Unwrap gives the cause.
 func (e *lostError) Unwrap() error { return e.err }
 
-func unknown(l *lostError) error {
+func unknown(l *lostError) *api.Error {
 	if l.code != nil {
 		return l.code
 	}
@@ -145,24 +145,15 @@ func plain(err error) error {
 	return err
 }
 
-// stillUnknown keeps the doubt of the first attempt, unless the second one settled the matter.
+// stillUnknown keeps the doubt of the first attempt: a refusal of the second does not say what became of it. What it made may have been
+// deleted since, and the name be somebody else's.
 func stillUnknown(first *lostError, second error) error {
-	var e *api.Error
-	var lost *lostError
-	if !errors.As(second, &lost) && errors.As(second, &e) && settled(e.Code) {
-		return second
+	said := *unknown(first)
+	var again *api.Error
+	if errors.As(second, &again) {
+		said.Message += "; asked again: " + again.Message
 	}
-	return unknown(first)
-}
-
-// settled reports whether an answer to a repeated request also tells what became of the first one.
-func settled(code string) bool {
-	switch code {
-	case api.CodeInvalid, api.CodeNotFound, api.CodeConflict, api.CodeNameTaken, api.CodeNoSpace, api.CodeLimit,
-		api.CodeForbidden, api.CodeUnauthorized:
-		return true
-	}
-	return false
+	return &said
 }
 
 func unreachable(err error) error {

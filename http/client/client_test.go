@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -93,5 +95,31 @@ func TestClient_endedBeforeTheAnswer(t *testing.T) {
 	var e *api.Error
 	if _, err := c.CreateVolume(ctx, api.VolumeCreate{Name: "v", Size: 1}, "key"); !errors.As(err, &e) || e.Code != api.CodeOutcomeUnknown {
 		t.Errorf("%v, want that nobody knows", err)
+	}
+}
+
+// A refusal of the second delivery does not say what became of the first one, whose answer was lost.
+func TestClient_lostThenRefused(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if asked.Add(1) == 1 {
+			panic(http.ErrAbortHandler)
+		}
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusConflict)
+		_, _ = io.WriteString(w, `{"code":"name_taken","title":"name is taken","status":409,"detail":"name is taken"}`)
+	}))
+	defer srv.Close()
+	c, err := client.New(client.Config{Address: srv.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var e *api.Error
+	_, err = c.CreateVolume(t.Context(), api.VolumeCreate{Name: "v", Size: 1}, "key")
+	if !errors.As(err, &e) || e.Code != api.CodeOutcomeUnknown || !strings.Contains(e.Message, "taken") || asked.Load() != 2 {
+		t.Errorf("asked %d times: %v, want that nobody knows", asked.Load(), err)
 	}
 }
