@@ -150,7 +150,7 @@ func plain(err error) error {
 func stillUnknown(first *lostError, second error) error {
 	said := *unknown(first)
 	var again *api.Error
-	if errors.As(second, &again) {
+	if errors.As(second, &again) && !again.Unknown() {
 		said.Message += "; asked again: " + again.Message
 	}
 	return &said
