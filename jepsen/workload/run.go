@@ -51,6 +51,9 @@ func Run(ctx context.Context, c Config, log *history.Log[history.Op]) error {
 	var wg sync.WaitGroup
 	for i := range c.Clients {
 		w := &worker{run: r, id: i, rnd: rand.New(rand.NewPCG(c.Seed, uint64(i)))}
+		if i < c.Clients/2 {
+			w.home = &r.agents[i%len(r.agents)]
+		}
 		wg.Go(func() { w.work(ctx) })
 	}
 	wg.Wait()
@@ -105,14 +108,26 @@ type worker struct {
 	*run
 	id  int
 	rnd *rand.Rand
+	// home is the only host that it asks; nil: it asks all of them. Without such clients a host that keeps everybody waiting would
+	// soon have them all, and nobody would be left to see that the others answer.
+	home *agent
 }
 
 // work does operations until ctx ends. One that is under way is not cut off by that, only by its own deadline: its answer
 // is worth more than the time.
 func (w *worker) work(ctx context.Context) {
 	for w.pace.wait(ctx) {
-		operations[w.draw()](w, context.WithoutCancel(ctx))
+		operations[w.next()](w, context.WithoutCancel(ctx))
 	}
+}
+
+// next draws what to do. Leases are asked for where their holders are, which may be anywhere.
+func (w *worker) next() string {
+	kind := w.draw()
+	if w.home != nil && (kind == history.LeaseAcquire || kind == history.LeaseRelease) && w.conf.Weights[history.VolumeCreate] > 0 {
+		return history.VolumeCreate
+	}
+	return kind
 }
 
 // draw chooses a kind by weight.
@@ -131,7 +146,12 @@ func (w *worker) draw() string {
 }
 
 // agent chooses a host.
-func (w *worker) agent() agent { return w.agents[w.rnd.IntN(len(w.agents))] }
+func (w *worker) agent() agent {
+	if w.home != nil {
+		return *w.home
+	}
+	return w.agents[w.rnd.IntN(len(w.agents))]
+}
 
 // chance is true with a probability.
 func (w *worker) chance(p float64) bool { return w.rnd.Float64() < p }

@@ -2,6 +2,9 @@ package workload
 
 import (
 	"context"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -126,5 +129,39 @@ func TestConfig_validate(t *testing.T) {
 		if err := c.withDefaults().validate(); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+// A host that keeps everybody waiting does not keep the others from being asked.
+func TestRun_hostThatHangs(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	var well atomic.Int64 // when the host that is well was asked last
+	began := time.Now()
+	hangs := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-ctx.Done() }))
+	defer hangs.Close()
+	answers := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		well.Store(int64(time.Since(began)))
+		http.Error(w, "no", http.StatusServiceUnavailable)
+	}))
+	defer answers.Close()
+	folder := t.TempDir()
+	log, err := history.NewLog[history.Op](folder, history.OpsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Config{Began: began, Rate: 1000, Clients: 4, Weights: map[string]int{history.VolumeCreate: 1, history.VolumeList: 1}}
+	for name, srv := range map[string]*httptest.Server{"h1": hangs, "h2": answers} {
+		c.Hosts = append(c.Hosts, Host{Name: name, Client: client.Config{Address: srv.URL}})
+	}
+	if err := Run(ctx, c, log); err != nil {
+		t.Fatal(err)
+	}
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if last := time.Duration(well.Load()); last < 400*time.Millisecond {
+		t.Errorf("the host that is well was asked last after %v of 500ms", last)
 	}
 }
