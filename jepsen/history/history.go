@@ -136,4 +136,6 @@ type Run struct {
 type Bounds struct {
 	IOTimeout time.Duration `json:"io_timeout"`
 	Watchdog  time.Duration `json:"watchdog"`
+	// Fence is after how long a host is switched off that does not answer but renews its lease; 0: never, or not in the time of a fault.
+	Fence time.Duration `json:"fence,omitempty"`
 }

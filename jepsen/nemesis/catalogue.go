@@ -26,6 +26,14 @@ func aroundDeath(b history.Bounds) (least, most time.Duration) {
 	return 500 * time.Millisecond, dead(b) + 5*time.Second
 }
 
+// aroundFence ends shortly after the host was taken for dead, where it can be: its keeper may not have seen that yet.
+func aroundFence(b history.Bounds) (least, most time.Duration) {
+	if b.Fence == 0 {
+		return aroundDeath(b)
+	}
+	return b.Fence + time.Second, b.Fence + 2*time.Second
+}
+
 // landing is for so long that what hangs may land nevertheless, and so long that it has timed out.
 func landing(b history.Bounds) (least, most time.Duration) { return b.IOTimeout, 6 * b.IOTimeout }
 

@@ -13,7 +13,7 @@ func stopping() []Nemesis {
 	return []Nemesis{
 		{Name: "stop.short", Does: "stops agent, keeper or both with SIGSTOP for less than a lease lives", Takes: []Resource{OfProcesses}, Lasts: belowExpiry, inject: stop(Agent, Keeper, Both)},
 		{Name: "stop.long", Does: "stops agent, keeper or both until the lease is dead and somebody else's, then lets them go on", Takes: []Resource{OfProcesses}, Lasts: pastDeath, inject: stop(Agent, Keeper, Both)},
-		{Name: "stop.agent", Does: "stops an agent while its keeper goes on renewing: it can be fenced, and wakes up to what was done meanwhile", Takes: []Resource{OfProcesses}, Lasts: aroundDeath, inject: stop(Agent)},
+		{Name: "stop.agent", Does: "stops an agent while its keeper goes on renewing: it can be fenced, and wakes up to what was done meanwhile", Takes: []Resource{OfProcesses}, Lasts: aroundFence, inject: stop(Agent)},
 		{Name: "stop.host", Does: "stops agent and keeper of a host, as a machine that is suspended, until the lease is somebody else's", Takes: []Resource{OfProcesses}, Lasts: pastDeath, inject: stop(Both)},
 	}
 }

@@ -65,6 +65,9 @@ var times = map[string]history.Bounds{
 	"compatible": {IOTimeout: 10 * time.Second, Watchdog: time.Minute},
 }
 
+// fenceLive is when a pool of profile dev fences a host that does not answer but lives. In the others that takes longer than any fault.
+const fenceLive = 12 * time.Second
+
 func (r *runner) now() time.Duration { return time.Since(r.began) }
 
 // do makes the pool, breaks it, heals it, and judges. An error means that nothing can be said.
@@ -72,6 +75,9 @@ func (r *runner) do(ctx context.Context) (err error) {
 	bounds, ok := times[r.profile]
 	if !ok {
 		return fmt.Errorf("there is no profile %q", r.profile)
+	}
+	if r.fencing && r.profile == "dev" {
+		bounds.Fence = fenceLive
 	}
 	r.began = time.Now()
 	r.run = history.Run{Seed: r.seed, Version: r.version(), Began: r.began, Profile: r.profile, Planted: r.plant, Bounds: bounds}
