@@ -94,15 +94,12 @@ func (p *pool) remove(ctx context.Context, id string) error {
 // sweep deletes what the run has made and not deleted. A list alone would not do: what was asked for when the run ended may be
 // under way still.
 func (p *pool) sweep(ctx context.Context) error {
-	if err := p.settle(ctx); err != nil {
-		return fmt.Errorf("finding out which volumes were made: %w; delete those whose names begin with %s by hand", err, p.prefix)
-	}
+	errs := []error{p.settle(ctx)}
 	var all []api.Volume
-	err := p.any(ctx, 5*tryTime, func(ctx context.Context, c *client.Client) (err error) {
+	errs = append(errs, p.any(ctx, 5*tryTime, func(ctx context.Context, c *client.Client) (err error) {
 		all, _, err = c.Volumes(ctx, client.VolumeFilter{}, client.Read{Consistent: true})
 		return err
-	})
-	errs := []error{err}
+	}))
 	for _, v := range all {
 		if strings.HasPrefix(v.Name, p.prefix) {
 			errs = append(errs, p.remove(ctx, v.ID))
@@ -119,12 +116,12 @@ func (p *pool) sweep(ctx context.Context) error {
 func (p *pool) settle(ctx context.Context) error {
 	unsure := p.unsure
 	p.unsure = nil
+	var errs []error
 	for _, n := range unsure {
-		if _, err := p.create(ctx, n); err != nil {
-			return err
-		}
+		_, err := p.create(ctx, n)
+		errs = append(errs, err)
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Roles are moved once: a second host that is asked would move them on.

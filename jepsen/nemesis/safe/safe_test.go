@@ -168,6 +168,18 @@ func TestPool_sweepsWhatIsUnderWay(t *testing.T) {
 	}
 }
 
+// What cannot be settled is said, and does not keep the rest from being deleted.
+func TestPool_sweepsWithoutSettling(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	f.broken = true
+	f.volumes["v"] = "nemesis-1"
+	p := &pool{clients: []*client.Client{f.client(t)}, prefix: "nemesis-", unsure: []int{2, 3}}
+	if err := p.sweep(t.Context()); err == nil || len(f.volumes) != 0 {
+		t.Errorf("%v, left behind: %v", err, f.volumes)
+	}
+}
+
 func TestRun_refuses(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(s *api.Status){
