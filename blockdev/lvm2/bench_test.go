@@ -164,3 +164,31 @@ func BenchmarkRefresh(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkRefreshExtended is a Refresh that finds one volume larger: what a host does after each extension.
+func BenchmarkRefreshExtended(b *testing.B) {
+	for _, n := range []int{10, 2000} {
+		b.Run(fmt.Sprintf("lvs=%d", n), func(b *testing.B) {
+			g, ctx := benchGroup(b, n)
+			follower, err := OpenWith(ctx, g.Devices(), Options{Follow: true})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for i := 1; b.Loop(); i++ {
+				b.StopTimer()
+				tx := g.Begin()
+				if _, err := tx.ExtendLV(benchName((i*7)%n), int64(2+i/n)<<30); err != nil {
+					b.Fatal(err)
+				}
+				if err := g.Commit(ctx, tx, nil, "extend"); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+				if _, err := follower.Refresh(ctx); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -47,6 +47,7 @@ func (vg *VG) markRefs(text string) {
 // buildFree makes the free map and finds extents that are used twice or do not exist.
 func (vg *VG) buildFree() error {
 	used := make([][]usedRun, len(vg.PVs))
+	vg.free.loose = false
 	for _, lv := range vg.LVs {
 		for i := range lv.Segments {
 			err := lv.Segments[i].used(func(pv int, r run, loose bool) error {
@@ -54,6 +55,7 @@ func (vg *VG) buildFree() error {
 					return fmt.Errorf("volume %s uses extent %d of %s, which has %d", lv.Name, r.end()-1, vg.PVs[pv].name, vg.PVs[pv].PECount)
 				}
 				used[pv] = append(used[pv], usedRun{r, lv.Name, loose})
+				vg.free.loose = vg.free.loose || loose
 				return nil
 			})
 			if err != nil {

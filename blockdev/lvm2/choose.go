@@ -21,10 +21,10 @@ type state struct {
 	warnings []string
 }
 
-// choose picks the text that counts and binds it to the devices.
-func choose(scans []*pvScan) (*state, error) {
+// choose picks the text that counts and binds it to the devices. before is an earlier state of the group, or nil.
+func choose(scans []*pvScan, before *VG) (*state, error) {
 	st := &state{scans: scans}
-	all, err := st.candidates()
+	all, err := st.candidates(before)
 	if err != nil {
 		return nil, err
 	}
@@ -54,14 +54,14 @@ func (st *state) warnf(format string, args ...any) {
 }
 
 // candidates parses every text. The same text in two areas is parsed once.
-func (st *state) candidates() ([]candidate, error) {
+func (st *state) candidates(before *VG) ([]candidate, error) {
 	var all []candidate
 	var damage []error
 	for _, s := range st.scans {
 		for _, m := range s.mdas {
 			var c candidate
 			if m.text != nil && m.bad == nil {
-				c, m.bad = parseCandidate(m, all)
+				c, m.bad = parseCandidate(m, all, before)
 			}
 			if m.bad != nil {
 				damage = append(damage, m.bad)
@@ -79,13 +79,13 @@ func (st *state) candidates() ([]candidate, error) {
 }
 
 // parseCandidate parses the text of an area that has one, or finds it among those parsed already.
-func parseCandidate(m *mda, done []candidate) (candidate, error) {
+func parseCandidate(m *mda, done []candidate, before *VG) (candidate, error) {
 	for _, c := range done {
 		if bytes.Equal(c.m.text, m.text) {
 			return candidate{m, c.vg}, nil
 		}
 	}
-	vg, err := ParseText(m.text)
+	vg, err := parseAfter(m.text, before)
 	if err != nil {
 		return candidate{}, m.locate(err)
 	}
@@ -115,32 +115,36 @@ func (st *state) bind() error {
 		}
 		byID[s.label.uuid] = s
 	}
-	var missing []string
+	var missing []MissingPV
+	shrunk := false
 	for i := range st.vg.PVs {
 		pv := &st.vg.PVs[i]
 		s := byID[pv.ID]
 		if s == nil || pv.missing() {
-			missing = append(missing, fmt.Sprintf("%s (last seen as %s)", pv.ID, pv.Device))
+			missing = append(missing, MissingPV{ID: pv.ID, Hint: pv.Device})
 			continue
 		}
 		delete(byID, pv.ID)
 		st.pvs = append(st.pvs, s)
-		st.measure(pv, s)
+		shrunk = st.measure(pv, s) || shrunk
 	}
 	for _, s := range byID {
 		st.warnf("%s is not part of volume group %s any more; its metadata is outdated", s.dev.Name(), st.vg.Name)
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("volume group %s: %w: %s", st.vg.Name, ErrMissingPV, strings.Join(missing, ", "))
+		return &MissingPVError{VG: st.vg.Name, PVs: missing}
 	}
 	if len(st.vg.foreign) > 0 {
 		return fmt.Errorf("volume group %s: %w: %s", st.vg.Name, ErrForeign, strings.Join(st.vg.foreign, ", "))
 	}
-	return st.vg.buildFree()
+	if shrunk {
+		return st.vg.buildFree()
+	}
+	return nil
 }
 
-// measure finds how many extents really lie on the device: the text does not say it reliably.
-func (st *state) measure(pv *PV, s *pvScan) {
+// measure finds how many extents really lie on the device: the text does not say it reliably. shrunk says that some do not.
+func (st *state) measure(pv *PV, s *pvScan) (shrunk bool) {
 	end := s.dev.Size()
 	for _, m := range s.mdas {
 		if m.area.off >= pv.PEStart && m.area.off < end {
@@ -151,6 +155,7 @@ func (st *state) measure(pv *PV, s *pvScan) {
 	if pv.usable < pv.PECount {
 		st.warnf("%s has room for %d extents, the metadata claims %d; the rest is not used", s.dev.Name(), pv.usable, pv.PECount)
 	}
+	return pv.usable < pv.PECount
 }
 
 // mdasInUse are the areas that take part in a commit.

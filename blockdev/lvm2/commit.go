@@ -41,19 +41,35 @@ func (g *Group) CommitWith(ctx context.Context, tx *Tx, guard blockdev.Guard, de
 		return fmt.Errorf("commit to %s: %w", st.vg.Name, err)
 	}
 	if err := c.run(ctx); err != nil {
-		g.doubt = errors.Is(err, blockdev.ErrOutcomeUnknown)
+		if g.doubt = errors.Is(err, blockdev.ErrOutcomeUnknown); g.doubt {
+			g.admit(tx.added) // a Refresh must find them if the change is there
+		}
 		return fmt.Errorf("commit %d to %s: %w", c.vg.Seqno, st.vg.Name, err)
 	}
 	tx.done = true
+	g.admit(tx.added)
 	next := *st
 	next.vg, next.warnings = c.vg, nil
+	next.scans = append(slices.Clip(st.scans), tx.added...)
+	next.pvs = append(slices.Clip(st.pvs), tx.added...)
 	g.cur.Store(&next)
 	return nil
+}
+
+// admit makes the devices of further physical volumes some of the group's; caller holds mu.
+func (g *Group) admit(added []*pvScan) {
+	for _, s := range added {
+		if !slices.Contains(g.devs, s.dev) {
+			g.devs = append(slices.Clip(g.devs), s.dev)
+		}
+	}
 }
 
 // mayCommit refuses transactions that are finished, stale, or come while the truth is unknown.
 func (g *Group) mayCommit(st *state, tx *Tx) error {
 	switch {
+	case g.opt.Follow:
+		return fmt.Errorf("%w: the group was opened to follow it", ErrInvalid)
 	case g.doubt:
 		return ErrDoubt
 	case tx.done:

@@ -123,30 +123,34 @@ func Create(ctx context.Context, o CreateOptions, guard blockdev.Guard) (*Group,
 type creation struct {
 	o    CreateOptions
 	w    writer
-	pvs  []PV
-	mdas [][]byteRange // per device
+	pvs  []*freshPV
 	text []byte
 }
 
 func (c *creation) run(ctx context.Context) error {
-	for i := range c.o.Devices {
-		if err := c.checkFree(ctx, c.o.Devices[i]); err != nil {
+	for i, dev := range c.o.Devices {
+		if err := c.checkFree(ctx, dev); err != nil {
 			return err
 		}
-		if err := c.layout(i); err != nil {
+		p, err := planPV(dev, pvSizes{c.o.MetadataSize, c.o.ExtentSize, c.o.align})
+		if err != nil {
 			return err
 		}
+		p.named(fmt.Sprintf("pv%d", i), c.o.PVIDs[i], c.o.DeviceHints[i])
+		c.pvs = append(c.pvs, p)
 	}
 	if err := c.makeText(); err != nil {
 		return err
 	}
-	for i := range c.o.Devices {
-		if err := c.writeAreas(ctx, i); err != nil {
+	text := c.text
+	for _, p := range c.pvs {
+		if err := p.writeAreas(ctx, c.w, text); err != nil {
 			return err
 		}
+		text = nil // of the first device only
 	}
-	for i := range slices.Backward(c.o.Devices) {
-		if err := c.writeLabel(ctx, i); err != nil {
+	for _, p := range slices.Backward(c.pvs) {
+		if err := p.writeLabel(ctx, c.w); err != nil {
 			return err
 		}
 	}
@@ -174,29 +178,11 @@ func (c *creation) checkFree(ctx context.Context, dev blockdev.Device) error {
 	return fmt.Errorf("%s is physical volume %s of volume group %q: %w; its content would be lost", dev.Name(), info.ID, info.VGName, ErrExists)
 }
 
-// layout computes where things go on device i.
-func (c *creation) layout(i int) error {
-	dev := c.o.Devices[i]
-	size := dev.Size() / sector * sector
-	start := (firstMDA + c.o.MetadataSize + c.o.align - 1) / c.o.align * c.o.align
-	second := (size - c.o.MetadataSize) / c.o.align * c.o.align
-	count := (second - start) / c.o.ExtentSize
-	if second < start || count < 1 {
-		return fmt.Errorf("%s has %d bytes, %d are needed: %w", dev.Name(), dev.Size(), start+c.o.MetadataSize+c.o.ExtentSize+c.o.align, ErrTooSmall)
-	}
-	c.mdas = append(c.mdas, []byteRange{{firstMDA, start - firstMDA}, {second, size - second}})
-	c.pvs = append(c.pvs, PV{
-		ID: c.o.PVIDs[i], Device: c.o.DeviceHints[i], DevSize: size, PEStart: start, PECount: count,
-		Status: []string{"ALLOCATABLE"}, name: fmt.Sprintf("pv%d", i),
-	})
-	return nil
-}
-
 // makeText writes the text of the new group and checks it.
 func (c *creation) makeText() error {
-	vg := VG{Name: c.o.Name, PVs: c.pvs}
-	for i := range vg.PVs {
-		vg.PVs[i].text = pvText(&vg.PVs[i])
+	vg := VG{Name: c.o.Name}
+	for _, p := range c.pvs {
+		vg.PVs = append(vg.PVs, p.pv)
 	}
 	s := section{items: []item{
 		{key: "id", raw: quote(c.o.ID)}, {key: "seqno", raw: "1"}, {key: "format", raw: `"lvm2"`},
@@ -208,61 +194,8 @@ func (c *creation) makeText() error {
 	vg.head = s.items
 	h := header{description: c.o.Description, host: c.o.Host, system: "Holdfast on " + c.o.Host, now: c.o.Now}
 	c.text = vg.appendText(nil, h)
-	if n := int64(len(c.text)); n > maxText(c.mdas[0][0].size) {
+	if n := int64(len(c.text)); n > maxText(c.pvs[0].mdas[0].size) {
 		return fmt.Errorf("%w: text of %d bytes", ErrMetadataFull, n)
 	}
 	return CheckStrict(c.text)
-}
-
-// writeAreas wipes the label of device i and writes its metadata areas: with the text on the first device, empty and
-// ignored on the others.
-func (c *creation) writeAreas(ctx context.Context, i int) error {
-	dev := c.o.Devices[i]
-	if err := c.w.zero(ctx, dev, 0, labelSectors*sector); err != nil {
-		return fmt.Errorf("wipe label of %s: %w", dev.Name(), err)
-	}
-	for _, r := range c.mdas[i] {
-		if err := c.w.zero(ctx, dev, r.off, 4096); err != nil {
-			return fmt.Errorf("wipe metadata area of %s: %w", dev.Name(), err)
-		}
-	}
-	if err := c.w.flush(ctx, dev); err != nil {
-		return err
-	}
-	for _, r := range c.mdas[i] {
-		if err := c.writeArea(ctx, dev, r, i == 0); err != nil {
-			return fmt.Errorf("write metadata area of %s: %w", dev.Name(), err)
-		}
-	}
-	return c.w.flush(ctx, dev)
-}
-
-func (c *creation) writeArea(ctx context.Context, dev blockdev.Device, r byteRange, inUse bool) error {
-	h := mdaHead{area: r}
-	if inUse {
-		n := int64(len(c.text))
-		padded := append(c.text[:n:n], make([]byte, -n&(sector-1))...)
-		if err := c.w.write(ctx, dev, r.off+mdaHeader, padded); err != nil {
-			return err
-		}
-		h.slots[0] = slot{offset: mdaHeader, size: n, sum: checksum(c.text)}
-	} else {
-		h.slots[0].slotFlag = slotIgnored
-	}
-	return c.w.write(ctx, dev, r.off, h.encode())
-}
-
-// writeLabel makes device i a physical volume that is in use.
-func (c *creation) writeLabel(ctx context.Context, i int) error {
-	dev := c.o.Devices[i]
-	l := label{sector: labelSector, uuid: c.pvs[i].ID, deviceSize: c.pvs[i].DevSize,
-		data: []byteRange{{c.pvs[i].PEStart, 0}}, mdas: c.mdas[i], extVersion: extVersion, extFlags: extUsed}
-	p, err := l.encode()
-	if err != nil {
-		return err
-	}
-	if err := c.w.write(ctx, dev, labelSector*sector, p); err != nil {
-		return fmt.Errorf("write label of %s: %w", dev.Name(), err)
-	}
-	return c.w.flush(ctx, dev)
 }

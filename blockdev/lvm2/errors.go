@@ -3,6 +3,7 @@ package lvm2
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/holdfast-io/holdfast/blockdev"
 )
@@ -22,7 +23,10 @@ var (
 	// this package does not manage. It is left untouched.
 	ErrForeign = errors.New("managed by somebody else")
 	// ErrMissingPV says that a physical volume of the volume group is not among the devices given.
+	// The error is a *MissingPVError.
 	ErrMissingPV = errors.New("a physical volume is missing")
+	// ErrMember says that a device is part of the volume group already.
+	ErrMember = errors.New("part of the volume group already")
 	// ErrNoSpace says that there are not enough free extents, or no free run that is long enough.
 	ErrNoSpace = errors.New("not enough free extents")
 	// ErrMetadataFull says that the text does not fit into half of a metadata area.
@@ -75,3 +79,27 @@ func unknownOutcome(err error) error {
 	}
 	return fmt.Errorf("%w: %w", blockdev.ErrOutcomeUnknown, err)
 }
+
+// MissingPVError names the physical volumes of a volume group that are not among the devices given. It matches ErrMissingPV.
+type MissingPVError struct {
+	VG  string
+	PVs []MissingPV
+}
+
+// MissingPV is a physical volume that was not found.
+type MissingPV struct {
+	ID   string // hyphenated
+	Hint string // path under which it was last written, perhaps on another host
+}
+
+// Error names them.
+func (e *MissingPVError) Error() string {
+	names := make([]string, len(e.PVs))
+	for i, p := range e.PVs {
+		names[i] = fmt.Sprintf("%s (last seen as %s)", p.ID, p.Hint)
+	}
+	return fmt.Sprintf("volume group %s: %v: %s", e.VG, ErrMissingPV, strings.Join(names, ", "))
+}
+
+// Is makes errors.Is(err, ErrMissingPV) true.
+func (e *MissingPVError) Is(target error) bool { return target == ErrMissingPV }

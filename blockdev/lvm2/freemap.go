@@ -19,7 +19,10 @@ type pvFree struct {
 }
 
 // freeMap has the free extents of a volume group. It is copy-on-write per physical volume.
-type freeMap struct{ pvs []pvFree }
+type freeMap struct {
+	pvs   []pvFree
+	loose bool // a volume uses extents in a way that is not known: what it leaves may be in use by another
+}
 
 // clone returns a map that can be changed without touching this one.
 func (f *freeMap) clone() freeMap {
@@ -27,7 +30,7 @@ func (f *freeMap) clone() freeMap {
 	for i := range pvs {
 		pvs[i].owned = false
 	}
-	return freeMap{pvs}
+	return freeMap{pvs: pvs, loose: f.loose}
 }
 
 // own makes the runs of a physical volume changeable.

@@ -24,6 +24,9 @@ type Options struct {
 	// Verify runs the full strict check on every text before it is written. It costs about 10 ms for 2,000 volumes.
 	// Default: on when HOLDFAST_VERIFY=all, as in all tests.
 	Verify bool
+	// Follow is for who only wants to know where volumes lie: of areas whose headers name the same text, Refresh reads
+	// one, and its checksum stands for the others.
+	Follow bool
 }
 
 func (o Options) withDefaults() Options {
@@ -43,7 +46,7 @@ func (o Options) withDefaults() Options {
 // Group is a volume group on its devices. VG and Begin never wait; Refresh and Commit run one at a time.
 type Group struct {
 	opt  Options
-	devs []blockdev.Device
+	devs []blockdev.Device // replaced under mu when the group grows
 
 	cur atomic.Pointer[state]
 
@@ -85,11 +88,22 @@ func (g *Group) read(ctx context.Context, old *state) (*state, error) {
 	if old != nil && slices.EqualFunc(scans, old.scans, (*pvScan).same) {
 		return old, nil
 	}
-	errs = parallel(len(scans), func(i int) error { return scans[i].scanTexts(ctx, g.opt.IOTimeout) })
-	if err := errors.Join(errs...); err != nil {
+	if err := g.readTexts(ctx, scans, old != nil && g.opt.Follow); err != nil {
 		return nil, err
 	}
-	return choose(scans)
+	var before *VG
+	if st := g.cur.Load(); st != nil {
+		before = st.vg
+	}
+	return choose(scans, before)
+}
+
+// readTexts reads the texts of all areas, or of areas with the same text one.
+func (g *Group) readTexts(ctx context.Context, scans []*pvScan, one bool) error {
+	if one {
+		return scanOneText(ctx, scans, g.opt.IOTimeout)
+	}
+	return errors.Join(parallel(len(scans), func(i int) error { return scans[i].scanTexts(ctx, g.opt.IOTimeout) })...)
 }
 
 // VG is the volume group as of the last Open, Refresh or Commit.
@@ -97,6 +111,17 @@ func (g *Group) VG() *VG { return g.cur.Load().vg }
 
 // Devices are the devices of VG().PVs, in that order.
 func (g *Group) Devices() []blockdev.Device { return g.cur.Load().devices() }
+
+// MetadataPVs are the indices in VG().PVs of those that carry the metadata of the group.
+func (g *Group) MetadataPVs() []int {
+	var out []int
+	for i, s := range g.cur.Load().pvs {
+		if slices.ContainsFunc(s.mdas, (*mda).inUse) {
+			out = append(out, i)
+		}
+	}
+	return out
+}
 
 // Warnings tells what Open or Refresh found that is wrong but can be lived with: bad or stale metadata areas,
 // devices that are too small or do not belong.
@@ -123,6 +148,12 @@ func (g *Group) Refresh(ctx context.Context) (*VG, error) {
 	}
 	if want := g.VG().ID; st.vg.ID != want {
 		return nil, fmt.Errorf("refresh volume group: %w: now it is %s with id %s", ErrForeign, st.vg.Name, st.vg.ID)
+	}
+	if g.doubt && len(st.scans) > len(st.pvs) {
+		g.devs = st.devices() // a device that was to join the group did not
+		if st, err = g.read(ctx, nil); err != nil {
+			return nil, fmt.Errorf("refresh volume group: %w", err)
+		}
 	}
 	g.cur.Store(st)
 	g.doubt = false

@@ -45,7 +45,7 @@ func (i *PVInfo) add(m *mda) {
 	var c candidate
 	err := m.bad
 	if m.text != nil && err == nil {
-		c, err = parseCandidate(m, nil)
+		c, err = parseCandidate(m, nil, nil)
 	}
 	if err != nil {
 		i.Description = err.Error()

@@ -67,7 +67,25 @@ func (g *Group) DeviceOf(vg *VG, lv *LV) (blockdev.Device, error) {
 	return g.cur.Load().deviceOf(vg, lv)
 }
 
+// Segments tells where the content of a volume lies now.
+func (g *Group) Segments(lvName string) ([]blockdev.Segment, error) {
+	st := g.cur.Load()
+	lv, err := linear(st.vg, lvName)
+	if err != nil {
+		return nil, err
+	}
+	return st.segmentsOf(st.vg, lv)
+}
+
 func (st *state) deviceOf(vg *VG, lv *LV) (blockdev.Device, error) {
+	segs, err := st.segmentsOf(vg, lv)
+	if err != nil {
+		return nil, err
+	}
+	return blockdev.NewLinear(vg.Name+"/"+lv.Name, segs)
+}
+
+func (st *state) segmentsOf(vg *VG, lv *LV) ([]blockdev.Segment, error) {
 	segs := make([]blockdev.Segment, len(lv.Segments))
 	for i := range lv.Segments {
 		s := &lv.Segments[i]
@@ -76,5 +94,5 @@ func (st *state) deviceOf(vg *VG, lv *LV) (blockdev.Device, error) {
 		}
 		segs[i] = blockdev.Segment{Dev: st.pvs[s.Areas[0].PV].dev, Off: vg.byteOf(s), Len: s.ExtentCount * vg.ExtentSize}
 	}
-	return blockdev.NewLinear(vg.Name+"/"+lv.Name, segs)
+	return segs, nil
 }

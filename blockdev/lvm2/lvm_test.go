@@ -39,10 +39,16 @@ func loops(t testing.TB, sectorSize int, sizes ...int64) (*lvm, []blockdev.Devic
 		t.Cleanup(func() { d.Close() })
 		l.devs, devs = append(l.devs, path), append(devs, d)
 	}
-	if err := os.WriteFile(filepath.Join(l.dir, "lvm.conf"), []byte(l.config()), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	l.configure()
 	return l, devs
+}
+
+// configure keeps lvm to the devices.
+func (l *lvm) configure() {
+	l.t.Helper()
+	if err := os.WriteFile(filepath.Join(l.dir, "lvm.conf"), []byte(l.config()), 0o600); err != nil {
+		l.t.Fatal(err)
+	}
 }
 
 // config keeps lvm away from other devices, daemons, caches and the host's files. It stands in place of the host's own,

@@ -25,6 +25,9 @@ type slot struct {
 // empty is true when the slot points to nothing.
 func (s slot) empty() bool { return s.offset == 0 }
 
+// sameText tells whether both slots name the same text, wherever it lies.
+func (s slot) sameText(o slot) bool { return s.size == o.size && s.sum == o.sum }
+
 // mdaHead is a decoded metadata area header.
 //
 //	 0  4  CRC of bytes 4..511

@@ -13,7 +13,12 @@ const contents = "Text Format Volume Group"
 // ParseText reads a metadata text, in the form found on disk or in the one of vgcfgbackup. Errors are *CorruptError;
 // a volume group that must not be written is no error here, see VG.Foreign.
 func ParseText(text []byte) (*VG, error) {
-	vg, err := parseText(string(text))
+	return parseAfter(text, nil)
+}
+
+// parseAfter is ParseText for who has an earlier state of the group: volumes whose text is the same are taken from there.
+func parseAfter(text []byte, before *VG) (*VG, error) {
+	vg, err := parseKnowing(string(text), before)
 	if err != nil {
 		return nil, textError(err, int64(len(text)))
 	}
@@ -40,6 +45,7 @@ type vgParser struct {
 	lvStart int // where logical_volumes begins when it stands before physical_volumes
 	pvIndex map[string]int
 	refs    []string // raw segments of volumes that are not plain
+	known   *known   // nil: nothing is known of before
 }
 
 // vgSeen says which required keys were met.
@@ -49,7 +55,12 @@ type vgSeen struct {
 
 // parseText reads the whole text: one volume group and the lines around it.
 func parseText(text string) (*VG, error) {
-	p := &vgParser{cursor: cursor{s: text}, lvStart: -1, pvIndex: map[string]int{}}
+	return (&vgParser{cursor: cursor{s: text}}).parse()
+}
+
+// parse reads all that the cursor has.
+func (p *vgParser) parse() (*VG, error) {
+	p.lvStart, p.pvIndex = -1, map[string]int{}
 	for {
 		key, k, err := p.next()
 		switch {
@@ -201,6 +212,9 @@ func (p *vgParser) logical() error {
 	p.seen.lvs = true
 	b := lvBuilder{pvIndex: p.pvIndex}
 	for {
+		for lv := p.known.next(p); lv != nil; lv = p.known.next(p) {
+			p.vg.LVs = append(p.vg.LVs, lv)
+		}
 		start := p.pos
 		name, k, err := p.next()
 		if err != nil {
@@ -209,7 +223,7 @@ func (p *vgParser) logical() error {
 		switch k {
 		case kindEnd:
 			p.refs = b.refs
-			return nil
+			return p.known.mayShare(b.refs)
 		case kindValue:
 			return p.fail("key %q among the logical volumes", name)
 		}
@@ -217,8 +231,10 @@ func (p *vgParser) logical() error {
 		if err != nil {
 			return err
 		}
-		raw := p.s[start:p.pos]
-		lv.text = strings.TrimLeft(raw, " \t\r\n")
+		lv.text = strings.TrimLeft(p.s[start:p.pos], " \t\r\n")
+		if lv, err = p.known.missed(p, lv); err != nil {
+			return err
+		}
 		p.vg.LVs = append(p.vg.LVs, lv)
 	}
 }
@@ -241,6 +257,9 @@ func (p *vgParser) finish() (*VG, error) {
 	vg.foreign = append(vg.foreign, vg.notOurs()...)
 	if err := vg.buildIndex(p.refs); err != nil {
 		return nil, err
+	}
+	if p.known != nil && p.known.same && vg.freeAfter(p.known.before, append(p.known.gone, p.known.lvs...), p.known.fresh) {
+		return vg, nil
 	}
 	return vg, vg.buildFree()
 }

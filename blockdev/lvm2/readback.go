@@ -11,7 +11,7 @@ import (
 // readBack proves that a text says what the volume group is. The sections of volumes are not read again: each was
 // parsed when it was made (see DESIGN.md); the rest is parsed, and the places where sections meet are checked.
 func (vg *VG) readBack(text []byte, full bool) error {
-	if full && !plant.On(plant.DoubleFree) { // which the strict check would find at once
+	if full && !plant.On(plant.DoubleFree) && !plant.On(plant.ExtendTwice) { // which the strict check would find at once
 		if err := CheckStrict(text); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/holdfast-io/holdfast/blockdev"
@@ -140,6 +141,25 @@ func (s *pvScan) scanTexts(ctx context.Context, timeout time.Duration) error {
 	for _, m := range s.mdas {
 		if err := m.readText(ctx, timeout); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// scanOneText reads the texts of all areas, but none that was read already: as its header says, by size and checksum.
+func scanOneText(ctx context.Context, scans []*pvScan, timeout time.Duration) error {
+	var read []slot
+	for _, s := range scans {
+		for _, m := range s.mdas {
+			if m.head != nil && slices.ContainsFunc(read, m.head.slots[0].sameText) {
+				continue
+			}
+			if err := m.readText(ctx, timeout); err != nil {
+				return err
+			}
+			if m.text != nil {
+				read = append(read, m.head.slots[0])
+			}
 		}
 	}
 	return nil

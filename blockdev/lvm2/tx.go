@@ -26,6 +26,7 @@ type Tx struct {
 	now     int64
 	changed int
 	done    bool
+	added   []*pvScan // physical volumes that join the group, in the order of vg.PVs
 }
 
 // Begin starts a change of the volume group as it is now.
@@ -231,7 +232,9 @@ func (tx *Tx) ExtendLV(name string, bytes int64) (*LV, error) {
 	if err != nil {
 		return nil, err
 	}
-	tx.vg.free = free
+	if !plant.On(plant.ExtendTwice) {
+		tx.vg.free = free
+	}
 	return next, nil
 }
 

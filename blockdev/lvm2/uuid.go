@@ -2,6 +2,7 @@ package lvm2
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"fmt"
 	"strings"
 )
@@ -23,6 +24,32 @@ func NewID() string {
 		raw[i] = idChars[int(b)%len(idChars)]
 	}
 	return formatID(string(raw[:]))
+}
+
+// idMark is the length of the end of a physical volume's id that says for which group it was made.
+const idMark = 10
+
+// newPVID makes an id for a further physical volume of a group. It is random but for its end, which follows from the group and the
+// rest: so a device that was labelled for a group, and never came to be part of it, is known for what it is.
+func newPVID(group string) string {
+	raw, _ := rawID(NewID()) // is valid
+	return formatID(raw[:idLen-idMark] + pvMark(group, raw[:idLen-idMark]))
+}
+
+// pvMark is the end of an id that begins so.
+func pvMark(group, begin string) string {
+	sum := sha256.Sum256([]byte("physical volume " + begin + " for volume group " + group))
+	mark := make([]byte, idMark)
+	for i := range mark {
+		mark[i] = idChars[int(sum[i])%len(idChars)]
+	}
+	return string(mark)
+}
+
+// madeFor tells whether newPVID made the id for the group.
+func madeFor(group, id string) bool {
+	raw, err := rawID(id)
+	return err == nil && raw[idLen-idMark:] == pvMark(group, raw[:idLen-idMark])
 }
 
 // formatID puts the hyphens into 32 characters.
