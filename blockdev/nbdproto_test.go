@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -156,64 +157,68 @@ func pipeDevice(t *testing.T) (*nbd, net.Conn) {
 // later request.
 func TestNBD_handles(t *testing.T) {
 	t.Parallel()
-	d, server := pipeDevice(t)
-	defer d.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-	defer cancel()
-	requests := make(chan uint64, 2)
-	go func() {
-		for range 2 {
-			var head [nbdRequestSize]byte
-			if _, err := io.ReadFull(server, head[:]); err != nil {
-				return
+	synctest.Test(t, func(t *testing.T) { // no time passes before the other side has read what was sent
+		d, server := pipeDevice(t)
+		defer d.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		defer cancel()
+		requests := make(chan uint64, 2)
+		go func() {
+			for range 2 {
+				var head [nbdRequestSize]byte
+				if _, err := io.ReadFull(server, head[:]); err != nil {
+					return
+				}
+				requests <- be.Uint64(head[8:])
 			}
-			requests <- be.Uint64(head[8:])
+			for i := range 2 { // answer the abandoned one first
+				b := be.AppendUint32(be.AppendUint32(nil, nbdSimpleMagic), 0)
+				server.Write(append(be.AppendUint64(b, <-requests), bytes.Repeat([]byte{byte(i + 1)}, 512)...))
+			}
+		}()
+		p := make([]byte, 512)
+		if err := d.ReadAt(ctx, p, 0); !errors.Is(err, ErrTimeout) {
+			t.Fatal(err)
 		}
-		for i := range 2 { // answer the abandoned one first
-			b := be.AppendUint32(be.AppendUint32(nil, nbdSimpleMagic), 0)
-			server.Write(append(be.AppendUint64(b, <-requests), bytes.Repeat([]byte{byte(i + 1)}, 512)...))
+		ctx, cancel = context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := d.ReadAt(ctx, p, 0); err != nil || p[0] != 2 {
+			t.Errorf("second read: %v, data of reply %d", err, p[0])
 		}
-	}()
-	p := make([]byte, 512)
-	if err := d.ReadAt(ctx, p, 0); !errors.Is(err, ErrTimeout) {
-		t.Fatal(err)
-	}
-	ctx, cancel = context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := d.ReadAt(ctx, p, 0); err != nil || p[0] != 2 {
-		t.Errorf("second read: %v, data of reply %d", err, p[0])
-	}
-	if d.Pending() != 0 || len(d.flight.slots) != 0 {
-		t.Errorf("%d pending, %d slots taken", d.Pending(), len(d.flight.slots))
-	}
+		if d.Pending() != 0 || len(d.flight.slots) != 0 {
+			t.Errorf("%d pending, %d slots taken", d.Pending(), len(d.flight.slots))
+		}
+	})
 }
 
 // TestNBD_halfSent: a request that got stuck half way breaks the connection and is unknown; one that did not get
 // onto the wire at all surely failed.
 func TestNBD_halfSent(t *testing.T) {
 	t.Parallel()
-	d, server := pipeDevice(t)
-	defer d.Close()
-	go io.ReadFull(server, make([]byte, 100))
-	soon := func() context.Context {
-		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-		t.Cleanup(cancel)
-		return ctx
-	}
-	if err := d.WriteAt(soon(), make([]byte, 4096), 0); !errors.Is(err, ErrOutcomeUnknown) {
-		t.Errorf("half sent: %v", err)
-	}
-	if err := d.WriteAt(soon(), make([]byte, 4096), 0); !errors.Is(err, ErrGone) || errors.Is(err, ErrOutcomeUnknown) {
-		t.Errorf("not sent: %v", err)
-	}
-	d2, _ := pipeDevice(t)
-	defer d2.Close()
-	if err := d2.WriteAt(soon(), make([]byte, 4096), 0); !errors.Is(err, ErrTimeout) || errors.Is(err, ErrOutcomeUnknown) {
-		t.Errorf("not a byte sent: %v", err)
-	}
-	if d2.Pending() != 0 || d2.conn.broken() {
-		t.Error("a connection on which nothing happened is broken")
-	}
+	synctest.Test(t, func(t *testing.T) { // no time passes before the other side has read what was sent
+		d, server := pipeDevice(t)
+		defer d.Close()
+		go io.ReadFull(server, make([]byte, 100))
+		soon := func() context.Context {
+			ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+			t.Cleanup(cancel)
+			return ctx
+		}
+		if err := d.WriteAt(soon(), make([]byte, 4096), 0); !errors.Is(err, ErrOutcomeUnknown) {
+			t.Errorf("half sent: %v", err)
+		}
+		if err := d.WriteAt(soon(), make([]byte, 4096), 0); !errors.Is(err, ErrGone) || errors.Is(err, ErrOutcomeUnknown) {
+			t.Errorf("not sent: %v", err)
+		}
+		d2, _ := pipeDevice(t)
+		defer d2.Close()
+		if err := d2.WriteAt(soon(), make([]byte, 4096), 0); !errors.Is(err, ErrTimeout) || errors.Is(err, ErrOutcomeUnknown) {
+			t.Errorf("not a byte sent: %v", err)
+		}
+		if d2.Pending() != 0 || d2.conn.broken() {
+			t.Error("a connection on which nothing happened is broken")
+		}
+	})
 }
 
 func TestBufferClass(t *testing.T) {
