@@ -9,14 +9,15 @@ import (
 	"github.com/holdfast-io/holdfast/blockdev/lvm2"
 )
 
-// batch is what one leader carries out: births and deaths of volumes in one or two commits.
+// batch is what one leader carries out: births, growth and deaths of volumes in one or two commits.
 type batch struct {
-	w      *Writer
-	tx     *lvm2.Tx
-	births map[string]*birth
-	deaths map[string]*death
-	order  []*birth // births in the order of their slots
-	stall  error    // a write with unknown outcome: nothing more may be submitted
+	w       *Writer
+	tx      *lvm2.Tx
+	births  map[string]*birth
+	growths map[string]*growth
+	deaths  map[string]*death
+	order   []*birth // births in the order of their slots
+	stall   error    // a write with unknown outcome: nothing more may be submitted
 }
 
 // run carries out what the queue gathered. It answers every request.
@@ -31,8 +32,9 @@ func (w *Writer) run(ctx context.Context, reqs []*request) {
 	if reqs = w.edit(ctx, reqs); len(reqs) == 0 || w.refuses(reqs) {
 		return
 	}
-	b := &batch{w: w, tx: w.d.group.Begin(), births: map[string]*birth{}, deaths: map[string]*death{}}
-	for _, r := range reqs {
+	b := &batch{w: w, tx: w.d.group.Begin(), births: map[string]*birth{}, growths: map[string]*growth{},
+		deaths: map[string]*death{}}
+	for _, r := range b.planGrowths(reqs) {
 		b.plan(r)
 	}
 	b.carryOut(ctx)
@@ -69,6 +71,7 @@ func (b *batch) carryOut(ctx context.Context) {
 		return
 	}
 	b.born(ctx)
+	b.grown()
 	b.bury(ctx)
 }
 
@@ -118,6 +121,11 @@ func (b *batch) live() bool {
 			return true
 		}
 	}
+	for _, m := range b.growths {
+		if m.err == nil {
+			return true
+		}
+	}
 	for _, m := range b.deaths {
 		if m.err == nil && m.tagged {
 			return true
@@ -128,7 +136,7 @@ func (b *batch) live() bool {
 
 // describe is the text that LVM keeps for the commit.
 func (b *batch) describe() string {
-	return fmt.Sprintf("holdfast: create %d, delete %d, epoch %d", len(b.births), len(b.deaths), b.w.Epoch())
+	return fmt.Sprintf("holdfast: create %d, extend %d, delete %d, epoch %d", len(b.births), len(b.growths), len(b.deaths), b.w.Epoch())
 }
 
 // stalled turns an I/O error before the commit into what callers get: where an outcome is unknown the write may still
@@ -150,6 +158,11 @@ func unanswered(err error) bool {
 // failAll fails every member that has no error of its own.
 func (b *batch) failAll(err error) {
 	for _, m := range b.births {
+		if m.err == nil {
+			m.err = err
+		}
+	}
+	for _, m := range b.growths {
 		if m.err == nil {
 			m.err = err
 		}
@@ -194,6 +207,7 @@ func (b *batch) answer() {
 			r.vol, r.err = m.vol, m.err
 		}
 	}
+	b.answerGrowths()
 	for _, m := range b.deaths {
 		b.keepSlot(m)
 		for _, r := range m.reqs {

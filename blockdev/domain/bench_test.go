@@ -23,7 +23,7 @@ func fileDomain(b *testing.B, volumes int) (*Domain, blockdev.Device) {
 	var wg sync.WaitGroup
 	for n := range volumes {
 		wg.Go(func() {
-			if _, err := w.Create(deadline(b), qcow(100000+n)); err != nil {
+			if _, err := w.Create(deadline(b), thin(100000+n)); err != nil {
 				b.Error(err)
 			}
 		})
@@ -70,3 +70,27 @@ func BenchmarkOpen_1900(b *testing.B) {
 		_ = writer(b, d).Close()
 	}
 }
+
+// benchExtend extends one volume after the other by an extent, in a domain with so many volumes.
+func benchExtend(b *testing.B, volumes int) {
+	d, _ := fileDomain(b, volumes)
+	w := writer(b, d)
+	const first = 100000
+	for n := 0; b.Loop(); n++ {
+		id := volID(first + n%volumes)
+		v, ok := d.Volume(id)
+		if !ok {
+			b.Fatal("no volume")
+		}
+		if v.AllocatedBytes >= v.MaxAllocation() {
+			b.Skip("the volumes have no room to grow; use fewer iterations")
+		}
+		if _, err := w.Extend(deadline(b), id, v.AllocatedBytes+1); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// An extension at 1,900 volumes may cost at most twice of one at 10.
+func BenchmarkExtend_10(b *testing.B)   { benchExtend(b, 10) }
+func BenchmarkExtend_1900(b *testing.B) { benchExtend(b, 1900) }

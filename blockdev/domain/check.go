@@ -21,6 +21,7 @@ func Check(ctx context.Context, d *Domain) ([]Finding, error) {
 	}
 	d.mu.RUnlock()
 	c.group()
+	c.luns()
 	c.specials()
 	c.slots()
 	for _, v := range c.sorted() {

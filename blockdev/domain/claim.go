@@ -12,48 +12,56 @@ import (
 // claim refuses LUNs that hold something, unless the caller named it.
 func (c *creation) claim(ctx context.Context) error {
 	for _, d := range c.o.Devices {
-		found, name, err := c.inspect(ctx, d)
+		h, err := inspectLUN(ctx, c.io, d)
 		if err != nil {
-			return fmt.Errorf("looking at %s: %w", d.Name(), err)
+			return err
 		}
-		if found == "" {
+		if h.found == "" {
 			continue
 		}
-		if name != c.o.Force && !c.startsOver(ctx, name) {
-			return &InUseError{Device: d.Name(), Found: found, Name: name}
+		if h.name != c.o.Force && !c.startsOver(ctx, h.name) {
+			return &InUseError{Device: d.Name(), Found: h.found, Name: h.name}
 		}
-		c.o.Log.Warn("destroying what a LUN holds", "device", d.Name(), "found", found)
+		c.o.Log.Warn("destroying what a LUN holds", "device", d.Name(), "found", h.found)
 		c.used = append(c.used, d)
 	}
 	return nil
 }
 
-// inspect tells what a LUN holds, and the name that Force must say; empty if it holds nothing that is known.
-func (c *creation) inspect(ctx context.Context, d blockdev.Device) (found, name string, err error) {
-	var pv *lvm2.PVInfo
-	err = c.io.steps(ctx, func(ctx context.Context) (err error) {
-		pv, err = lvm2.Inspect(ctx, d)
+// held is what a LUN holds.
+type held struct {
+	found string       // for people; empty if it holds nothing that is known
+	name  string       // what Force must say
+	pv    *lvm2.PVInfo // if it is a physical volume
+}
+
+// inspectLUN tells what a LUN holds.
+func inspectLUN(ctx context.Context, io ioCtx, d blockdev.Device) (h held, err error) {
+	err = io.steps(ctx, func(ctx context.Context) (err error) {
+		h.pv, err = lvm2.Inspect(ctx, d)
 		return err
 	})
 	switch {
 	case err == nil:
-		found, name = describePV(pv)
-		return found, name, nil
+		h.found, h.name = describePV(h.pv)
+		return h, nil
 	case errors.Is(err, lvm2.ErrCorrupt):
-		return fmt.Sprintf("a damaged LVM physical volume (%v)", err), "lvm2", nil
+		return held{found: fmt.Sprintf("a damaged LVM physical volume (%v)", err), name: "lvm2"}, nil
 	case !errors.Is(err, lvm2.ErrNotPV):
-		return "", "", err
+		return held{}, fmt.Errorf("looking at %s: %w", d.Name(), err)
 	}
 	var sigs []blockdev.Signature
-	err = c.io.steps(ctx, func(ctx context.Context) (err error) {
+	err = io.steps(ctx, func(ctx context.Context) (err error) {
 		sigs, err = blockdev.Identify(ctx, d)
 		return err
 	})
-	if err != nil || len(sigs) == 0 {
-		return "", "", err
+	if err != nil {
+		return held{}, fmt.Errorf("looking at %s: %w", d.Name(), err)
 	}
-	found, name = describeSignature(sigs[0])
-	return found, name, nil
+	if len(sigs) > 0 {
+		h.found, h.name = describeSignature(sigs[0])
+	}
+	return h, nil
 }
 
 func describePV(pv *lvm2.PVInfo) (found, name string) {
@@ -89,15 +97,15 @@ func (c *creation) startsOver(ctx context.Context, vgName string) bool {
 	return err == nil && g.VG().HasTag(tagUnready) && !g.VG().HasTag(tagReady)
 }
 
-// wipe removes the marks of what a LUN holds: its first and its last mebibyte. The last comes first, so that a crash
+// wipeEnds removes the marks of what a LUN holds: its first and its last mebibyte. The last comes first, so that a crash
 // leaves the LUN recognisable.
-func (c *creation) wipe(ctx context.Context, d blockdev.Device) error {
+func wipeEnds(ctx context.Context, io ioCtx, d blockdev.Device) error {
 	end := d.Size() / mib * mib
 	for _, r := range [...][2]int64{{end - mib, d.Size() - end + mib}, {0, mib}} {
-		if err := c.io.zero(ctx, d, r[0], r[1]); err != nil {
+		if err := io.zero(ctx, d, r[0], r[1]); err != nil {
 			return err
 		}
-		if err := c.io.flush(ctx, d); err != nil {
+		if err := io.flush(ctx, d); err != nil {
 			return err
 		}
 	}

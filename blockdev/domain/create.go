@@ -112,7 +112,7 @@ type creation struct {
 // makeGroup makes the VG with the tag of an unfinished creation.
 func (c *creation) makeGroup(ctx context.Context) (err error) {
 	for _, d := range c.used {
-		if err := c.wipe(ctx, d); err != nil {
+		if err := wipeEnds(ctx, c.io, d); err != nil {
 			return fmt.Errorf("destroying what %s holds: %w", d.Name(), err)
 		}
 	}

@@ -16,7 +16,6 @@ import (
 // Domain is an open storage domain. Its methods are safe for concurrent use. It shows the state of the last Refresh,
 // and what its own Writer changed since.
 type Domain struct {
-	devs    []blockdev.Device
 	group   *lvm2.Group
 	opt     Options
 	io      ioCtx
@@ -28,6 +27,7 @@ type Domain struct {
 	id      identity
 	problem error // why a tolerantly opened domain is not fit for use
 	vols    map[string]*Volume
+	devs    []blockdev.Device // the LUNs, and one that may have become one of them
 }
 
 // Open opens the domain on devs, all LUNs of its volume group, for reading. Nothing is written.
@@ -79,7 +79,7 @@ func (d *Domain) load(ctx context.Context, vg *lvm2.VG) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.vg, d.keys, d.id, d.problem, d.vols = vg, keys, id, problem, vols
+	d.vg, d.keys, d.id, d.problem, d.vols, d.devs = vg, keys, id, problem, vols, d.group.Devices()
 	return nil
 }
 
@@ -146,6 +146,24 @@ func (d *Domain) Info() Info {
 		}
 	}
 	return i
+}
+
+// PVs are the ids of the physical volumes, in the order of Info().LUNs.
+func (d *Domain) PVs() []string {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	ids := make([]string, len(d.vg.PVs))
+	for i, pv := range d.vg.PVs {
+		ids[i] = pv.ID
+	}
+	return ids
+}
+
+// luns are the devices of the domain.
+func (d *Domain) luns() []blockdev.Device {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return slices.Clone(d.devs)
 }
 
 // exists tells whether users should see the volume.
@@ -226,3 +244,6 @@ func (d *Domain) geometry() geometry {
 
 // Device gives a volume's data for reading. Close on it does nothing to the LUNs.
 func (d *Domain) Device(id string) (blockdev.Device, error) { return d.group.Device(id) }
+
+// Segments tells where a volume's data lies, as of the last Refresh of the volume group.
+func (d *Domain) Segments(id string) ([]blockdev.Segment, error) { return d.group.Segments(id) }

@@ -24,6 +24,12 @@ var (
 	// ErrInUse says that a LUN holds something that creating a domain would destroy. See InUseError.
 	ErrInUse = errors.New("device is in use")
 
+	// ErrMember says that a LUN is one of the domain's already.
+	ErrMember = errors.New("the LUN is part of the domain already; there is nothing to do")
+	// ErrSilentLUN says that a LUN that was to join a domain did not answer in time. The domain is as it was; a write to the LUN
+	// may still land.
+	ErrSilentLUN = errors.New("the LUN did not answer in time; the domain is unchanged")
+
 	// ErrInvalid says that a request makes no sense and can never succeed.
 	ErrInvalid = errors.New("invalid request")
 	// ErrConflict says that the id exists with other parameters, or that the parent cannot take a child.
@@ -47,6 +53,24 @@ var (
 	// ErrClosed says that the writer was closed.
 	ErrClosed = errors.New("writer is closed")
 )
+
+// ErrNoSpace says that the volume group has too few free extents. See NoSpaceError.
+var ErrNoSpace = errors.New("out of space")
+
+// NoSpaceError tells how much is missing for an extension. It matches ErrNoSpace and ErrFull.
+type NoSpaceError struct {
+	Volume string
+	Needed int64 // bytes, in whole extents
+	Free   int64 // bytes
+}
+
+// Error says how much is missing.
+func (e *NoSpaceError) Error() string {
+	return fmt.Sprintf("volume %s needs %d bytes more and %d are free: %v", e.Volume, e.Needed, e.Free, ErrNoSpace)
+}
+
+// Is makes the error match ErrNoSpace and ErrFull.
+func (e *NoSpaceError) Is(target error) bool { return target == ErrNoSpace || target == ErrFull }
 
 // ErrVolumeHeld says that somebody uses a volume. See VolumeHeldError.
 var ErrVolumeHeld = errors.New("volume is in use")

@@ -10,23 +10,27 @@ import (
 	"github.com/holdfast-io/holdfast/internal/testutil"
 )
 
-// judges runs the real programs against a LUN file.
+// judges runs the real programs against LUN files.
 type judges struct {
-	t    *testing.T
-	file string
-	loop string
+	t     *testing.T
+	file  string // the first one
+	loops []string
 }
 
-func newJudges(t *testing.T, file string) judges {
+func newJudges(t *testing.T, files ...string) judges {
 	testutil.NeedTool(t, "lvm", "qemu-img", "e2fsck")
-	return judges{t, file, testutil.LoopDevice(t, file, 512)}
+	j := judges{t: t, file: files[0]}
+	for _, f := range files {
+		j.loops = append(j.loops, testutil.LoopDevice(t, f, 512))
+	}
+	return j
 }
 
-// lvm runs an LVM command that sees only the LUN.
+// lvm runs an LVM command that sees only the LUNs.
 func (j judges) lvm(args ...string) string {
 	j.t.Helper()
-	config := fmt.Sprintf(`devices{filter=["a#^%s$#","r|.*|"] use_devicesfile=0 hints="none" obtain_device_list_from_udev=0 write_cache_state=0} `+
-		`global{event_activation=0 use_lvmpolld=0} activation{monitoring=0 udev_sync=0 udev_rules=0 verify_udev_operations=0} backup{backup=0 archive=0}`, j.loop)
+	config := fmt.Sprintf(`devices{filter=["a#^(%s)$#","r|.*|"] use_devicesfile=0 hints="none" obtain_device_list_from_udev=0 write_cache_state=0} `+
+		`global{event_activation=0 use_lvmpolld=0} activation{monitoring=0 udev_sync=0 udev_rules=0 verify_udev_operations=0} backup{backup=0 archive=0}`, strings.Join(j.loops, "|"))
 	out := testutil.Run(j.t, append([]string{"lvm", args[0], "--config", config}, args[1:]...)...)
 	var lines []string
 	for line := range strings.Lines(out) {

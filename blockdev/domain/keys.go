@@ -60,6 +60,22 @@ func (k Keys) tags() []string {
 	return lines
 }
 
+// changes are the tags to add to those of a VG and to remove from them, so that they are the keys.
+func (k Keys) changes(have []string) (add, del []string) {
+	want := k.tags()
+	for _, t := range have {
+		if strings.HasPrefix(t, tagKey) && !slices.Contains(want, t) {
+			del = append(del, t)
+		}
+	}
+	for _, t := range want {
+		if !slices.Contains(have, t) {
+			add = append(add, t)
+		}
+	}
+	return add, del
+}
+
 // lines are the keys as KEY=VALUE, sorted by key, the checksum last.
 func (k Keys) lines() []string {
 	lines := make([]string, 0, len(k)+1)

@@ -12,9 +12,10 @@ const maxBatch = 256
 
 // request is a change that a caller waits for.
 type request struct {
-	create *VolumeSpec // one of create, edit, remove, reap and alone is set
+	create *VolumeSpec // one of create, edit, size, remove, reap and alone is set
 	edit   *VolumeEdit
-	target string // the volume to edit
+	size   int64  // bytes that the LV is to have
+	target string // the volume to edit or extend
 	remove string
 	held   HeldVolume // lease of the volume to edit, remove or reap; the batch ends it with the volume
 	reap   string     // a wiped volume

@@ -52,3 +52,6 @@ func optimalCow(required, capacity int64, leaf bool) int64 {
 	}
 	return min(roundUp(float64(required), extentUnit), maxCow(capacity))
 }
+
+// MaxCow is the largest size that a qcow2 volume of this capacity may ever need: VDSM extends it up to that and no further.
+func MaxCow(capacity int64) int64 { return maxCow(capacity) }

@@ -84,6 +84,7 @@ type VolumeSpec struct {
 	InitialSize int64  // bytes to allocate at first for qcow2; 0: the rule of the format
 	Sequence    uint32 // position in the order of creation inside the image
 	Illegal     bool   // create as illegal: the content is still to come
+	LiveOn      string // of a snapshot: the leaf may be held by this one, as VolumeHeldError names it
 }
 
 // VolumeRemoved is a finished deletion and its place in the order of changes.

@@ -132,7 +132,7 @@ func (w *Writer) Remove(ctx context.Context, id string) (VolumeRemoved, error) {
 func (w *Writer) Refresh(ctx context.Context) (RecoveryReport, error) {
 	var report RecoveryReport
 	err := w.q.submit(ctx, &request{alone: func(ctx context.Context) (err error) {
-		for _, dev := range w.d.devs {
+		for _, dev := range w.d.luns() {
 			if n := dev.Pending(); n > 0 {
 				return fmt.Errorf("%d calls to %s have not come back; try again later: %w", n, dev.Name(), ErrStalled)
 			}
@@ -171,7 +171,7 @@ func (w *Writer) device(name string) (blockdev.Device, error) {
 // flush makes all that was written durable, on every LUN. With one LUN there is nothing to do: a commit flushes the
 // device of the LVM metadata before it writes what makes the change visible.
 func (w *Writer) flush(ctx context.Context) error {
-	if len(w.d.devs) == 1 {
+	if len(w.d.luns()) == 1 {
 		return nil
 	}
 	return w.flushAll(ctx)
@@ -179,8 +179,9 @@ func (w *Writer) flush(ctx context.Context) error {
 
 // flushAll makes all that was written durable.
 func (w *Writer) flushAll(ctx context.Context) error {
-	errs := make([]error, len(w.d.devs))
-	parallel(len(w.d.devs), func(i int) { errs[i] = w.d.io.flush(ctx, w.d.devs[i]) })
+	devs := w.d.luns()
+	errs := make([]error, len(devs))
+	parallel(len(devs), func(i int) { errs[i] = w.d.io.flush(ctx, devs[i]) })
 	return errors.Join(errs...)
 }
 
