@@ -78,7 +78,8 @@ func (r *resource) winToShare(ctx context.Context) error {
 }
 
 // share turns the exclusive lease on disk into a shared one. Our block says SHARED durably before the leader is freed:
-// at no moment does the disk say that we have neither. False with an error: surely nothing was written.
+// at no moment does the disk say that we have neither. From then on others may win to share too, so the leader that is read next
+// may be theirs. False with an error: surely nothing was written.
 func (r *resource) share(ctx context.Context) (bool, error) {
 	buf := r.ls.getBuffer(r.geo.SectorSize)
 	defer r.ls.putBuffer(buf)

@@ -57,7 +57,12 @@ type arena struct {
 	wg    sync.WaitGroup
 	// deaths of whole hosts
 	deaths atomic.Int64
+	// stuck users of a daemon: a call of theirs did not come back
+	stuck atomic.Int64
 }
+
+// endTime is how long a daemon's user may take for its last round.
+const endTime = time.Minute
 
 // newArena joins all hosts but the agent, which joins by itself.
 func newArena(t *testing.T, bugs plant.Bugs) *arena {
@@ -147,7 +152,16 @@ func (ar *arena) runTheirs(ctx context.Context, d *daemon, slot int, from, to ti
 				ar.deaths.Add(1)
 			}
 		}
-		return kill, func() { _ = u.in.Close(); end() }
+		return kill, func() {
+			_ = u.in.Close()
+			select {
+			case <-done:
+			case <-time.After(endTime):
+				ar.stuck.Add(1)
+				_ = u.cmd.Process.Kill()
+			}
+			end()
+		}
 	}})
 }
 
@@ -239,6 +253,9 @@ func TestContention_counter(t *testing.T) {
 		if ar.tally.slot(slot).done < 20 {
 			t.Errorf("worker %d did next to nothing", slot)
 		}
+	}
+	if n := ar.stuck.Load(); n > 0 {
+		t.Errorf("%d users of a daemon did not come back from a call", n)
 	}
 	if ar.tally.slot(idB).killed < 10 || ar.tally.slot(idAgent).killed < 2 {
 		t.Error("too few were killed")

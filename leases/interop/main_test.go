@@ -19,7 +19,7 @@ const envRole = "HOLDFAST_INTEROP_ROLE"
 func TestMain(m *testing.M) {
 	switch os.Getenv(envRole) {
 	case "keeper":
-		exit(keeper.Main(context.Background(), slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))))
+		exit(keeper.Main(context.Background(), slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})), nil))
 	case "agent":
 		exit(agentMain())
 	}

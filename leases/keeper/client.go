@@ -26,9 +26,17 @@ type Client struct {
 	page      *page
 	clock     clock.Clock
 	conn      net.Conn
-	cmd       *exec.Cmd
-	done      chan struct{} // closed when the process has ended
+	cmd       *exec.Cmd // nil: another agent started it
+	pid       int
+	watch     *watcher
+	adopted   bool
+	done      chan struct{} // closed when the process has ended, or was left to the next agent
 	err       error         // how it ended; valid after done
+	left      chan struct{} // closed when the process is left to the next agent
+	leaving   sync.Once
+
+	sharing  sync.Mutex // guards the closing of pageFile
+	pageFile *os.File
 
 	writing sync.Mutex // one frame at a time on conn
 
@@ -157,7 +165,7 @@ func (c *Client) Guard(lockspace, resource string) blockdev.Guard {
 func (c *Client) Done() <-chan struct{} { return c.done }
 
 // PID is the keeper's process id.
-func (c *Client) PID() int { return c.cmd.Process.Pid }
+func (c *Client) PID() int { return c.pid }
 
 // call sends a request and waits for the answer. When the context ends first, the keeper is told to give up, and the
 // answer is still waited for a little, so that it is known what came of it.
@@ -284,13 +292,18 @@ func (c *Client) Abandon() error {
 func (c *Client) Close(ctx context.Context) error {
 	c.revokeAll()
 	_, err := c.call(ctx, &request{Method: methodShutdown})
+	return c.awaitEnd(ctx, err)
+}
+
+// awaitEnd waits for the end of a keeper that was told to, and kills it when ctx ends first.
+func (c *Client) awaitEnd(ctx context.Context, err error) error {
 	if errors.Is(err, ErrGone) || errors.Is(err, leases.ErrLost) {
 		err = nil
 	}
 	select {
 	case <-c.done:
 	case <-ctx.Done():
-		_ = c.cmd.Process.Signal(os.Kill)
+		c.watch.kill()
 		<-c.done
 		err = errors.Join(err, fmt.Errorf("keeper killed: %w", ctx.Err()))
 	}

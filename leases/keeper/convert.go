@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/holdfast-io/holdfast/leases"
 )
@@ -155,16 +156,37 @@ func (s *server) hide(sp *space, h *holding) {
 	}
 }
 
-// drop forgets a lease that a conversion lost altogether. The processes that run under it cannot go on.
+// drop gives up a lease that a conversion lost altogether. The processes that run under it cannot go on.
 func (s *server) drop(sp *space, h *holding) {
+	h.lost.Store(true) // before watchHolder hears of it
 	if s.withdraw(sp, h.spec.key(), h) == nil {
-		return
+		return // released, or lost with its lockspace
 	}
-	s.released(sp, h)
 	s.log.Error("a lease was lost while it was converted", "resource", h.spec.key(), "holder", h.spec.Holder.String())
-	if h.tied != nil {
+	if h.tied == nil {
+		s.released(sp, h)
+	}
+}
+
+// evictEvery is the time between two attempts to end processes by force. The one that came with the others goes last.
+const evictEvery = 20 * time.Millisecond
+
+// evict ends what runs under a lease that is not ours any more: somebody else may have it already. The devices are cut off first, which
+// takes no time if the LUN answers, and again when nobody is left who could undo it. Until then the lease counts as held.
+func (s *server) evict(sp *space, h *holding) {
+	defer s.released(sp, h)
+	defer h.tied.close()
+	h.tied.cutOnce()
+	tick := time.NewTicker(evictEvery)
+	defer tick.Stop()
+	for {
 		h.tied.press(true)
-		h.tied.close()
+		select {
+		case <-h.tied.gone:
+			s.log.Info("the processes of a lost lease have ended", "resource", h.spec.key(), "holder", h.spec.Holder.String())
+			return
+		case <-tick.C:
+		}
 	}
 }
 

@@ -36,6 +36,8 @@ const (
 	methodCancel   = "cancel"
 	methodConfirm  = "confirm"
 	methodStatus   = "status"
+	methodAdopt    = "adopt"
+	methodHandOver = "hand_over"
 
 	methodConvert      = "convert"
 	methodRequest      = "request"
@@ -85,6 +87,7 @@ type response struct {
 	LockspaceSlot int                  `json:"lockspace_slot,omitempty"`
 	LockspaceJoin uint64               `json:"lockspace_join,omitempty"`
 	ResourceSlot  int                  `json:"resource_slot,omitempty"`
+	Stays         int                  `json:"stays,omitempty"` // leases that stay beyond their agent
 	Hosts         []leases.HostStatus  `json:"hosts,omitempty"`
 	Info          *leases.ResourceInfo `json:"info,omitempty"`
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,7 +29,19 @@ type Holder struct {
 	// Kill allows to end the processes when the lease is lost: SIGTERM first, SIGKILL later. A process that may not be
 	// killed must stop by itself, or the watchdog resets the machine.
 	Kill bool `json:"kill,omitempty"`
+	// Stay lets the lease outlive the agent: the keeper goes on for the processes, and the next agent takes the keeper over.
+	// It needs processes. Asking again by the first of them gives the next agent the lease in its hands.
+	Stay bool `json:"stay,omitempty"`
+	// Devices are what others write to under this lease, as the kernel knows them: when the processes have ended, and before the
+	// lease is freed, they are cut off. See Options.Cut. At most maxDevices, and processes are needed.
+	Devices []string `json:"devices,omitempty"`
 }
+
+// maxDevices bounds the devices of one lease, maxDeviceName the name of one.
+const (
+	maxDevices    = 8
+	maxDeviceName = 128
+)
 
 // maxProcesses bounds the processes of one lease.
 const maxProcesses = 8
@@ -47,6 +60,12 @@ func (h *Holder) validate() error {
 	if len(h.Processes) > maxProcesses || len(h.Name) > 255 {
 		return fmt.Errorf("%w: a holder has at most %d processes and a name of 255 bytes", ErrInvalid, maxProcesses)
 	}
+	if h.Stay && len(h.Processes) == 0 {
+		return fmt.Errorf("%w: a lease that outlives the agent needs a process", ErrInvalid)
+	}
+	if len(h.Devices) > maxDevices || len(h.Devices) > 0 && len(h.Processes) == 0 || slices.ContainsFunc(h.Devices, badDevice) {
+		return fmt.Errorf("%w: devices %.3q", ErrInvalid, h.Devices)
+	}
 	for _, p := range h.Processes {
 		if p.PID <= 1 {
 			return fmt.Errorf("%w: process %d", ErrInvalid, p.PID)
@@ -54,6 +73,8 @@ func (h *Holder) validate() error {
 	}
 	return nil
 }
+
+func badDevice(name string) bool { return name == "" || len(name) > maxDeviceName }
 
 // String names the holder for people.
 func (h *Holder) String() string {

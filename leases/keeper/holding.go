@@ -43,7 +43,11 @@ func (s *server) acquire(ctx context.Context, spec *ResourceSpec, files []*os.Fi
 		}
 		return s.again(sp, h, spec)
 	}
-	t, err := newTied(spec.Holder, files)
+	if s.evicting(sp, spec) {
+		closeAll(files)
+		return fmt.Errorf("resource %s was lost here, and what ran under it has not ended yet: %w", spec.Name, leases.ErrHeldHere)
+	}
+	t, err := newTied(spec.Holder, files, s.cut, s.log)
 	if err != nil {
 		return err
 	}
@@ -75,6 +79,18 @@ func (s *server) holdingOf(sp *space, spec *ResourceSpec) *holding {
 		return h
 	}
 	return nil
+}
+
+// evicting says that the processes of a lease that a conversion lost have not ended.
+func (s *server) evicting(sp *space, spec *ResourceSpec) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for h := range sp.freeing {
+		if h.lost.Load() && h.spec.key() == spec.key() {
+			return true
+		}
+	}
+	return false
 }
 
 // publish gives the lease a slot in the shared page.
@@ -228,8 +244,8 @@ func (s *server) closeFormer() {
 }
 
 // releaseAll frees every lease and leaves every lockspace, all at the same time. With waitRemote it lets requests that
-// the agent may have left with a server run out first.
-func (s *server) releaseAll(ctx context.Context, waitRemote bool) error {
+// the agent may have left with a server run out first. With keep those that outlive the agent stay, and their lockspaces.
+func (s *server) releaseAll(ctx context.Context, waitRemote, keep bool) error {
 	s.mu.Lock()
 	var all []*space
 	for _, sp := range s.spaces {
@@ -242,7 +258,7 @@ func (s *server) releaseAll(ctx context.Context, waitRemote bool) error {
 	errs[len(all)] = s.releaseFirst(ctx, all, waitRemote)
 	var wg sync.WaitGroup
 	for i, sp := range all {
-		wg.Go(func() { errs[i] = s.releaseSpace(ctx, sp, waitRemote) })
+		wg.Go(func() { errs[i] = s.releaseSpace(ctx, sp, waitRemote, keep) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)
@@ -285,11 +301,16 @@ func (s *server) freeNow(ctx context.Context, sp *space, h *holding, waitRemote 
 }
 
 // releaseSpace frees the leases of one lockspace and leaves it. Leases with processes are freed when those have ended.
-func (s *server) releaseSpace(ctx context.Context, sp *space, waitRemote bool) error {
+func (s *server) releaseSpace(ctx context.Context, sp *space, waitRemote, keep bool) error {
 	held := s.heldIn(sp)
 	errs := make([]error, len(held))
+	stays := false
 	var wg sync.WaitGroup
 	for i, h := range held {
+		if keep && h.stays() {
+			stays = true
+			continue
+		}
 		if h.tied != nil {
 			wg.Go(func() {
 				h.tied.dismiss(ctx, timeline{profile: sp.spec.Profile})
@@ -303,6 +324,9 @@ func (s *server) releaseSpace(ctx context.Context, sp *space, waitRemote bool) e
 		wg.Go(func() { errs[i] = s.freeNow(ctx, sp, h, waitRemote) })
 	}
 	wg.Wait()
+	if stays {
+		return errors.Join(errs...)
+	}
 	ctx, cancel := context.WithTimeout(ctx, endTimeLimit)
 	defer cancel()
 	s.awaitFreed(ctx, sp)

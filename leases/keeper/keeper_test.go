@@ -166,10 +166,10 @@ type agent struct {
 	keeper int
 }
 
-func startAgent(t *testing.T, dir, lun string) *agent {
+func startAgent(t *testing.T, dir, lun string, env ...string) *agent {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), envRole+"=agent", "AGENT_DIR="+dir, "AGENT_LUN="+lun)
+	cmd.Env = append(append(os.Environ(), envRole+"=agent", "AGENT_DIR="+dir, "AGENT_LUN="+lun), env...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -372,6 +372,21 @@ func TestKeeper_sigterm(t *testing.T) {
 	<-a.Done()
 	if lease() != 0 {
 		t.Error("still held")
+	}
+}
+
+// TestServer_agentHolds: a keeper that ends waits for leases that are on their way off the disk too.
+func TestServer_agentHolds(t *testing.T) {
+	t.Parallel()
+	agents, other := &holding{}, &holding{tied: &tied{}}
+	for want, sp := range map[bool]*space{
+		true:  {freeing: map[*holding]bool{agents: true}},
+		false: {held: map[string]*holding{"a": other}, freeing: map[*holding]bool{other: true}},
+	} {
+		s := &server{spaces: map[string]*space{"space": sp}}
+		if got := s.agentHolds(); got != want {
+			t.Errorf("%+v: %v", sp, got)
+		}
 	}
 }
 
@@ -596,4 +611,26 @@ func TestKeeper_agentKilled_nbd(t *testing.T) {
 	if took := time.Since(begin); took < leases.Dev.IOTimeout {
 		t.Errorf("free after %v, before the I/O deadline", took)
 	}
+}
+
+// TestServer_halt: a request that comes while the keeper ends begins no call that the end does not wait for.
+func TestServer_halt(t *testing.T) {
+	t.Parallel()
+	s := newServer(quiet(), nil, nil, nil)
+	gate, over := make(chan struct{}), make(chan struct{})
+	if !s.begin(1, func() {}, func() { <-gate }) {
+		t.Fatal("no call may begin")
+	}
+	go func() { s.halt(); close(over) }()
+	<-s.base.Done()
+	if s.begin(2, func() {}, func() { t.Error("a call began") }) {
+		t.Error("a call may begin")
+	}
+	select {
+	case <-over:
+		t.Error("it did not wait for the call")
+	default:
+	}
+	close(gate)
+	<-over
 }

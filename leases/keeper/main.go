@@ -34,6 +34,7 @@ const (
 	envWatchdog = "HOLDFAST_KEEPER_WATCHDOG"
 
 	lockName     = "keeper.lock"
+	lockWait     = time.Minute // when the configuration names no other time
 	lockRetry    = 10 * time.Millisecond
 	yieldPoll    = 20 * time.Millisecond
 	memoryLimit  = 14 << 20
@@ -42,11 +43,14 @@ const (
 )
 
 // Main is `holdfast keeper`: it serves the agent that started it and returns when everything is released, or when it
-// was told that nothing can be (lost lockspaces are not written to). Options the agent set come in the environment.
-func Main(ctx context.Context, log *slog.Logger) error { return run(ctx, log, blockdev.Open) }
+// was told that nothing can be (lost lockspaces are not written to). Options the agent set come in the environment. cut is for
+// Holder.Devices; nil: holders that name some are refused.
+func Main(ctx context.Context, log *slog.Logger, cut Cut) error {
+	return run(ctx, log, blockdev.Open, cut)
+}
 
 // run is Main with its own way of opening devices.
-func run(ctx context.Context, log *slog.Logger, open Opener) error {
+func run(ctx context.Context, log *slog.Logger, open Opener, cut Cut) error {
 	// A write to a log whose reader is gone must not be the end of the keeper, and a blocked one not of a renewal.
 	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2)
 	h, stopLog := newAsyncLog(log.Handler())
@@ -61,11 +65,12 @@ func run(ctx context.Context, log *slog.Logger, open Opener) error {
 	if err != nil {
 		return fmt.Errorf("keeper: %w", err)
 	}
-	p, conn, err := inherit()
+	p, pageFile, conn, err := inherit()
 	if err != nil {
 		return fmt.Errorf("keeper: %w", err)
 	}
 	defer conn.Close()
+	defer pageFile.Close()
 	agent, err := watchProcess(fdAgent)
 	if err != nil {
 		return fmt.Errorf("keeper: %w", err)
@@ -77,11 +82,16 @@ func run(ctx context.Context, log *slog.Logger, open Opener) error {
 	}
 	defer lock.Close()
 	s := newServer(log, p, open, conn)
-	s.dog = dog
+	s.dog, s.cut = dog, cut
+	if s.door, err = openDoor(dir, pageFile, log); err != nil {
+		return fmt.Errorf("keeper: %w", err)
+	}
+	defer s.door.close()
+	s.agentFD.Store(fdAgent)
 	var once sync.Once
 	s.killAgent = func() {
 		once.Do(func() { s.log.Error("the agent does not say that its I/O is back, ending it") })
-		_ = unix.PidfdSendSignal(fdAgent, unix.SIGKILL, nil, 0) // it may be gone already
+		_ = unix.PidfdSendSignal(int(s.agentFD.Load()), unix.SIGKILL, nil, 0) // it may be gone already
 	}
 	return errors.Join(s.run(ctx, agent.gone), dog.Close())
 }
@@ -111,30 +121,29 @@ func tune(log *slog.Logger) {
 }
 
 // inherit takes over page and socket.
-func inherit() (*page, net.Conn, error) {
+func inherit() (*page, *os.File, net.Conn, error) {
 	for fd := fdPage; fd <= fdAgent; fd++ {
 		unix.CloseOnExec(fd)
 	}
 	f := os.NewFile(fdPage, "page")
 	p, err := mapPage(f, true)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	_ = f.Close()
 	sock := os.NewFile(fdConn, "agent")
 	defer sock.Close()
 	conn, err := net.FileConn(sock)
 	if err != nil {
-		return nil, nil, fmt.Errorf("taking over the socket: %w", err)
+		return nil, nil, nil, fmt.Errorf("taking over the socket: %w", err)
 	}
-	return p, conn, nil
+	return p, f, conn, nil
 }
 
 // lockDir takes the directory's lock, waiting for an older keeper to finish what it owes.
 func lockDir(ctx context.Context, dir string, gone <-chan struct{}) (*os.File, error) {
 	wait, err := time.ParseDuration(os.Getenv(envWait))
 	if err != nil {
-		wait = time.Minute
+		wait = lockWait
 	}
 	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
@@ -165,31 +174,6 @@ func (s *server) run(ctx context.Context, gone <-chan struct{}) error {
 	signal.Notify(term, syscall.SIGTERM)
 	defer signal.Stop(term)
 	return s.until(ctx, gone, term)
-}
-
-// until is run with the signal that ends it as a channel.
-func (s *server) until(ctx context.Context, gone <-chan struct{}, term <-chan os.Signal) error {
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		s.serve()
-	}()
-	var err error
-	select {
-	case <-gone:
-		s.log.Warn("agent is gone, releasing its leases")
-		err = s.end(true)
-	case <-s.stop:
-		err = s.end(false)
-	case <-term:
-		s.log.Info("told to end, releasing all leases")
-		err = s.yield(gone)
-	case <-ctx.Done():
-		err = s.yield(gone)
-	}
-	_ = s.conn.Close()
-	<-served
-	return err
 }
 
 // yield takes the leases away from an agent that may be writing under them: they stop being usable at once. They are
@@ -228,12 +212,17 @@ func (s *server) withdrawSpaces() time.Duration {
 	return longest
 }
 
-// agentHolds says whether the agent has leases that it did not give back.
+// agentHolds says whether the agent has leases that it did not give back, or gives one back right now: ending would cancel that call.
 func (s *server) agentHolds() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sp := range s.spaces {
 		for _, h := range sp.held {
+			if h.tied == nil {
+				return true
+			}
+		}
+		for h := range sp.freeing {
 			if h.tied == nil {
 				return true
 			}
@@ -249,11 +238,10 @@ func (s *server) end(waitRemote bool) error {
 		s.page.dropLockspace(sp.slot)
 	}
 	s.mu.Unlock()
-	s.cancel()
-	s.calls.Wait()
+	s.halt()
 	// No limit: processes that hold leases must be gone before this one may go.
 	s.confirmAll(context.Background(), waitRemote)
-	err := s.releaseAll(context.Background(), waitRemote)
+	err := s.releaseAll(context.Background(), waitRemote, false)
 	s.confirmAll(context.Background(), waitRemote) // what was lost meanwhile, with leases of the agent not released yet
 	s.awaitWound(nil)
 	s.watches.Wait()

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(envRole) {
 	case "keeper":
 		log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-		if err := run(context.Background(), log, testOpen); err != nil {
+		if err := run(context.Background(), log, testOpen, testCut); err != nil {
 			log.Error("keeper ended", "error", err)
 			os.Exit(1)
 		}
@@ -76,6 +76,12 @@ func agentMain() error {
 	version, err := c.Acquire(ctx, res)
 	if err != nil {
 		return err
+	}
+	var stay Process
+	if n, _ := fmt.Sscan(os.Getenv("AGENT_STAY")+" "+os.Getenv("AGENT_STAY_AT"), &stay.PID, &stay.StartTime); n == 2 {
+		if _, err := c.Acquire(ctx, stayWith(os.Getenv("AGENT_LUN"), stay)); err != nil {
+			return err
+		}
 	}
 	fmt.Printf("%d %d %d\n", c.PID(), gen, version)
 	_, _ = bufio.NewReader(os.Stdin).ReadString('\n') // until killed or told

@@ -13,8 +13,12 @@ import (
 type watcher struct {
 	gone chan struct{} // closed at the end of the process
 	fd   int
+	own  bool     // fd is closed with the watcher
 	wake *os.File // closing it ends the wait
 	wg   sync.WaitGroup
+
+	mu     sync.Mutex // guards closed, and fd against its closing
+	closed bool
 }
 
 // watchProcess starts waiting.
@@ -54,6 +58,21 @@ func (w *watcher) wait(wake int) {
 func (w *watcher) close() {
 	_ = w.wake.Close()
 	w.wg.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	if w.own {
+		_ = unix.Close(w.fd)
+	}
+}
+
+// kill ends the process, if it is watched still.
+func (w *watcher) kill() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.closed {
+		_ = unix.PidfdSendSignal(w.fd, unix.SIGKILL, nil, 0) // it may have ended
+	}
 }
 
 // process is a process that a lease is tied to, held by its pidfd.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-io/holdfast/blockdev"
@@ -28,6 +29,7 @@ type server struct {
 	log   *slog.Logger
 	page  *page
 	open  Opener
+	cut   Cut // nil: there is none
 	clock clock.Clock
 	conn  net.Conn
 	bugs  plant.Bugs              // planted by tests
@@ -41,7 +43,10 @@ type server struct {
 	stop   chan struct{} // closed by the shutdown request
 	once   sync.Once
 
-	killAgent func() // ends the agent by force
+	killAgent func()        // ends the agent by force
+	agentFD   atomic.Int64  // pidfd of the agent that killAgent means
+	door      *door         // where the next agent comes in; nil: none can
+	handed    chan struct{} // has one place: the agent handed over what stays
 	dog       *watchdog.Watchdog
 
 	watches sync.WaitGroup // of the requests for leases; they end with the leases
@@ -49,6 +54,7 @@ type server struct {
 	writing sync.Mutex // one frame at a time on conn
 
 	mu      sync.Mutex // guards all below; never held over I/O
+	halted  bool       // no call may begin
 	spaces  map[string]*space
 	wounds  map[chan struct{}]struct{}   // of lost lockspaces, each closed when it has no users any more
 	devices map[string]blockdev.Device   // for everything but renewals
@@ -62,7 +68,7 @@ type server struct {
 
 func newServer(log *slog.Logger, p *page, open Opener, conn net.Conn) *server {
 	s := &server{log: log, page: p, open: open, clock: clock.System{}, conn: conn, slots: make(chan struct{}, maxRequests),
-		stop: make(chan struct{}), spaces: map[string]*space{}, wounds: map[chan struct{}]struct{}{}, devices: map[string]blockdev.Device{}, late: map[string][]blockdev.Device{},
+		stop: make(chan struct{}), handed: make(chan struct{}, 1), spaces: map[string]*space{}, wounds: map[chan struct{}]struct{}{}, devices: map[string]blockdev.Device{}, late: map[string][]blockdev.Device{},
 		running: map[uint64]context.CancelFunc{}}
 	s.killAgent = func() {}
 	s.dog = watchdog.New(watchdog.Config{Spec: watchdog.Spec{Kind: watchdog.None}, Log: log})
@@ -96,10 +102,6 @@ func (s *server) serve() {
 
 // dispatch runs one request in its own goroutine.
 func (s *server) dispatch(req request) {
-	if s.base.Err() != nil { // a select takes any case that is ready, and at the end nothing new may begin
-		closeAll(req.files)
-		return
-	}
 	select {
 	case s.slots <- struct{}{}:
 	case <-s.base.Done():
@@ -107,10 +109,7 @@ func (s *server) dispatch(req request) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(s.base, max(req.Timeout, time.Millisecond))
-	s.mu.Lock()
-	s.running[req.ID] = cancel
-	s.mu.Unlock()
-	s.calls.Go(func() {
+	begun := s.begin(req.ID, cancel, func() {
 		resp := s.handle(ctx, &req)
 		s.mu.Lock()
 		delete(s.running, req.ID)
@@ -118,10 +117,34 @@ func (s *server) dispatch(req request) {
 		cancel()
 		<-s.slots
 		s.reply(resp)
-		if req.Method == methodShutdown {
-			s.once.Do(func() { close(s.stop) })
-		}
+		s.farewell(req.Method, resp.Stays)
 	})
+	if !begun {
+		cancel()
+		<-s.slots
+		closeAll(req.files)
+	}
+}
+
+// begin runs a call in its own goroutine; false when no call may begin any more.
+func (s *server) begin(id uint64, cancel func(), call func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.halted {
+		return false
+	}
+	s.running[id] = cancel
+	s.calls.Go(call)
+	return true
+}
+
+// halt stops all calls and returns when none is under way; none begins after it until take.
+func (s *server) halt() {
+	s.mu.Lock()
+	s.halted = true
+	s.mu.Unlock()
+	s.cancel()
+	s.calls.Wait()
 }
 
 func (s *server) cancelCall(id uint64) {
@@ -195,7 +218,11 @@ func (s *server) route(ctx context.Context, req *request, resp *response) error 
 	case methodFreeSeen:
 		return s.freeRecord(ctx, req)
 	case methodShutdown:
-		return s.releaseAll(ctx, false)
+		return s.releaseAll(ctx, false, false)
+	case methodHandOver:
+		err := s.releaseAll(ctx, false, true)
+		resp.Stays = s.stays()
+		return err
 	}
 	return fmt.Errorf("%w: method %q", ErrInvalid, req.Method)
 }

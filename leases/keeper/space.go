@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-io/holdfast/blockdev"
@@ -51,6 +52,7 @@ type holding struct {
 	told    leases.Request // the request that the agent was told of
 
 	tied      *tied         // nil: the agent holds it
+	lost      atomic.Bool   // by a conversion: it is not to be freed, its processes are to be ended
 	withdrawn chan struct{} // closed when it is not published any more
 	done      chan struct{} // closed when its processes are not watched any more
 }

@@ -79,6 +79,9 @@ func (s *ResourceSpec) validate() error {
 	return s.Holder.validate()
 }
 
+// Remote says whether requests to this device may outlive the process that sent them.
+func Remote(uri string) bool { return remote(uri) }
+
 // remote says whether requests to this device may outlive the process that sent them.
 func remote(uri string) bool {
 	return strings.HasPrefix(uri, "nbd://") || strings.HasPrefix(uri, "nbd+unix://")

@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/holdfast-io/holdfast/internal/clock"
 	"github.com/holdfast-io/holdfast/leases"
 )
 
@@ -55,17 +54,29 @@ func Start(ctx context.Context, cfg Config) (*Client, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		return nil, errors.New("starting the keeper needs a deadline")
 	}
-	c, err := spawn(cfg)
+	c, err := adopt(ctx, cfg)
+	if err == nil && c == nil {
+		c, err = spawn(cfg)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("starting the keeper: %w", err)
 	}
 	if _, err := c.call(ctx, &request{Method: methodHello}); err != nil {
-		_ = c.cmd.Process.Kill()
-		<-c.done
-		c.loops.Wait()
-		return nil, errors.Join(fmt.Errorf("starting the keeper: %w", err), c.err)
+		return nil, errors.Join(fmt.Errorf("starting the keeper: %w", err), c.giveUp())
 	}
 	return c, nil
+}
+
+// giveUp ends a client that got no answer: a keeper of its own is killed, one that others' leases depend on is left.
+func (c *Client) giveUp() error {
+	if c.adopted {
+		c.leave()
+	} else {
+		c.watch.kill()
+	}
+	<-c.done
+	c.loops.Wait()
+	return c.err
 }
 
 // spawn makes page, sockets and pidfd, starts the process and the loops that serve it.
@@ -74,45 +85,43 @@ func spawn(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer pageFile.Close()
 	ours, theirs, err := socketPair()
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, pageFile.Close())
 	}
 	defer theirs.Close()
+	c, err := launch(cfg, pageFile, ours, theirs)
+	if err != nil {
+		return nil, errors.Join(err, ours.Close(), pageFile.Close())
+	}
+	c.run()
+	return c, nil
+}
+
+// launch starts the process and makes its client. The client owns pageFile and ours.
+func launch(cfg Config, pageFile *os.File, ours net.Conn, theirs *os.File) (*Client, error) {
 	pidfd, err := agentPidfd(cfg.AgentPID)
 	if err != nil {
-		return nil, errors.Join(err, ours.Close())
+		return nil, err
 	}
 	defer pidfd.Close()
 	p, err := mapPage(pageFile, false)
 	if err != nil {
-		return nil, errors.Join(err, ours.Close())
+		return nil, err
 	}
-	cmd, err := command(cfg, pageFile, theirs, pidfd)
-	if err == nil {
-		err = cmd.Start()
+	c := newClient(cfg, p, pageFile, ours)
+	if c.cmd, err = command(cfg, pageFile, theirs, pidfd); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, errors.Join(err, ours.Close())
+	if err = c.cmd.Start(); err != nil {
+		return nil, err
 	}
-	c := &Client{log: cfg.Log, onLost: cfg.OnLost, page: p, clock: clock.System{}, conn: ours, cmd: cmd, done: make(chan struct{}),
-		waiting: map[uint64]chan *response{}, grants: map[string]*grant{}, orphans: map[uint64]*orphan{},
-		onRequest: cfg.OnRequest, onEvent: cfg.OnEvent, notices: make(chan *response, maxNotices)}
-	c.loops.Go(c.receive)
-	c.loops.Go(c.tell)
-	c.loops.Go(c.reap)
+	c.pid = c.cmd.Process.Pid
+	if c.watch, err = watchPID(c.pid); err != nil { // its status is not collected yet, so the number is its own
+		_ = c.cmd.Process.Kill()
+		return nil, errors.Join(err, c.cmd.Wait())
+	}
 	return c, nil
-}
-
-// reap waits for the process to end and voids what it held.
-func (c *Client) reap() {
-	err := c.cmd.Wait()
-	c.revokeAll()
-	c.err = err
-	c.log.Info("keeper ended", "pid", c.cmd.Process.Pid, "error", err)
-	_ = c.conn.Close()
-	close(c.done)
 }
 
 // command is the keeper's command line. It gets a session of its own, so that a signal to the terminal's group does

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,9 +18,10 @@ import (
 // tied is the processes that a lease is tied to. The first one is the holder; the others must not outlive it.
 type tied struct {
 	kill   bool
-	holder *process      // the first of procs
-	gone   chan struct{} // closed when all have ended; the lease is freed then
-	quit   chan struct{} // closed when nobody cares any more
+	cut    func(context.Context) error // nil: nothing is left when the processes have ended
+	holder *process                    // the first of procs
+	gone   chan struct{}               // closed when all have ended; the lease is freed then
+	quit   chan struct{}               // closed when nobody cares any more
 	wg     sync.WaitGroup
 
 	mu    sync.Mutex // guards procs and ended
@@ -26,11 +29,15 @@ type tied struct {
 	ended bool // gone is closed or about to be: nothing can be added
 }
 
-// newTied takes over the descriptors.
-func newTied(h *Holder, files []*os.File) (*tied, error) {
+// newTied takes over the descriptors. cut is called for the devices of the holder, once its processes have ended.
+func newTied(h *Holder, files []*os.File, cut Cut, log *slog.Logger) (*tied, error) {
 	if h == nil || len(h.Processes) == 0 {
 		closeAll(files)
 		return nil, nil
+	}
+	if len(h.Devices) > 0 && cut == nil {
+		closeAll(files)
+		return nil, fmt.Errorf("%w: this keeper cannot cut off devices", ErrInvalid)
 	}
 	t := &tied{kill: h.Kill, gone: make(chan struct{}), quit: make(chan struct{})}
 	procs, err := takeProcesses(h.Processes, files)
@@ -38,6 +45,9 @@ func newTied(h *Holder, files []*os.File) (*tied, error) {
 		return nil, err
 	}
 	t.procs, t.holder = procs, procs[0]
+	if len(h.Devices) > 0 {
+		t.cut = cutting(cut, slices.Clone(h.Devices), log)
+	}
 	for _, p := range procs {
 		t.wg.Go(p.wait)
 	}
@@ -85,7 +95,9 @@ func (t *tied) follow() {
 			return
 		}
 	}
-	close(t.gone)
+	if t.cutOff() {
+		close(t.gone)
+	}
 }
 
 // await waits for the end of one process.
@@ -178,6 +190,9 @@ func (s *server) watchHolder(sp *space, h *holding) {
 	defer close(h.done)
 	select {
 	case <-h.withdrawn:
+		if h.lost.Load() {
+			s.evict(sp, h)
+		}
 		return
 	case <-h.tied.gone:
 	}

@@ -155,6 +155,11 @@ func (s *server) usersLeft(sp *space) (users []user, agent bool) {
 		}
 	}
 	sp.users, agent = left, sp.used
+	for h := range sp.freeing { // their lease was lost before the lockspace
+		if h.lost.Load() && h.tied != nil && !h.tied.over() {
+			users = append(users, h.tied)
+		}
+	}
 	if sp.ls.WritesPending() {
 		users = append(users, ownWrite{})
 	}

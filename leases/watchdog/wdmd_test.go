@@ -260,16 +260,34 @@ func playDevice(t *testing.T) (log, socket string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	t.Cleanup(func() { endWdmd(t, cmd) })
+	return log, fmt.Sprintf("/proc/%d/root%s", cmd.Process.Pid, DefaultWdmd)
+}
+
+// endWdmd asks again and again: wdmd forgets a SIGTERM that comes while it has clients, and it may read the signal before the end of the last
+// client's connection.
+func endWdmd(t *testing.T, cmd *exec.Cmd) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait()
+	}()
+	ask := time.NewTicker(time.Second)
+	defer ask.Stop()
+	late := time.After(30 * time.Second) // it looks at its clients each 10 s
+	for {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		late := time.AfterFunc(30*time.Second, func() { // it stays while it has clients, and looks at them each 10 s
+		select {
+		case <-ended:
+			return
+		case <-ask.C:
+		case <-late:
 			t.Error("wdmd does not end")
 			_ = cmd.Process.Kill()
-		})
-		_ = cmd.Wait()
-		late.Stop()
-	})
-	return log, fmt.Sprintf("/proc/%d/root%s", cmd.Process.Pid, DefaultWdmd)
+			<-ended
+			return
+		}
+	}
 }
 
 // dogEvent is a line of the device's log.
