@@ -17,6 +17,9 @@ type Domain struct {
 	LUNs       []string `codec:"l" json:"luns"`
 	Epoch      uint64   `codec:"e" json:"epoch"`
 	Seq        uint64   `codec:"q" json:"seq"`
+	// Waiting is how many extensions wait for space on the SPM, Needed how many bytes they need together.
+	Waiting int   `codec:"w,omitempty" json:"waiting,omitempty"`
+	Needed  int64 `codec:"y,omitempty" json:"needed,omitempty"`
 }
 
 func (d Domain) stamp() Stamp { return Stamp{d.Epoch, d.Seq} }

@@ -83,6 +83,8 @@ func TestEncode_laterFields(t *testing.T) {
 	for name, c := range map[string]Command{
 		"proof-add-spaces": &ProofAdd{Proof: Proof{Kind: ProofPowerOff, Host: "h1", HostID: 7, Generation: 6, Evidence: "off", By: "h2", Time: 10,
 			Spaces: []SpaceRecord{{Lockspace: "d", Generation: 6, Timestamp: 77}, {Lockspace: "e", Generation: 2}}}},
+		"domain-put-waiting": &DomainPut{Domain: Domain{ID: "d", Name: "n", Type: "block", Size: 1 << 36, Free: 1 << 27, LUNs: []string{"/dev/x"}, Epoch: 1,
+			Seq: 2, Waiting: 3, Needed: 1 << 33}},
 		"pool-create-test":     &PoolCreate{Pool: Pool{ID: "p", Name: "n", Profile: "dev", Test: true}, Time: 4},
 		"host-update-watchdog": &HostUpdate{Name: "h1", Time: 5, Watchdog: new(WatchdogWdmd), WatchdogTime: new(60)},
 		"host-join-watchdog":   &HostJoin{Host: Host{Name: "h1", Watchdog: WatchdogDevice, WatchdogTime: 10}, TokenID: "t", Time: 2},
