@@ -32,8 +32,11 @@ type lun struct {
 	next    error // of the next commit
 	landed  bool  // whether the commit that fails with next lands all the same
 	free    int64
+	grown   []string // names of volumes in the order of their extensions
 	readErr error
 
+	luns      []string      // added
+	held      string        // a volume that a guest uses
 	finishing int           // calls of FinishDeletes
 	slowWipe  time.Duration // how long one takes; the first one fails then
 }
@@ -126,7 +129,7 @@ type fakeDomain struct {
 func (d *fakeDomain) Info() domain.Info {
 	d.l.mu.Lock()
 	defer d.l.mu.Unlock()
-	return domain.Info{UUID: d.l.id, Name: map[string]string{"dom": "data"}[d.l.id] + strings.TrimPrefix(d.l.id, "dom"), Volumes: len(d.l.vols), Seqno: uint32(len(d.l.writes))}
+	return domain.Info{UUID: d.l.id, Name: map[string]string{"dom": "data"}[d.l.id] + strings.TrimPrefix(d.l.id, "dom"), Volumes: len(d.l.vols), Size: 1 << 40, Free: d.l.free, Seqno: uint32(len(d.l.writes)), LUNs: slices.Clone(d.l.luns)}
 }
 
 func (d *fakeDomain) Volumes() []domain.Volume {
@@ -197,7 +200,7 @@ func (d *fakeDomain) Create(ctx context.Context, s domain.VolumeSpec) (domain.Vo
 	case s.Capacity > free:
 		return old, domain.ErrFull
 	}
-	v := domain.Volume{ID: s.ID, Image: s.Image, Name: s.Name, Format: s.Format, Capacity: s.Capacity, State: domain.StateOK}
+	v := domain.Volume{ID: s.ID, Image: s.Image, Name: s.Name, Format: s.Format, Capacity: s.Capacity, State: domain.StateOK, VolType: domain.Leaf}
 	err := d.commit(ctx, func(seq uint64) {
 		v.Epoch, v.Seq = d.g.Epoch(), seq
 		v.Parent = s.Parent
@@ -205,6 +208,26 @@ func (d *fakeDomain) Create(ctx context.Context, s domain.VolumeSpec) (domain.Vo
 		d.parent(s.Parent, domain.Internal)
 	})
 	return v, err
+}
+
+func (d *fakeDomain) Snapshot(ctx context.Context, s domain.VolumeSpec) (domain.Volume, error) {
+	d.l.mu.Lock()
+	held := d.l.held
+	d.l.mu.Unlock()
+	if held == s.Parent {
+		return domain.Volume{}, &domain.VolumeHeldError{Volume: held, Holder: "h2"}
+	}
+	return d.Create(ctx, s)
+}
+
+func (d *fakeDomain) AddLUN(ctx context.Context, lun domain.LUN) (domain.Info, error) {
+	if lun.Seen != nil {
+		if err := lun.Seen(ctx, "pv"); err != nil {
+			return domain.Info{}, err
+		}
+	}
+	err := d.commit(ctx, func(uint64) { d.l.luns = append(d.l.luns, lun.Device.Name()) })
+	return d.Info(), err
 }
 
 func (d *fakeDomain) Update(ctx context.Context, id string, e domain.VolumeEdit) (domain.Volume, error) {
@@ -229,11 +252,35 @@ func (d *fakeDomain) Update(ctx context.Context, id string, e domain.VolumeEdit)
 	return v, err
 }
 
+func (d *fakeDomain) Extend(ctx context.Context, id string, size int64) (domain.Volume, error) {
+	d.l.mu.Lock()
+	v, ok := d.l.vols[id]
+	free := d.l.free
+	d.l.mu.Unlock()
+	switch more := size - v.AllocatedBytes; {
+	case !ok:
+		return v, domain.ErrNotFound
+	case more <= 0:
+		return v, nil
+	case more > free:
+		return v, &domain.NoSpaceError{Volume: id, Needed: more, Free: free}
+	}
+	err := d.commit(ctx, func(seq uint64) {
+		v = d.l.vols[id]
+		d.l.free -= size - v.AllocatedBytes
+		v.AllocatedBytes, v.Epoch, v.Seq = size, d.g.Epoch(), seq
+		d.l.vols[id] = v
+		d.l.grown = append(d.l.grown, v.Name)
+	})
+	return v, err
+}
+
 func (d *fakeDomain) Remove(ctx context.Context, id string) (domain.VolumeRemoved, error) {
 	r := domain.VolumeRemoved{ID: id, Epoch: d.g.Epoch()}
 	err := d.commit(ctx, func(seq uint64) {
 		r.Seq = seq
 		d.parent(d.l.vols[id].Parent, domain.Leaf)
+		d.l.free += d.l.vols[id].AllocatedBytes
 		delete(d.l.vols, id)
 	})
 	return r, err
@@ -289,6 +336,7 @@ type fakeMirror struct {
 	stale  int               // entries that came with an older place than the one before
 	last   map[string]uint64 // domain -> highest seq
 	sizes  int               // descriptions
+	desc   Description       // the last one
 	order  []string
 	epochs []uint64
 }
@@ -314,8 +362,8 @@ func (m *fakeMirror) setDown(down bool) { m.mu.Lock(); defer m.mu.Unlock(); m.do
 func (m *fakeMirror) Serving(_ context.Context, epoch uint64, _ domain.Info) (uint64, error) {
 	return m.do(func() { m.epochs = append(m.epochs, epoch) })
 }
-func (m *fakeMirror) Describe(context.Context, uint64, uint64, domain.Info) (uint64, error) {
-	return m.do(func() { m.sizes++ })
+func (m *fakeMirror) Describe(_ context.Context, _, _ uint64, d Description) (uint64, error) {
+	return m.do(func() { m.sizes++; m.desc = d })
 }
 
 // at notes the place of an entry; caller holds mu.

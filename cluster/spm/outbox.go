@@ -39,7 +39,8 @@ type entry struct {
 	kind  kind
 	vols  []domain.Volume
 	gone  domain.VolumeRemoved
-	info  domain.Info
+	info  domain.Info // of serving
+	desc  Description
 	epoch uint64
 	seq   uint64
 	truth truth
@@ -87,8 +88,8 @@ func (o *outbox) serving(epoch uint64, info domain.Info) {
 }
 
 // describe queues the domain's sizes.
-func (o *outbox) describe(epoch, seq uint64, info domain.Info) {
-	o.add(entry{kind: kindDescribe, epoch: epoch, seq: seq, info: info})
+func (o *outbox) describe(epoch, seq uint64, d Description) <-chan uint64 {
+	return o.add(entry{kind: kindDescribe, epoch: epoch, seq: seq, desc: d})
 }
 
 // replace queues a reconcile with what is on disk now. The caller keeps changes away while it runs.
@@ -192,7 +193,7 @@ func (o *outbox) send(ctx context.Context, batch []entry) (uint64, error) {
 	case kindServing:
 		return o.mirror.Serving(ctx, e.epoch, e.info)
 	case kindDescribe:
-		return o.mirror.Describe(ctx, e.epoch, e.seq, e.info)
+		return o.mirror.Describe(ctx, e.epoch, e.seq, e.desc)
 	case kindReplace:
 		diff, err := o.mirror.Replace(ctx, o.domainID, e.truth.epoch, e.truth.seq, e.truth.vols)
 		return diff.Index, err

@@ -73,11 +73,11 @@ func (m *RaftMirror) Serving(ctx context.Context, epoch uint64, _ domain.Info) (
 }
 
 // Describe records what the domain says about itself and keeps what only the mirror knows.
-func (m *RaftMirror) Describe(ctx context.Context, epoch, seq uint64, info domain.Info) (uint64, error) {
+func (m *RaftMirror) Describe(ctx context.Context, epoch, seq uint64, info Description) (uint64, error) {
 	old, known := m.Cluster.View().Domains.Get(info.UUID)
 	d := fsm.Domain{ID: info.UUID, Name: info.Name, Type: "block", Role: info.Role, Status: "active", Version: info.Version,
 		Size: info.Size, Free: info.Free, ExtentSize: info.ExtentSize, SectorSize: info.SectorSize, LUNs: info.LUNs,
-		Epoch: epoch, Seq: seq}
+		Epoch: epoch, Seq: seq, Waiting: info.Waiting, Needed: info.Needed}
 	if known {
 		d.Type, d.Role, d.Status = old.Type, old.Role, old.Status
 		if len(d.LUNs) == 0 {

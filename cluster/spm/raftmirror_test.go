@@ -65,7 +65,7 @@ func TestRaftMirror_unreadable(t *testing.T) {
 	v := vol("v1", 1, 2)
 	v.Description, v.Capacity, v.AllocatedBytes = "text", 1<<30, 1<<27
 	_, err1 := a.Serving(ctx, 1, info)
-	_, err2 := a.Describe(ctx, 1, 1, info)
+	_, err2 := a.Describe(ctx, 1, 1, Description{Info: info})
 	_, err3 := a.Put(ctx, "dom", []domain.Volume{v})
 	_, err4 := b.Serving(ctx, 2, info)
 	lost := domain.Volume{ID: "v1", State: domain.StateUnreadable, Slot: 1, AllocatedBytes: 1 << 28, Epoch: 2, Seq: 1}
@@ -94,11 +94,11 @@ func TestRaftMirror_takeover(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	must(a.Describe(ctx, 4, 0, info))
+	must(a.Describe(ctx, 4, 0, Description{Info: info}))
 	must(a.Serving(ctx, 4, info))
 	must(a.Put(ctx, "dom", []domain.Volume{vol("stays", 4, 1), vol("gone", 4, 2)}))
 	// On disk a has removed "gone" and made "new"; both entries did not come through before the role moved.
-	must(b.Describe(ctx, 5, 0, info))
+	must(b.Describe(ctx, 5, 0, Description{Info: info}))
 	diff, err := b.Replace(ctx, "dom", 5, 0, []domain.Volume{vol("stays", 0, 0), vol("new", 0, 0), {ID: "half", State: domain.StateInitializing}})
 	if err != nil || len(diff.Added) != 1 || diff.Added[0] != "new" || len(diff.Removed) != 1 || diff.Removed[0] != "gone" || diff.Index == 0 {
 		t.Fatalf("%+v, %v", diff, err)

@@ -27,8 +27,9 @@ type Handler func(ctx context.Context, from string, body []byte) (any, error)
 // Handlers returns what the agent registers on its cluster port.
 func (r *Role) Handlers() map[string]Handler {
 	return map[string]Handler{
-		MethodStart: handle(r.Start),
-		MethodStop:  handle(r.Stop),
+		MethodStart:  handle(r.Start),
+		MethodStop:   handle(r.Stop),
+		MethodExtend: handle(r.answerExtend), MethodSnapshot: r.answerSnapshot,
 		MethodWatch: handle(func(ctx context.Context, req WatchRequest) (Status, error) {
 			ctx, cancel := context.WithTimeout(ctx, req.Wait)
 			defer cancel()

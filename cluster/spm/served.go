@@ -28,6 +28,8 @@ type served struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
 	sizes  chan struct{} // told that sizes have changed
+	told   Description   // what the mirror was told last: by the reconcile, then by the goroutine that describes
+	short  *shortage     // extensions that wait for space
 
 	leaseTurn chan struct{} // held by the one change of the external leases that is under way
 
@@ -48,6 +50,7 @@ func newServed(s *session, info domain.Info, dom Domain, w Writer, g blockdev.Gu
 	d := &served{s: s, id: info.UUID, name: info.Name, guard: g, dom: dom, w: w, base: base,
 		sizes: make(chan struct{}, 1), idle: make(chan struct{}), leaseTurn: make(chan struct{}, 1)}
 	d.ctx, d.cancel = context.WithCancelCause(s.ctx)
+	d.short = newShortage(d)
 	s.names.load(d.id, dom.Volumes())
 	d.box = newOutbox(s.r.cfg.Mirror, d.id, d.snapshot, s.r.cfg.Log)
 	d.wg.Go(func() { d.box.run(d.ctx) })
@@ -57,6 +60,7 @@ func newServed(s *session, info domain.Info, dom Domain, w Writer, g blockdev.Gu
 // run starts what goes on beside the requests.
 func (d *served) run() {
 	d.wg.Go(d.describe)
+	d.wg.Go(func() { d.short.run(d.ctx) })
 	d.wg.Go(d.finishDeletes)
 }
 
@@ -80,12 +84,20 @@ func (d *served) snapshot() truth {
 func (d *served) reconcile() <-chan uint64 {
 	d.disk.Lock()
 	defer d.disk.Unlock()
-	d.box.describe(d.s.epoch, d.seq(), d.dom.Info())
+	d.told = d.description()
+	d.box.describe(d.s.epoch, d.seq(), d.told)
 	return d.box.replace()
 }
 
-// touch says that sizes may have changed.
+// touch says that something was committed: sizes may have changed, and space may have appeared for those who wait for it.
+// Whatever frees extents or adds a physical volume calls it.
 func (d *served) touch() {
+	d.resized()
+	d.short.kick()
+}
+
+// resized says that sizes may have changed.
+func (d *served) resized() {
 	select {
 	case d.sizes <- struct{}{}:
 	default:
@@ -94,7 +106,6 @@ func (d *served) touch() {
 
 // describe keeps the sizes in the mirror up to date: soon after a change, with one entry for all changes of that time.
 func (d *served) describe() {
-	last := d.dom.Info().Seqno
 	for {
 		select {
 		case <-d.ctx.Done():
@@ -104,11 +115,21 @@ func (d *served) describe() {
 		if !sleep(d.ctx, d.s.r.cfg.DescribeAfter) {
 			return
 		}
-		if info := d.dom.Info(); info.Seqno != last {
-			last = info.Seqno
-			d.box.describe(d.s.epoch, d.seq(), info)
+		if now := d.description(); !now.same(d.told) {
+			d.told = now
+			d.box.describe(d.s.epoch, d.seq(), now)
 		}
 	}
+}
+
+// description is what the mirror is told of the domain besides its volumes.
+func (d *served) description() Description {
+	out := Description{Info: d.dom.Info()}
+	for _, w := range d.short.waiting() {
+		out.Waiting++
+		out.Needed += max(w.Needed, 0)
+	}
+	return out
 }
 
 // finishDeletes wipes and removes, beside the requests, what deletes with wipe have left.

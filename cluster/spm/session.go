@@ -3,9 +3,11 @@ package spm
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-io/holdfast/blockdev"
+	"github.com/holdfast-io/holdfast/mailbox"
 )
 
 // session is one epoch of serving: the master domain and, as they can be had, the others. It ends by Stop or by fail,
@@ -21,6 +23,10 @@ type session struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // the session's own goroutines
+	// asking ends before the gates are shut: who asks through the storage is answered, or left to the next SPM.
+	asking    context.Context
+	askNoMore context.CancelFunc
+	mail      atomic.Pointer[mailbox.Server] // nil until it serves
 
 	// mu guards the other domains.
 	mu     sync.Mutex
@@ -33,6 +39,7 @@ type session struct {
 func newSession(r *Role, epoch uint64, g blockdev.Guard, dom Domain, w Writer) *session {
 	s := &session{r: r, epoch: epoch, guard: g, names: newNames(), others: map[string]*standing{}, news: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	s.asking, s.askNoMore = context.WithCancel(s.ctx)
 	s.master = newServed(s, dom.Info(), dom, w, g, 0)
 	return s
 }
@@ -41,6 +48,9 @@ func newSession(r *Role, epoch uint64, g blockdev.Guard, dom Domain, w Writer) *
 func (s *session) run() {
 	s.wg.Go(s.watch)
 	s.master.run()
+	if s.r.cfg.Mailbox != nil {
+		s.wg.Go(s.serveMailbox)
+	}
 	if s.r.cfg.Others != nil {
 		s.wg.Go(s.follow)
 	}
@@ -92,6 +102,7 @@ func (s *session) reconcile() {
 
 // close refuses new requests and further domains.
 func (s *session) close() {
+	s.askNoMore()
 	s.mu.Lock()
 	s.shut = true
 	s.mu.Unlock()

@@ -51,7 +51,10 @@ type Lease interface {
 type Writer interface {
 	Create(ctx context.Context, spec domain.VolumeSpec) (domain.Volume, error)
 	Update(ctx context.Context, id string, e domain.VolumeEdit) (domain.Volume, error)
+	Extend(ctx context.Context, id string, size int64) (domain.Volume, error)
 	Remove(ctx context.Context, id string) (domain.VolumeRemoved, error)
+	Snapshot(ctx context.Context, spec domain.VolumeSpec) (domain.Volume, error)
+	AddLUN(ctx context.Context, lun domain.LUN) (domain.Info, error)
 	Refresh(ctx context.Context) (domain.RecoveryReport, error)
 	FinishDeletes(ctx context.Context) (domain.RecoveryReport, error)
 	Seq() uint64
@@ -78,6 +81,18 @@ func (d Disk) BecomeWriter(ctx context.Context, g blockdev.Guard) (Writer, domai
 	return w, rep, nil
 }
 
+// Description is what the mirror is told of a domain besides its volumes.
+type Description struct {
+	domain.Info
+	Waiting int   // extensions that wait for space
+	Needed  int64 // bytes that they need together
+}
+
+// same tells whether nothing has changed that the mirror should hear of.
+func (d Description) same(o Description) bool {
+	return d.Seqno == o.Seqno && d.Waiting == o.Waiting && d.Needed == o.Needed
+}
+
 // Difference is what a reconcile changed in the mirror, by volume id.
 type Difference struct {
 	Added, Removed []string
@@ -89,8 +104,8 @@ type Difference struct {
 type Mirror interface {
 	// Serving records that this host serves under epoch.
 	Serving(ctx context.Context, epoch uint64, info domain.Info) (uint64, error)
-	// Describe records what the domain says about itself: name, sizes, free space.
-	Describe(ctx context.Context, epoch, seq uint64, info domain.Info) (uint64, error)
+	// Describe records what the domain says about itself: name, sizes, free space, and what waits for space.
+	Describe(ctx context.Context, epoch, seq uint64, d Description) (uint64, error)
 	// Put adds or replaces volumes; each carries its own epoch and seq.
 	Put(ctx context.Context, domainID string, vols []domain.Volume) (uint64, error)
 	// Remove takes volumes out.
@@ -114,6 +129,10 @@ type Config struct {
 	Others Others
 	// Leases opens the external leases of a domain that is served; nil: none can be changed.
 	Leases LeasesFunc
+	// Mailbox gives the volumes of the master domain by which hosts ask through the storage; nil: they cannot.
+	Mailbox MailboxFunc
+	// Settings are those of a domain, by id; nil: the defaults.
+	Settings func(domainID string) Settings
 	// Report records an event; nil: the log only.
 	Report func(ctx context.Context, e fsm.Event) error
 	// Pending counts device calls of this host that have not come back, over all devices of the pool. The lease is
@@ -182,6 +201,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Report == nil {
 		c.Report = func(context.Context, fsm.Event) error { return nil }
+	}
+	if c.Settings == nil {
+		c.Settings = func(string) Settings { return Settings{} }
 	}
 	if c.Holder == nil {
 		c.Holder = func() (string, uint64) { return "", 0 }

@@ -57,6 +57,9 @@ func (r *Role) CreateVolume(ctx context.Context, req CreateRequest) (VolumeReply
 			vol, queued := mirrorFirst(d, spec)
 			return vol, queued, nil
 		}
+		if err := d.room(spec); err != nil {
+			return domain.Volume{}, nil, err
+		}
 		vol, err := d.createNamed(ctx, spec)
 		if err != nil {
 			return vol, nil, err
@@ -116,17 +119,26 @@ func (d *served) withParent(vol domain.Volume) []domain.Volume {
 // change runs one request on a domain: gate, disk, queue, and a bounded wait for the mirror.
 func (r *Role) change(ctx context.Context, d *served,
 	fn func(context.Context) (domain.Volume, <-chan uint64, error)) (VolumeReply, error) {
+	rep, queued, err := r.changeNow(ctx, d, fn)
+	if err != nil {
+		return rep, err
+	}
+	rep.Index, rep.Mirrored = d.mirrored(ctx, queued)
+	return rep, nil
+}
+
+// changeNow is change without the wait for the mirror, which tells the index on the channel.
+func (r *Role) changeNow(ctx context.Context, d *served,
+	fn func(context.Context) (domain.Volume, <-chan uint64, error)) (VolumeReply, <-chan uint64, error) {
 	if err := d.enter(ctx); err != nil {
-		return VolumeReply{}, err
+		return VolumeReply{}, nil, err
 	}
 	vol, queued, err := d.guarded(ctx, fn)
 	if err != nil {
-		return VolumeReply{}, r.refine(d, err)
+		return VolumeReply{}, nil, r.refine(d, err)
 	}
 	d.touch()
-	rep := VolumeReply{Volume: vol, Domain: d.id, Epoch: d.s.epoch}
-	rep.Index, rep.Mirrored = d.mirrored(ctx, queued)
-	return rep, nil
+	return VolumeReply{Volume: vol, Domain: d.id, Epoch: d.s.epoch}, queued, nil
 }
 
 // guarded runs fn as a request in flight.
@@ -142,6 +154,12 @@ func (d *served) guarded(ctx context.Context,
 
 // createNamed makes a volume whose name no other domain has.
 func (d *served) createNamed(ctx context.Context, spec domain.VolumeSpec) (domain.Volume, error) {
+	return d.makeNamed(ctx, spec, d.create)
+}
+
+// makeNamed is createNamed for any way to make a volume.
+func (d *served) makeNamed(ctx context.Context, spec domain.VolumeSpec,
+	write func(context.Context, domain.VolumeSpec) (domain.Volume, error)) (domain.Volume, error) {
 	name := spec.Name
 	if old, ok := d.dom.Volume(spec.ID); ok && old.Generation != 0 {
 		name = old.Name // the request is repeated, and the volume was renamed since
@@ -149,7 +167,7 @@ func (d *served) createNamed(ctx context.Context, spec domain.VolumeSpec) (domai
 	if err := d.s.names.claim(spec.ID, use{domain: d.id, name: name, image: spec.Image}); err != nil {
 		return domain.Volume{}, fmt.Errorf("creating volume %s: %w", spec.ID, err)
 	}
-	vol, err := d.create(ctx, spec)
+	vol, err := write(ctx, spec)
 	if d.doubtful(err) {
 		vol, err = d.createdAfterAll(ctx, spec.ID, err)
 	}
@@ -216,6 +234,35 @@ func (r *Role) refine(d *served, err error) error {
 		return fmt.Errorf("%w: %w", ErrDomainDown, err)
 	}
 	return err
+}
+
+// SpaceAppeared says that a domain may have more free space than its writer committed: a LUN was added. Whoever waits for space
+// there is served at once.
+func (r *Role) SpaceAppeared(domainID string) {
+	s, err := r.serving()
+	if err != nil {
+		return // whoever serves next looks by itself
+	}
+	for _, d := range s.domains() {
+		if d.id == domainID {
+			d.touch()
+		}
+	}
+}
+
+// Waiting lists the extensions that wait for space, by domain and urgency; only the SPM knows of any.
+func (r *Role) Waiting() []Waiting {
+	r.mu.Lock()
+	s := r.session
+	r.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	var out []Waiting
+	for _, d := range s.domains() {
+		out = append(out, d.short.waiting()...)
+	}
+	return out
 }
 
 // Volumes lists what is on the disks of all served domains, on the SPM only; other hosts have the mirror.
