@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -31,10 +32,21 @@ type Config struct {
 	// UnprotectedTakeover says whether the SPM role is taken from a host without a watchdog when its lease is dead: allow
 	// or wait; empty takes the profile's.
 	UnprotectedTakeover string
-	Log                 *slog.Logger
+	// Users use the storage beyond the life of this agent, under leases of their own; nil: there are none.
+	Users Users
+	Log   *slog.Logger
 
 	started time.Time // of this agent; a new value tells the manager of a restart
 	later   *later    // events to record
+}
+
+// Users are processes of this host that hold leases and outlive the agent.
+type Users interface {
+	// EndAll ends all of them and returns when none can write any more. It is called before a new keeper joins a lockspace:
+	// with the new generation of our host id the leases that the last keeper held for them can be taken by others.
+	EndAll(ctx context.Context) error
+	// Kick says that the storage is up.
+	Kick()
 }
 
 // keeperPidFile names the keeper's process, for supervisors.

@@ -56,7 +56,7 @@ func (h *Host) format(ctx context.Context, req formatRequest) (fsm.Domain, error
 	if err != nil {
 		return fsm.Domain{}, err
 	}
-	if err := refuseOwn(ctx, req.inUse, devs); err != nil {
+	if err := errors.Join(refuseOwn(ctx, req.inUse, devs), h.refusePVs(ctx, devs)); err != nil {
 		return fsm.Domain{}, errors.Join(err, closeAll(devs))
 	}
 	d, err := h.create(ctx, req, devs)
@@ -78,6 +78,20 @@ func refuseOwn(ctx context.Context, domains []fsm.Domain, devs []blockdev.Device
 			if d.ID == vg || slices.ContainsFunc(d.LUNs, func(lun string) bool { return sameLUN(lun, dev.Name()) }) {
 				return fmt.Errorf("%s, domain %s (%s): %w", dev.Name(), d.Name, d.ID, ErrOwnLUN)
 			}
+		}
+	}
+	return nil
+}
+
+// refusePVs refuses further LUNs of domains that are open here, which say themselves only that they belong to some volume group.
+func (h *Host) refusePVs(ctx context.Context, devs []blockdev.Device) error {
+	rt := h.runtime()
+	if rt == nil {
+		return nil
+	}
+	for _, dev := range devs {
+		if err := rt.refusePV(ctx, dev, nil); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -159,7 +173,7 @@ func (h *Host) CreateDomain(ctx context.Context, req DomainRequest) (fsm.Domain,
 func (h *Host) epoch(pool fsm.Pool) (uint64, error) {
 	role := h.Role()
 	if role == nil {
-		return 0, errNoStorage
+		return 0, ErrNoStorage
 	}
 	st := role.Status()
 	if st.State != spm.StateServing {
@@ -178,15 +192,15 @@ func (h *Host) CheckDomain(ctx context.Context, d fsm.Domain) ([]domain.Finding,
 	}
 	ctx, cancel := context.WithTimeout(ctx, formatTimeout)
 	defer cancel()
-	devs, err := openLUNs(ctx, d.LUNs, profile)
-	if err != nil {
-		return nil, err
+	devs, failed := openSome(ctx, d.LUNs, profile)
+	if len(devs) == 0 {
+		return nil, failed
 	}
-	opts := domainOptions(profile, h.cfg.Log)
-	opts.Tolerant = true
-	disk, err := domain.Open(ctx, devs, opts)
+	l := &luns{id: d.ID, name: d.Name, group: newFollower(), devs: devs, find: h.cfg.finder(profile), opts: domainOptions(profile, h.cfg.Log)}
+	l.opts.Tolerant = true
+	disk, err := l.read(ctx)
 	if err != nil {
-		return nil, errors.Join(err, closeAll(devs))
+		return nil, errors.Join(err, failed, l.close())
 	}
 	found, err := domain.Check(ctx, disk)
 	if id := disk.Info().UUID; err == nil && id != d.ID {
@@ -194,5 +208,5 @@ func (h *Host) CheckDomain(ctx context.Context, d fsm.Domain) ([]domain.Finding,
 			What:   fmt.Sprintf("the LUNs hold domain %s, not %s", id, d.ID),
 			Repair: "see which paths this host uses for the domain; if the domain itself was overwritten, restore it from a backup"})
 	}
-	return found, errors.Join(err, closeAll(devs))
+	return found, errors.Join(err, l.close())
 }

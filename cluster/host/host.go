@@ -163,6 +163,9 @@ func (h *Host) storageOnce(ctx context.Context, m *membership) error {
 		return err
 	}
 	h.set(func() { h.rt = rt })
+	if h.cfg.Users != nil {
+		h.cfg.Users.Kick()
+	}
 	runErr := rt.run(ctx, m.node.Changed)
 	h.set(func() { h.rt = nil })
 	// The role must be able to stop in order although ctx may have ended.
@@ -229,7 +232,7 @@ func (h *Host) Role() *spm.Role {
 func (h *Host) Storage() error {
 	rt := h.runtime()
 	if rt == nil {
-		return errors.New("this host's storage is not up")
+		return ErrNoStorage
 	}
 	switch _, keeperOK, masterValid := rt.Health(); {
 	case !keeperOK:

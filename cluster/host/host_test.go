@@ -23,7 +23,7 @@ import (
 // TestMain lets the test binary be its own keeper.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "keeper" {
-		if err := keeper.Main(context.Background(), slog.New(slog.NewTextHandler(os.Stderr, nil))); err != nil {
+		if err := keeper.Main(context.Background(), slog.New(slog.NewTextHandler(os.Stderr, nil)), nil); err != nil {
 			os.Exit(1)
 		}
 		os.Exit(0)

@@ -36,7 +36,7 @@ func (h *Host) ReleaseLease(ctx context.Context, domainID, id string, holder *ke
 func (h *Host) externalResource(ctx context.Context, domainID, id string, holder *keeper.Holder) (*runtime, keeper.ResourceSpec, error) {
 	rt := h.runtime()
 	if rt == nil {
-		return nil, keeper.ResourceSpec{}, fmt.Errorf("%w: %w", ErrNotOpen, errNoStorage)
+		return nil, keeper.ResourceSpec{}, fmt.Errorf("%w: %w", ErrNotOpen, ErrNoStorage)
 	}
 	spec, _, err := h.LeaseResource(ctx, domainID, id)
 	if err != nil {

@@ -65,7 +65,7 @@ type external struct {
 func (h *Host) external(ctx context.Context, domainID string) (*external, error) {
 	rt := h.runtime()
 	if rt == nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotOpen, errNoStorage)
+		return nil, fmt.Errorf("%w: %w", ErrNotOpen, ErrNoStorage)
 	}
 	l, ok := rt.domain(domainID)
 	if !ok {
@@ -73,7 +73,11 @@ func (h *Host) external(ctx context.Context, domainID string) (*external, error)
 	}
 	octx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	group, err := lvm2.OpenWith(octx, l.devs, lvm2.Options{IOTimeout: l.opts.IOTimeout})
+	var group *lvm2.Group
+	err := l.complete(octx, func(devs []blockdev.Device) (err error) {
+		group, err = lvm2.OpenWith(octx, devs, lvm2.Options{IOTimeout: l.opts.IOTimeout})
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("reading the volume group of domain %s: %w", domainID, err)
 	}

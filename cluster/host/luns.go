@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/holdfast-io/holdfast/blockdev"
@@ -19,9 +21,19 @@ const spmName = "SDM" // of the SPM lease, the same as VDSM's
 // luns are the open devices of one domain on this host.
 type luns struct {
 	id    string
-	devs  []blockdev.Device
+	name  string
 	opts  domain.Options
 	guard blockdev.Guard // says whether our host id is held in the domain's lockspace
+	find  finder         // opens LUNs that were added since
+
+	finding sync.Mutex // held while LUNs are looked for
+	group   follower
+
+	mu      sync.Mutex        // guards what follows
+	devs    []blockdev.Device // replaced when a LUN is added
+	joining []joiningLUN      // may become some of them
+	kept    []blockdev.Device // the SPM has them for a LUN that is among devs too
+	pvs     []string          // ids of the physical volumes, as last read
 }
 
 // openTimeout bounds opening and reading one domain; a hung LUN must not hold up the others.
@@ -51,21 +63,36 @@ func closeAll(devs []blockdev.Device) error {
 	return err
 }
 
+// openSome is openLUNs for a domain that has a LUN more or another path than this host: what cannot be opened is looked for by what
+// lies on it, once what can be opened has said what is missing.
+func openSome(ctx context.Context, paths []string, profile leases.Profile) ([]blockdev.Device, error) {
+	var devs []blockdev.Device
+	var failed error
+	for _, p := range paths {
+		dev, err := openLUNs(ctx, []string{p}, profile)
+		devs, failed = append(devs, dev...), errors.Join(failed, err)
+	}
+	if len(devs) == 0 && failed == nil {
+		failed = errors.New("the domain names no LUN")
+	}
+	return devs, failed
+}
+
 // openDomain opens the LUNs of a domain of the mirror and makes sure that they hold that domain.
-func openDomain(ctx context.Context, d fsm.Domain, profile leases.Profile, log *slog.Logger) (*luns, error) {
+func openDomain(ctx context.Context, d fsm.Domain, profile leases.Profile, find finder, log *slog.Logger) (*luns, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	devs, err := openLUNs(ctx, d.LUNs, profile)
-	if err != nil {
-		return nil, fmt.Errorf("domain %s (%s): %w", d.Name, d.ID, err)
+	devs, failed := openSome(ctx, d.LUNs, profile)
+	if len(devs) == 0 {
+		return nil, fmt.Errorf("domain %s (%s): %w", d.Name, d.ID, failed)
 	}
-	l := &luns{id: d.ID, devs: devs, opts: domainOptions(profile, log)}
+	l := &luns{id: d.ID, name: d.Name, group: newFollower(), devs: devs, find: find, opts: domainOptions(profile, log)}
 	disk, err := l.read(ctx)
 	if err == nil && disk.Info().UUID != d.ID {
 		err = fmt.Errorf("%v hold domain %s, not %s", d.LUNs, disk.Info().UUID, d.ID)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("domain %s (%s): %w", d.Name, d.ID, err), closeAll(devs))
+		return nil, errors.Join(fmt.Errorf("domain %s (%s): %w", d.Name, d.ID, errors.Join(err, failed)), l.close())
 	}
 	return l, nil
 }
@@ -80,15 +107,57 @@ func domainOptions(profile leases.Profile, log *slog.Logger) domain.Options {
 	return domain.Options{IOTimeout: callTimeout(profile.IOTimeout), Log: log, Locks: locks, Leases: locks, DeferWipes: true}
 }
 
-// read reads the domain anew.
-func (l *luns) read(ctx context.Context) (*domain.Domain, error) {
-	return domain.Open(ctx, l.devs, l.opts)
+// read reads the domain anew. LUNs that were added since are opened.
+func (l *luns) read(ctx context.Context) (disk *domain.Domain, err error) {
+	err = l.complete(ctx, func(devs []blockdev.Device) error {
+		disk, err = domain.Open(ctx, devs, l.opts)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pvs = disk.PVs()
+	return disk, nil
 }
 
-// pending counts device calls that have not come back.
-func (l *luns) pending() int {
+// list are the devices.
+func (l *luns) list() []blockdev.Device {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.devs
+}
+
+// close closes the devices.
+func (l *luns) close() error {
+	var err error
+	for _, d := range l.all() {
+		err = errors.Join(err, d.Close())
+	}
+	return err
+}
+
+// all are the devices, and those that may become some of them.
+func (l *luns) all() []blockdev.Device {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := slices.Concat(l.devs, l.kept)
+	for _, j := range l.joining {
+		out = append(out, j.Device)
+	}
+	return out
+}
+
+// pending counts device calls of the domain that have not come back.
+func (l *luns) pending() int { return pendingOf(l.list()) }
+
+// allPending counts those of LUNs that were to join too.
+func (l *luns) allPending() int { return pendingOf(l.all()) }
+
+func pendingOf(devs []blockdev.Device) int {
 	n := 0
-	for _, d := range l.devs {
+	for _, d := range devs {
 		n += d.Pending()
 	}
 	return n

@@ -11,7 +11,7 @@ import (
 	"github.com/holdfast-io/holdfast/fsm"
 )
 
-// opening is what becomes of a domain that is not open on this host. runtime.mu guards it.
+// opening is what becomes of a domain that is not open on this host, or lacks a LUN here. runtime.mu guards it.
 type opening struct {
 	busy    bool // a goroutine is at it
 	err     error
@@ -99,13 +99,9 @@ func (rt *runtime) follow(ctx context.Context) time.Duration {
 		rt.lastIDs = ids
 		rt.announce()
 	}
-	next := domainRetry
+	next := rt.completeLUNs(ctx)
 	for _, id := range ids {
-		st := rt.opening[id]
-		if st == nil {
-			st = &opening{}
-			rt.opening[id] = st
-		}
+		st := rt.openingOf(id)
 		l := rt.domains[id]
 		switch wait := time.Until(st.retryAt); {
 		case st.busy || ctx.Err() != nil:
@@ -116,6 +112,36 @@ func (rt *runtime) follow(ctx context.Context) time.Duration {
 			next = min(next, wait)
 		default:
 			rt.begin(st, func() error { return rt.openListed(ctx, id) })
+		}
+	}
+	return next
+}
+
+// openingOf is what becomes of a domain. Caller holds mu.
+func (rt *runtime) openingOf(id string) *opening {
+	st := rt.opening[id]
+	if st == nil {
+		st = &opening{}
+		rt.opening[id] = st
+	}
+	return st
+}
+
+// completeLUNs opens LUNs that the mirror names and this host has not opened yet: a domain was extended. It is no hurry, since whoever
+// reads the domain finds them by itself. It returns when to look again. Caller holds mu.
+func (rt *runtime) completeLUNs(ctx context.Context) time.Duration {
+	next := domainRetry
+	for id, l := range rt.domains {
+		d, ok := rt.node.View().Domains.Get(id)
+		if !ok || len(d.LUNs) <= len(l.list()) {
+			continue
+		}
+		switch st := rt.openingOf(id); {
+		case st.busy || ctx.Err() != nil:
+		case time.Until(st.retryAt) > 0:
+			next = min(next, time.Until(st.retryAt))
+		default:
+			rt.begin(st, func() error { return l.follow(ctx, d.LUNs, rt.log) })
 		}
 	}
 	return next
@@ -150,7 +176,7 @@ func (rt *runtime) openListed(ctx context.Context, id string) error {
 }
 
 // lost reports whether our host id in the domain's lockspace went, and no call of ours can land any more.
-func (l *luns) lost() bool { return l.guard.Check(0) != nil && l.pending() == 0 }
+func (l *luns) lost() bool { return l.guard.Check(0) != nil && l.allPending() == 0 && !l.growing() }
 
 // dropDomain closes a domain whose lockspace was lost, so that it is opened and joined anew.
 func (rt *runtime) dropDomain(ctx context.Context, l *luns) error {
@@ -163,7 +189,7 @@ func (rt *runtime) dropDomain(ctx context.Context, l *luns) error {
 	rt.mu.Lock()
 	delete(rt.domains, l.id)
 	rt.mu.Unlock()
-	return closeAll(l.devs)
+	return l.close()
 }
 
 // pendingOn counts device calls on one domain that have not come back.

@@ -72,7 +72,7 @@ func serves(t *testing.T, h *Host, after uint64) uint64 {
 	testutil.Retry(t, bound, func() error {
 		r := h.Role()
 		if r == nil {
-			return errNoStorage
+			return ErrNoStorage
 		}
 		st := r.Status()
 		if epoch = st.Epoch; st.State != spm.StateServing || epoch <= after {
@@ -225,7 +225,7 @@ func TestHost_Leave(t *testing.T) {
 	var rt *runtime
 	testutil.Retry(t, bound, func() error {
 		if rt = b.runtime(); rt == nil {
-			return errNoStorage
+			return ErrNoStorage
 		}
 		return nil
 	})

@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"errors"
 
 	"github.com/holdfast-io/holdfast/cluster"
 	"github.com/holdfast-io/holdfast/cluster/manager"
@@ -10,17 +9,26 @@ import (
 	"github.com/holdfast-io/holdfast/fsm"
 )
 
-// errNoStorage refuses RPC that needs the host's storage while that is not up.
-var errNoStorage = errors.New("this host's storage is not up")
+// ErrNoStorage refuses what needs the host's storage while that is not up, here and on the host that asks.
+var ErrNoStorage error = noStorage{}
+
+type noStorage struct{}
+
+// Error says it to people.
+func (noStorage) Error() string { return "this host's storage is not up" }
+
+// ErrorCode says it to other hosts.
+func (noStorage) ErrorCode() string { return "no_storage" }
 
 // methods are the RPC methods that other hosts, and the manager here, call.
 var methods = []string{
 	manager.MethodPing, manager.MethodInspect, manager.MethodFree, manager.MethodSight, manager.MethodYield,
-	spm.MethodStart, spm.MethodStop, spm.MethodWatch,
+	spm.MethodStart, spm.MethodStop, spm.MethodWatch, spm.MethodExtend, spm.MethodSnapshot,
 }
 
 // register answers RPC with whatever runtime there is at the time.
 func (h *Host) register(node *cluster.Node) {
+	node.Handle(MethodSeeLUN, h.cfg.seeLUN)
 	for _, m := range methods {
 		node.Handle(m, func(ctx context.Context, from string, body []byte) (any, error) {
 			if rt := h.runtime(); rt != nil {
@@ -29,7 +37,7 @@ func (h *Host) register(node *cluster.Node) {
 			if m == manager.MethodPing {
 				return h.pingWithoutStorage(node), nil
 			}
-			return nil, errNoStorage
+			return nil, ErrNoStorage
 		})
 	}
 }
@@ -39,7 +47,7 @@ func (h *Host) pingWithoutStorage(node *cluster.Node) manager.PingReply {
 	name := h.cfg.Cluster.Name
 	return manager.PingReply{
 		Host: name, HostID: node.HostID(), Started: h.started,
-		Role: spm.Status{Host: name, HostID: node.HostID(), State: spm.StateNone, Reason: errNoStorage.Error()},
+		Role: spm.Status{Host: name, HostID: node.HostID(), State: spm.StateNone, Reason: ErrNoStorage.Error()},
 	}
 }
 

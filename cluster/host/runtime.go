@@ -21,7 +21,7 @@ import (
 // runtime is everything that stands on one keeper. It is made anew when the keeper dies.
 type runtime struct {
 	cfg     Config
-	node    spm.Cluster
+	node    clusterNode
 	self    fsm.Host
 	pool    fsm.Pool
 	profile leases.Profile
@@ -30,6 +30,7 @@ type runtime struct {
 	keeper     *keeper.Client
 	role       *spm.Role
 	volumes    *VolumeLeases
+	asking     *asking             // for larger volumes
 	master     keeper.ResourceSpec // the SPM lease
 	generation uint64              // of our host id in the master's lockspace
 
@@ -61,7 +62,7 @@ const (
 )
 
 // startRuntime brings the host's storage up: keeper, master domain, SPM role. Other domains follow in run.
-func startRuntime(ctx context.Context, cfg Config, node spm.Cluster, self fsm.Host, pool fsm.Pool) (*runtime, error) {
+func startRuntime(ctx context.Context, cfg Config, node clusterNode, self fsm.Host, pool fsm.Pool) (*runtime, error) {
 	profile, err := leases.ProfileByName(pool.Profile)
 	if err != nil {
 		return nil, err
@@ -85,6 +86,9 @@ func (rt *runtime) start(ctx context.Context) error {
 		return fmt.Errorf("the mirror has no master domain %q", rt.pool.Master)
 	}
 	if err := rt.startKeeper(ctx); err != nil {
+		return err
+	}
+	if err := rt.endUsers(ctx); err != nil {
 		return err
 	}
 	if err := rt.addDomain(ctx, master); err != nil {
@@ -117,15 +121,31 @@ func (rt *runtime) startKeeper(ctx context.Context) error {
 	return rt.cfg.recordKeeper(k.PID())
 }
 
+// usersTimeout bounds the end of processes that are killed; a LUN that does not answer holds them up.
+const usersTimeout = 30 * time.Second
+
+// endUsers ends what held leases through a keeper that is gone. One that was taken over holds them still.
+func (rt *runtime) endUsers(ctx context.Context) error {
+	if rt.cfg.Users == nil || rt.keeper.Adopted() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, usersTimeout)
+	defer cancel()
+	if err := rt.cfg.Users.EndAll(ctx); err != nil {
+		return fmt.Errorf("processes that may still write under leases of the last keeper: %w", err)
+	}
+	return nil
+}
+
 // addDomain opens a domain's LUNs and joins its lockspace with our host id.
 func (rt *runtime) addDomain(ctx context.Context, d fsm.Domain) error {
-	l, err := openDomain(ctx, d, rt.profile, rt.log)
+	l, err := openDomain(ctx, d, rt.profile, rt.cfg.finder(rt.profile), rt.log)
 	if err != nil {
 		return err
 	}
 	l.opts.Volumes = rt.volumes
 	if err := rt.join(ctx, l, d.ID == rt.pool.Master); err != nil {
-		return errors.Join(fmt.Errorf("domain %s: %w", d.Name, err), closeAll(l.devs))
+		return errors.Join(fmt.Errorf("domain %s: %w", d.Name, err), l.close())
 	}
 	rt.mu.Lock()
 	rt.domains[d.ID] = l
@@ -154,7 +174,9 @@ func (rt *runtime) join(ctx context.Context, l *luns, master bool) error {
 	rt.log.Info("joined lockspace", "domain", l.id, "host_id", spec.HostID, "generation", generation)
 	if master {
 		rt.generation = generation
-		rt.master, err = l.spmResource(disk)
+		if rt.master, err = l.spmResource(disk); err == nil {
+			rt.asking, err = rt.newAsking(l, disk)
+		}
 	}
 	return err
 }
@@ -166,7 +188,7 @@ func (rt *runtime) roleConfig() spm.Config {
 		Lease:  spm.KeeperLease{Keeper: rt.keeper, Spec: rt.master},
 		Open:   rt.openMaster,
 		Mirror: &spm.RaftMirror{Cluster: rt.node, Host: rt.self.Name, HostID: rt.self.HostID, Now: time.Now, Log: rt.log},
-		Others: others{rt}, Leases: rt.writableLeases, Report: rt.report,
+		Others: others{rt}, Leases: rt.writableLeases, Report: rt.report, Mailbox: rt.mailboxVolumes, Settings: rt.settings,
 		Pending: rt.pending, PendingOn: rt.pendingOn, ReleaseTimeout: 3 * rt.profile.IOTimeout,
 		Holder: func() (string, uint64) {
 			p, _ := rt.node.View().Pool()
@@ -204,7 +226,7 @@ func (rt *runtime) pending() int {
 	defer rt.mu.Unlock()
 	n := 0
 	for _, l := range rt.domains {
-		n += l.pending()
+		n += l.allPending()
 	}
 	return n
 }
@@ -215,6 +237,7 @@ func (rt *runtime) run(ctx context.Context, changed func() <-chan struct{}) erro
 	defer rt.openers.Wait()
 	defer stop()
 	rt.openers.Go(func() { rt.probe(ctx) })
+	rt.openers.Go(func() { rt.runMailbox(ctx) })
 	for {
 		ch := changed()
 		rt.mu.Lock()
@@ -239,6 +262,9 @@ func (rt *runtime) run(ctx context.Context, changed func() <-chan struct{}) erro
 // close stops in order: role, keeper, devices.
 func (rt *runtime) close(ctx context.Context) error {
 	var err error
+	if rt.asking != nil {
+		rt.asking.extender.Close()
+	}
 	if rt.role != nil {
 		err = errors.Join(err, rt.role.Close(ctx))
 	}
@@ -252,7 +278,7 @@ func (rt *runtime) close(ctx context.Context) error {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	for _, l := range rt.domains {
-		err = errors.Join(err, closeAll(l.devs))
+		err = errors.Join(err, l.close())
 	}
 	return err
 }
@@ -279,11 +305,15 @@ func (rt *runtime) closeKeeper(ctx context.Context) error {
 		return rt.keeper.Abandon()
 	}
 	if rt.expired() { // nothing is left that it could release, and it may hang
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, 2*rt.profile.IOTimeout)
+		ctx, cancel := context.WithTimeout(ctx, 2*rt.profile.IOTimeout)
 		defer cancel()
+		return rt.keeper.Close(ctx)
 	}
-	return rt.keeper.Close(ctx)
+	stay, err := rt.keeper.HandOver(ctx)
+	if stay > 0 {
+		rt.log.Info("the keeper goes on without this agent", "leases", stay)
+	}
+	return err
 }
 
 // awaitPending waits until no write of ours can land any more, or ctx ends. A new keeper takes our host id again on our

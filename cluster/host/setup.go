@@ -226,11 +226,13 @@ func (h *Host) CreateToken(ctx context.Context, role string, ttl time.Duration) 
 }
 
 // allowed checks a device against the allow-list, whose paths may be shell patterns.
-func (h *Host) allowed(device string) error {
-	if len(h.cfg.Devices) == 0 {
+func (h *Host) allowed(device string) error { return h.cfg.allowed(device) }
+
+func (c Config) allowed(device string) error {
+	if len(c.Devices) == 0 {
 		return nil
 	}
-	for _, pattern := range h.cfg.Devices {
+	for _, pattern := range c.Devices {
 		if ok, _ := filepath.Match(pattern, device); ok || pattern == device {
 			return nil
 		}

@@ -115,6 +115,23 @@ func TestVolumeLeases_heldHere(t *testing.T) {
 	if err := k.Release(testutil.Deadline(t), specOf(at, "vm1")); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := k.Acquire(testutil.Deadline(t), specOf(at, "vm1")); err != nil {
+		t.Fatalf("the refused deletion still holds the lease: %v", err)
+	}
+	held = nil
+	if _, err := h.Role().Snapshot(testutil.Deadline(t), spm.SnapshotRequest{Image: v.Volume.Image}); !errors.As(err, &held) || held.Holder != "this host" {
+		t.Errorf("a snapshot of an image that a VM here uses: %v", err)
+	}
+	if err := k.Release(testutil.Deadline(t), specOf(at, "vm1")); err != nil {
+		t.Fatal(err)
+	}
+	snap, err := h.Role().Snapshot(testutil.Deadline(t), spm.SnapshotRequest{Image: v.Volume.Image})
+	if err != nil || snap.Volume.Parent != v.Volume.ID {
+		t.Fatalf("once nobody uses it: %+v, %v", snap, err)
+	}
+	if err := deleteVolume(t, h, snap.Volume.ID); err != nil {
+		t.Fatal(err)
+	}
 	child, err := h.Role().CreateVolume(testutil.Deadline(t), spm.CreateRequest{Name: "child", Size: v.Volume.Capacity, Image: v.Volume.Image, Parent: v.Volume.ID})
 	if err != nil {
 		t.Fatal(err)
