@@ -9,7 +9,7 @@ import (
 )
 
 // only are words of the build for failure injection.
-var only = []string{"HOLDFAST_PLANT", "HOLDFAST_CLOCK_SEAM", "guard-forever", "internal/clockseam", "nobody looked"}
+var only = []string{"HOLDFAST_PLANT", "HOLDFAST_CLOCK_SEAM", "HOLDFAST_BOOT_SEAM", "guard-forever", "internal/clockseam", "nobody looked"}
 
 // TestBinary_noPlants looks into the program itself: no mistake and no seam is in it. The same words must be in the other build, or
 // the search would prove nothing.

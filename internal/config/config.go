@@ -22,6 +22,7 @@ type Agent struct {
 	Watchdog   string   `yaml:"watchdog" doc:"What resets this machine when users of a lease outlive it: auto (wdmd if its socket /run/wdmd/wdmd.sock is there, else /dev/watchdog if that is there, else none), device:PATH, wdmd:PATH or none. One that is named must fire after exactly the pool's watchdog time, or the host does not join; auto runs without it then, and the host counts as unprotected."`
 	Takeover   string   `yaml:"unprotected_takeover" doc:"Whether the SPM role is taken from a host that has no watchdog (see above) once its lease is dead: wait (for a proof: fencing, or holdfast host confirm-rebooted) or allow. Allow only where something else surely stops such a host, for it may still have writes on their way. Empty takes the profile's: wait, and allow with dev, where the supervisor is the watchdog. All hosts should have the same."`
 	Grace      Duration `yaml:"grace" doc:"How long a host may be silent before anything follows from it (duration). 0s takes the profile's own."`
+	Growth     Growth   `yaml:"growth" doc:"How thin volumes that are attached on this host grow."`
 	Raft       Raft     `yaml:"raft" doc:"Times of Raft. All hosts should have the same."`
 	Log        Log      `yaml:"log" doc:"Logging, to standard error."`
 	Dev        bool     `yaml:"dev" doc:"Serve the API as plain HTTP without authentication; refused on any address but loopback. Set by holdfast dev."`
@@ -49,6 +50,12 @@ type Fencing struct {
 	Agent  string   `yaml:"agent" doc:"none or process. process asks the supervisor of holdfast dev."`
 	Socket string   `yaml:"socket" doc:"Path of the supervisor's socket, for the agent process."`
 	Wait   Duration `yaml:"timeout" doc:"How long one power action may take (duration)."`
+}
+
+// Growth is when and by how much attached thin volumes are extended.
+type Growth struct {
+	Chunk       int64 `yaml:"chunk" doc:"By how much a volume grows at least, in bytes (1 MiB to 1 TiB)."`
+	Utilization int   `yaml:"utilization" doc:"How much of a chunk may be used before the next is asked for, in percent (0 to 99): with 20 and chunks of 2.5 GiB, when less than 2 GiB are free. With a high one fast writers wait for each extension."`
 }
 
 // Raft holds Raft's times.
@@ -79,6 +86,7 @@ func Default() Agent {
 		Devices:    []string{},
 		Fencing:    Fencing{Agent: "none", Wait: 30 * time.Second},
 		Watchdog:   "auto",
+		Growth:     Growth{Chunk: 2560 << 20, Utilization: 20},
 		Raft: Raft{
 			Heartbeat: 300 * time.Millisecond, Election: 300 * time.Millisecond, LeaderLease: 150 * time.Millisecond,
 			Commit: 10 * time.Millisecond, LogWatchdog: 2 * time.Second, Snapshot: 8192,

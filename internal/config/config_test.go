@@ -104,6 +104,8 @@ func TestParse_refuses(t *testing.T) {
 		"watchdog auto path":   {"watchdog: 'auto:/dev/x'", "watchdog:"},
 		"takeover":             {"unprotected_takeover: never", "unprotected_takeover:"},
 		"negative grace":       {"grace: -1s", "grace:"},
+		"no chunk":             {"growth: {chunk: 0}", "growth.chunk:"},
+		"full utilization":     {"growth: {utilization: 100}", "growth.utilization:"},
 		"short election":       {"raft: {election: 10ms}", "raft.election:"},
 		"long lease":           {"raft: {leader_lease: 1s}", "raft.leader_lease:"},
 		"log level":            {"log: {level: loud}", "log.level:"},

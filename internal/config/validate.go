@@ -41,6 +41,7 @@ func (c Agent) Validate() error {
 	c.devices(&p)
 	c.fencing(&p)
 	c.watchdog(&p)
+	c.growth(&p)
 	c.times(&p)
 	p.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	p.oneOf("log.format", c.Log.Format, "text", "json")
@@ -137,6 +138,15 @@ func (c Agent) watchdog(p *problems) {
 		}
 	default:
 		p.addf("watchdog", "%q is none of auto, device:PATH, wdmd:PATH and none", c.Watchdog)
+	}
+}
+
+func (c Agent) growth(p *problems) {
+	if c.Growth.Chunk < 1<<20 || c.Growth.Chunk > 1<<40 {
+		p.addf("growth.chunk", "must be 1 MiB to 1 TiB, is %d bytes", c.Growth.Chunk)
+	}
+	if c.Growth.Utilization < 0 || c.Growth.Utilization > 99 {
+		p.addf("growth.utilization", "must be 0 to 99, is %d", c.Growth.Utilization)
 	}
 }
 

@@ -24,9 +24,17 @@ const (
 	FenceNoWait = "fence-no-wait"
 	// StaleRead answers a consistent read from this host's mirror, however old.
 	StaleRead = "stale-read"
+	// UnguardedExport lets the export of an attached volume write whatever becomes of its lease.
+	UnguardedExport = "unguarded-export"
+	// ExtendTwice leaves the extents that an extension gave away among the free ones.
+	ExtendTwice = "extend-twice"
+	// DropWrite lets an export acknowledge some writes that it does not carry out.
+	DropWrite = "drop-write"
+	// MailOnce writes a host's page of the mailbox for its first request alone.
+	MailOnce = "mail-once"
 )
 
 // Names lists all mistakes.
 func Names() []string {
-	return []string{GuardForever, MirrorFirst, NoEpochCheck, LateWrite, DoubleFree, FenceNoWait, StaleRead}
+	return []string{GuardForever, MirrorFirst, NoEpochCheck, LateWrite, DoubleFree, FenceNoWait, StaleRead, UnguardedExport, ExtendTwice, DropWrite, MailOnce}
 }

@@ -5,7 +5,6 @@ package testutil
 
 import (
 	"context"
-	"net"
 	"os"
 	"testing"
 	"time"
@@ -46,19 +45,6 @@ func Retry(t testing.TB, timeout time.Duration, f func() error) {
 		time.Sleep(wait)
 		wait = min(wait*2, 100*time.Millisecond)
 	}
-}
-
-// FreePort returns a TCP port of 127.0.0.1 that nothing listened on a moment ago. The kernel gives out ephemeral
-// ports in a random order, so two tests hardly ever get the same one; whoever can pass port 0 itself should.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	var lc net.ListenConfig
-	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0") // used in cleanups too, after the end of t's context
-	if err != nil {
-		t.Fatalf("find a free port: %v", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // NeedRoot skips the test for ordinary users. In CI (CI=true) it fails instead.

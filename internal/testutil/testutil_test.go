@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -87,11 +88,27 @@ func TestRetry(t *testing.T) {
 
 func TestFreePort(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(testutil.FreePort(t)))
-	if err != nil {
-		t.Fatal(err)
+	seen := map[int]bool{}
+	for range 250 { // more than a block
+		port := testutil.FreePort(t)
+		if seen[port] || port >= 32768 {
+			t.Fatalf("port %d, seen before: %v", port, seen[port])
+		}
+		seen[port] = true
 	}
-	l.Close()
+	runtime.GC() // closes what nobody holds any more
+	runtime.GC()
+	for port := range seen {
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		if l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port-port%100)); err == nil {
+			l.Close()
+			t.Fatalf("the block of port %d is not reserved", port)
+		}
+	}
 }
 
 func TestRun(t *testing.T) {
