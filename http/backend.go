@@ -10,18 +10,21 @@ import (
 // Backend is what the API stands on. A nil role answers not_member, so an agent that has not been initialised sets
 // only Status and Setup.
 type Backend struct {
-	Mirror    Mirror
-	Status    Status
-	Hosts     Hosts
-	Domains   Domains
-	Volumes   Volumes
-	Leases    Leases
-	SPM       SPM
-	Events    Events
-	Operator  Operator
-	Tokens    Tokens
-	Setup     Setup
-	Forwarder Forwarder
+	Mirror  Mirror
+	Status  Status
+	Hosts   Hosts
+	Domains Domains
+	Volumes Volumes
+	// Attachments works on the host that is asked or named.
+	Attachments Attachments
+	Leases      Leases
+	Mailbox     Mailbox
+	SPM         SPM
+	Events      Events
+	Operator    Operator
+	Tokens      Tokens
+	Setup       Setup
+	Forwarder   Forwarder
 }
 
 // Mark says how new an answer from the mirror is.
@@ -60,6 +63,10 @@ type Hosts interface {
 type Domains interface {
 	Domains(ctx context.Context) ([]api.Domain, error)
 	CreateDomain(ctx context.Context, req api.DomainCreate) (api.DomainCreated, error)
+	// ExtendDomain adds a LUN to a domain.
+	ExtendDomain(ctx context.Context, idOrName string, req api.DomainExtend) (api.DomainExtended, error)
+	// SetDomain changes settings, at least one of which is given. It runs on the SPM, which is who minds them.
+	SetDomain(ctx context.Context, id string, req api.DomainSet) (api.Domain, error)
 	// CheckDomain reads the domain's disks; it changes nothing and runs on the host that was asked.
 	CheckDomain(ctx context.Context, id string) (api.Check, error)
 }
@@ -82,6 +89,12 @@ type Volumes interface {
 	// UpdateVolume changes name or description; at least one of them is given.
 	UpdateVolume(ctx context.Context, idOrName string, req api.VolumeUpdate) (api.VolumeUpdated, error)
 	DeleteVolume(ctx context.Context, idOrName string) (api.VolumeDeleted, error)
+	// SnapshotImage makes a new leaf on that of an image, found by UUID or by the name of a volume of it. key is as for
+	// CreateVolume.
+	SnapshotImage(ctx context.Context, idOrName string, req api.ImageSnapshot, key string) (api.VolumeCreated, error)
+	// ExtendVolume runs on the host that was asked, over the network or through the storage. One that finds no space is an error
+	// with CodeOutOfSpace.
+	ExtendVolume(ctx context.Context, idOrName string, req api.VolumeExtend) (api.VolumeExtended, error)
 }
 
 // SPM shows and moves the role. The three changes run on the leader and return when the new state is reached.

@@ -170,6 +170,16 @@ func checkDomainCreate(d api.DomainCreate) error {
 	return checkDevices(d.Devices)
 }
 
+func checkDomainExtend(d api.DomainExtend) error {
+	if d.LUN == "" {
+		return invalid("name the LUN to add", "lun is missing")
+	}
+	if err := checkText("force", d.Force, MaxDescription); err != nil {
+		return err
+	}
+	return checkDevices([]string{d.LUN})
+}
+
 func checkDevices(devices []string) error {
 	if len(devices) > MaxDevices {
 		return invalid("use fewer, larger devices", "%d devices are given, at most %d are allowed", len(devices), MaxDevices)

@@ -61,6 +61,29 @@ func createDomain(b *Backend, r *http.Request) (reply, error) {
 	return reply{status: http.StatusCreated, body: d, mark: &Mark{Index: d.Index}, epoch: d.Epoch}, nil
 }
 
+func extendDomain(b *Backend, r *http.Request) (reply, error) {
+	ref, err := pathVar(r, "id")
+	if err != nil {
+		return reply{}, err
+	}
+	var req api.DomainExtend
+	if err := decode(r, &req); err != nil {
+		return reply{}, err
+	}
+	if err := checkDomainExtend(req); err != nil {
+		return reply{}, err
+	}
+	if b.Domains == nil {
+		return reply{}, notMember()
+	}
+	d, err := b.Domains.ExtendDomain(r.Context(), ref, req)
+	if err != nil {
+		return reply{}, err
+	}
+	d.LUNs = noNil(d.LUNs)
+	return reply{body: d, mark: &Mark{Index: d.Index}, epoch: d.Epoch}, nil
+}
+
 func checkDomain(b *Backend, r *http.Request) (reply, error) {
 	ref, err := pathVar(r, "id")
 	if err != nil {

@@ -26,6 +26,7 @@ const (
 	needNothing need = iota // on the host that was asked
 	needSPM                 // on the host that serves as SPM
 	needLeader              // on the leader
+	needHost                // on the host that the query names
 )
 
 // policy decides where a request runs. A request travels at most one hop, and is delivered at most twice: after an
@@ -48,6 +49,7 @@ type journey struct {
 	doubt  error // why an earlier delivery may have had an effect
 	avoid  Target
 	refuse *api.Error // the last answer that promised that nothing was done
+	broken error      // why the one with the role could not be reached the last time
 }
 
 // serve runs the request here or there and sends the answer.
@@ -91,6 +93,7 @@ func (j *journey) deliver(ctx context.Context) *answer {
 		if !notSent(err) {
 			return j.lost(t, err)
 		}
+		j.broken = err
 		j.log.Debug("host with the role cannot be reached", "host", t.Host, "error", err)
 		if !j.sleep(ctx) {
 			return j.giveUp()
@@ -211,6 +214,9 @@ func (j *journey) target(ctx context.Context) (Target, error) {
 }
 
 func (j *journey) role() Target {
+	if j.need == needHost {
+		return Target{Host: hostOf(j.r)}
+	}
 	if j.need == needLeader {
 		return j.fw.Leader()
 	}
@@ -250,6 +256,9 @@ func (j *journey) giveUp() *answer {
 
 func (j *journey) nobody() *api.Error {
 	t := j.role()
+	if j.need == needHost {
+		return api.Errorf(api.CodeUnavailable, "ask the host itself, or see holdfast host list", "host %s cannot be reached", t.Host)
+	}
 	e := api.Errorf(api.CodeNoSPM, "look at holdfast status for the reason, then try again",
 		"no host serves as SPM after waiting %s", j.wait)
 	if j.need == needLeader {
@@ -259,6 +268,10 @@ func (j *journey) nobody() *api.Error {
 	if t.Host != "" {
 		e.Message = fmt.Sprintf("host %s has the role and cannot be reached", t.Host)
 	}
+	if j.broken != nil {
+		e.Message += ": " + j.broken.Error()
+	}
+	j.log.Warn("nobody took the request", "method", j.r.Method, "path", j.r.URL.Path, "reason", e.Message)
 	e.Holder, e.Epoch, e.RetryAfter = t.Host, t.Epoch, time.Second
 	return e
 }

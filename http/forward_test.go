@@ -222,7 +222,7 @@ func TestForward_givesUpWaiting(t *testing.T) {
 		p := newPool("h1", "h2")
 		start := time.Now()
 		e := wantCode(t, p.judge(t, "h1").send(t, create(t)), api.CodeNoSPM)
-		if time.Since(start) != 30*time.Second || e.NextStep == "" || e.RetryAfter == 0 {
+		if time.Since(start) != 25*time.Second || e.NextStep == "" || e.RetryAfter == 0 {
 			t.Errorf("after %s: %+v", time.Since(start), e)
 		}
 	})
@@ -543,4 +543,48 @@ func TestForward_deadlineIsUnknown(t *testing.T) {
 		}
 		wantCode(t, p.judge(t, "h1").send(t, create(t)), api.CodeOutcomeUnknown)
 	})
+}
+
+// A request about an attached volume goes to the host that it names, and to no other.
+func TestForward_toTheHostThatIsNamed(t *testing.T) {
+	t.Parallel()
+	p := newPool("h1", "h2", "h3")
+	j := p.judge(t, "h1")
+	attach := func(query string) *http.Request {
+		return request(t, "POST", "/v1/volumes/web1/attach"+query, api.VolumeAttach{})
+	}
+	for query, host := range map[string]string{"": "h1", "?host=h1": "h1", "?host=h2": "h2"} {
+		resp := j.send(t, attach(query))
+		want[api.Attachment](t, resp, 200)
+		if got := resp.Header.Get(api.HeaderHost); got != host {
+			t.Errorf("%q: done by %s", query, got)
+		}
+	}
+	wantCode(t, j.send(t, attach("?host=h9")), api.CodeNotFound)
+	wantCode(t, j.send(t, attach("?host=-")), api.CodeInvalid)
+	wantCode(t, j.send(t, attach("?where=h2")), api.CodeInvalid)
+	detach := request(t, "POST", "/v1/volumes/web1/detach?host=h3", api.VolumeDetach{Force: true})
+	if got := j.send(t, detach).Header.Get(api.HeaderHost); got != "h3" {
+		t.Errorf("detached by %s", got)
+	}
+}
+
+// What is attached is asked of every host, and those that do not answer are named.
+func TestAttachments_ofAllHosts(t *testing.T) {
+	t.Parallel()
+	p := newPool("h1", "h2", "h3")
+	j := p.judge(t, "h1")
+	all := want[api.Attachments](t, j.send(t, request(t, "GET", "/v1/attachments", nil)), 200)
+	if len(all.Attachments) != 3 || len(all.Silent) != 0 {
+		t.Errorf("%d, silent %v", len(all.Attachments), all.Silent)
+	}
+	p.breaks["h2"] = unreachable
+	all = want[api.Attachments](t, j.send(t, request(t, "GET", "/v1/attachments", nil)), 200)
+	if len(all.Attachments) != 2 || !slices.Equal(all.Silent, []string{"h2"}) {
+		t.Errorf("%d, silent %v", len(all.Attachments), all.Silent)
+	}
+	one := want[api.Attachments](t, j.send(t, request(t, "GET", "/v1/attachments?host=h3", nil)), 200)
+	if len(one.Attachments) != 1 || len(one.Silent) != 0 {
+		t.Errorf("of one host: %+v", one)
+	}
 }

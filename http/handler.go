@@ -29,7 +29,8 @@ type Config struct {
 	MaxBody int64
 	// Deadline bounds a request, apart from the time it asked to wait itself. Default 60 s.
 	Deadline time.Duration
-	// RoleWait bounds how long a request waits for somebody to be SPM or leader. Default 30 s; less than Deadline.
+	// RoleWait bounds how long a request waits for somebody to be SPM or leader. Default 25 s: less than Deadline,
+	// and less than a client waits by default, so that it hears why.
 	RoleWait time.Duration
 	// RolePause is the time between two dials of a role's host. Default 100 ms.
 	RolePause time.Duration
@@ -41,7 +42,7 @@ func (c Config) withDefaults() Config {
 	}
 	c.MaxBody = cmp.Or(c.MaxBody, 64<<10)
 	c.Deadline = cmp.Or(c.Deadline, 60*time.Second)
-	c.RoleWait = cmp.Or(c.RoleWait, 30*time.Second)
+	c.RoleWait = cmp.Or(c.RoleWait, 25*time.Second)
 	c.RolePause = cmp.Or(c.RolePause, 100*time.Millisecond)
 	return c
 }
@@ -114,11 +115,18 @@ func (h *Handler) serve(rt route, a Authenticator) http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, h.cfg.MaxBody)
 		local := h.local(rt, b)
 		n := rt.needs(r)
+		if n == needHost && (hostOf(r) == "" || hostOf(r) == h.cfg.Host) {
+			n = needNothing
+		}
 		if n == needNothing || b.Forwarder == nil {
 			local.ServeHTTP(w, r)
 			return
 		}
-		if err := rt.precheck(r); err != nil {
+		err = rt.precheck(r)
+		if err == nil && n == needHost {
+			err = knownHost(b, r)
+		}
+		if err != nil {
 			writeProblem(w, problemOf(err, r.Method))
 			return
 		}

@@ -15,6 +15,12 @@ type Domain struct {
 	LUNs       []string `json:"luns"`
 	Volumes    int      `json:"volumes"`
 	Epoch      uint64   `json:"epoch"`
+	// Waiting is how many extensions wait for space, Needed how many bytes they need together.
+	Waiting int   `json:"waiting"`
+	Needed  int64 `json:"needed"`
+	// WarnPercent and CriticalFree are the settings of DomainSet as they hold.
+	WarnPercent  int   `json:"warn_percent"`
+	CriticalFree int64 `json:"critical_free"`
 }
 
 // DomainCreate asks for a new domain. The first one becomes the pool's master.
@@ -30,6 +36,20 @@ type DomainCreated struct {
 	Domain
 	Mirrored bool   `json:"mirrored"`
 	Index    uint64 `json:"index"`
+}
+
+// DomainExtend asks for a LUN to be made part of a domain.
+type DomainExtend struct {
+	LUN string `json:"lun"` // path or nbd:// URI, in the agents' allow-list
+	// Force names what may be destroyed, exactly as the refusal named it; empty refuses a LUN that holds anything.
+	Force string `json:"force,omitempty"`
+}
+
+// DomainExtended is the answer to DomainExtend: the domain as it is with the LUN.
+type DomainExtended struct {
+	Domain
+	Mirrored bool   `json:"mirrored"` // false: on disk, but Raft has not taken the entry yet
+	Index    uint64 `json:"index"`    // Raft index of the mirror entry; 0 when not mirrored
 }
 
 // Check is the result of a domain check.

@@ -23,6 +23,7 @@ const (
 	CodeNameTaken        = "name_taken"         // the name belongs to something else
 	CodeBusy             = "busy"               // another operation holds it; try again
 	CodeNoSpace          = "no_space"           // the domain has no room
+	CodeOutOfSpace       = "out_of_space"       // the domain has no room for an extension; queued says whether it is kept
 	CodeLimit            = "limit_reached"      // a limit of the format is reached
 	CodeNotSPM           = "not_spm"            // this host does not hold the role; holder says who does
 	CodeNoSPM            = "no_spm"             // nobody serves as SPM now
@@ -49,7 +50,7 @@ var statusOf = map[string]int{
 	CodeTooLarge: http.StatusRequestEntityTooLarge, CodeMediaType: http.StatusUnsupportedMediaType,
 	CodeUnauthorized: http.StatusUnauthorized, CodeForbidden: http.StatusForbidden,
 	CodeConflict: http.StatusConflict, CodeNameTaken: http.StatusConflict, CodeBusy: http.StatusConflict,
-	CodeNoSpace: http.StatusInsufficientStorage, CodeLimit: http.StatusInsufficientStorage,
+	CodeNoSpace: http.StatusInsufficientStorage, CodeLimit: http.StatusInsufficientStorage, CodeOutOfSpace: http.StatusInsufficientStorage,
 	CodeNotSPM: http.StatusMisdirectedRequest, CodeNotLeader: http.StatusMisdirectedRequest,
 	CodeNoSPM: http.StatusServiceUnavailable, CodeNoLeader: http.StatusServiceUnavailable,
 	CodeLeaseLost: http.StatusServiceUnavailable, CodeNotMember: http.StatusConflict,
@@ -87,6 +88,8 @@ type Error struct {
 	RetryAfter time.Duration
 	// NextStep is the next safe thing to do, as a sentence or a command.
 	NextStep string
+	// Queued says that the request is kept and carried out when it can be.
+	Queued bool
 	// RequestID names the request in the logs; the server fills it in.
 	RequestID string
 }
@@ -129,6 +132,7 @@ type problem struct {
 	Epoch      uint64  `json:"epoch,omitempty"`
 	RetryAfter float64 `json:"retry_after,omitempty"`
 	NextStep   string  `json:"next_step,omitempty"`
+	Queued     bool    `json:"queued,omitempty"`
 	RequestID  string  `json:"request_id,omitempty"`
 }
 
@@ -137,7 +141,7 @@ func (e *Error) MarshalJSON() ([]byte, error) {
 	status := e.HTTPStatus()
 	return json.Marshal(problem{
 		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: e.Message, Code: e.Code,
-		Holder: e.Holder, Epoch: e.Epoch, RetryAfter: e.RetryAfter.Seconds(), NextStep: e.NextStep, RequestID: e.RequestID,
+		Holder: e.Holder, Epoch: e.Epoch, RetryAfter: e.RetryAfter.Seconds(), NextStep: e.NextStep, Queued: e.Queued, RequestID: e.RequestID,
 	})
 }
 
@@ -149,7 +153,7 @@ func (e *Error) UnmarshalJSON(b []byte) error {
 	}
 	*e = Error{
 		Code: p.Code, Status: p.Status, Message: p.Detail, Holder: p.Holder, Epoch: p.Epoch,
-		RetryAfter: time.Duration(p.RetryAfter * float64(time.Second)), NextStep: p.NextStep, RequestID: p.RequestID,
+		RetryAfter: time.Duration(p.RetryAfter * float64(time.Second)), NextStep: p.NextStep, Queued: p.Queued, RequestID: p.RequestID,
 	}
 	return nil
 }

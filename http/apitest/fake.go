@@ -2,6 +2,7 @@
 package apitest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -52,7 +53,7 @@ func New() *Fake {
 // Backend gives all roles, without a Forwarder.
 func (f *Fake) Backend() httpapi.Backend {
 	return httpapi.Backend{
-		Mirror: f, Status: f, Hosts: f, Domains: f, Volumes: f, Leases: f, SPM: f, Events: f, Operator: f, Tokens: f, Setup: f,
+		Mirror: f, Status: f, Hosts: f, Domains: f, Volumes: f, Attachments: f, Leases: f, Mailbox: f, SPM: f, Events: f, Operator: f, Tokens: f, Setup: f,
 	}
 }
 
@@ -134,7 +135,7 @@ func (f *Fake) Hosts(context.Context) ([]api.Host, error) {
 func domain() api.Domain {
 	return api.Domain{
 		ID: DomainID, Name: "san1", Type: "block", Role: "master", Status: "active", Version: 5, Size: 64 << 30, Free: 40 << 30,
-		ExtentSize: 128 << 20, SectorSize: 512, LUNs: []string{"/dev/mapper/36001405a"}, Volumes: 1, Epoch: 3,
+		ExtentSize: 128 << 20, SectorSize: 512, LUNs: []string{"/dev/mapper/36001405a"}, Volumes: 1, Epoch: 3, WarnPercent: 10, CriticalFree: 5 << 30,
 	}
 }
 
@@ -148,6 +149,14 @@ func (f *Fake) CreateDomain(_ context.Context, req api.DomainCreate) (api.Domain
 	d := domain()
 	d.Name, d.LUNs = req.Name, req.Devices
 	return api.DomainCreated{Domain: d, Mirrored: true, Index: 8}, f.fail()
+}
+
+// ExtendDomain implements httpapi.Domains.
+func (f *Fake) ExtendDomain(_ context.Context, _ string, req api.DomainExtend) (api.DomainExtended, error) {
+	d := domain()
+	d.LUNs = append(d.LUNs, req.LUN)
+	d.Size, d.Free = 2*d.Size, d.Free+d.Size
+	return api.DomainExtended{Domain: d, Mirrored: true, Index: 8}, f.fail()
 }
 
 // CheckDomain implements httpapi.Domains.
@@ -226,6 +235,50 @@ func (f *Fake) UpdateVolume(ctx context.Context, ref string, req api.VolumeUpdat
 	return api.VolumeUpdated{Volume: v, Mirrored: true, Index: f.index}, nil
 }
 
+// ExtendVolume implements httpapi.Volumes.
+func (f *Fake) ExtendVolume(ctx context.Context, ref string, req api.VolumeExtend) (api.VolumeExtended, error) {
+	v, err := f.Volume(ctx, ref)
+	if err != nil {
+		return api.VolumeExtended{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	v.Allocated = max(v.Allocated, req.Size)
+	for i := range f.volumes {
+		if f.volumes[i].ID == v.ID {
+			f.volumes[i] = v
+		}
+	}
+	f.calls++
+	f.advance()
+	return api.VolumeExtended{Volume: v, Mirrored: true, Index: f.index}, nil
+}
+
+// SetDomain implements httpapi.Domains.
+func (f *Fake) SetDomain(ctx context.Context, id string, req api.DomainSet) (api.Domain, error) {
+	l, err := f.Domains(ctx)
+	if err != nil {
+		return api.Domain{}, err
+	}
+	d := l[0]
+	if d.ID = id; req.WarnPercent != nil {
+		d.WarnPercent = *req.WarnPercent
+	}
+	if req.CriticalFree != nil {
+		d.CriticalFree = *req.CriticalFree
+	}
+	return d, nil
+}
+
+// Mailbox implements httpapi.Mailbox.
+func (f *Fake) Mailbox(context.Context) (api.Mailbox, error) {
+	return api.Mailbox{Domain: DomainID, Event: "0aec1d6e-6d2f-4f0a-8a5b-1f6f0e3f9b8d", Hosts: []api.MailboxHost{
+		{HostID: 2, Host: "h2", Slots: []api.MailboxSlot{{Slot: 5, Host: api.MailboxSide{State: api.SlotMessage, Size: 3 << 30},
+			SPM: api.MailboxSide{State: api.SlotEmpty}, Phase: "asked", Volume: VolumeID, Domain: DomainID}}},
+		{HostID: 7, Error: "checksum of the page is 0x00000001, not 0x00000002"},
+	}}, f.fail()
+}
+
 // DeleteVolume implements httpapi.Volumes.
 func (f *Fake) DeleteVolume(ctx context.Context, ref string) (api.VolumeDeleted, error) {
 	v, err := f.Volume(ctx, ref)
@@ -237,6 +290,31 @@ func (f *Fake) DeleteVolume(ctx context.Context, ref string) (api.VolumeDeleted,
 	f.volumes = slices.DeleteFunc(f.volumes, func(o api.Volume) bool { return o.ID == v.ID })
 	f.advance()
 	return api.VolumeDeleted{ID: v.ID, Domain: v.Domain, Name: v.Name, Epoch: 3, Mirrored: true, Index: f.index}, nil
+}
+
+// SnapshotImage implements httpapi.Volumes.
+func (f *Fake) SnapshotImage(ctx context.Context, ref string, req api.ImageSnapshot, key string) (api.VolumeCreated, error) {
+	leaf, err := f.Volume(ctx, ref)
+	if err != nil {
+		return api.VolumeCreated{}, err
+	}
+	v, err := f.CreateVolume(ctx, api.VolumeCreate{Name: cmp.Or(req.Name, leaf.Name), Size: leaf.Size, Format: leaf.Format, Allocation: leaf.Allocation}, key)
+	if err != nil {
+		return v, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	v.Parent, v.Image = leaf.ID, leaf.Image
+	for i := range f.volumes {
+		switch f.volumes[i].ID {
+		case leaf.ID:
+			f.volumes[i].Type = "internal"
+		case v.ID:
+			f.volumes[i] = v.Volume
+		}
+	}
+	f.keys[key] = v
+	return v, nil
 }
 
 // SPM implements httpapi.SPM.

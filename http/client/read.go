@@ -51,6 +51,12 @@ func (c *Client) Status(ctx context.Context, r Read) (api.Status, Mark, error) {
 	return get[api.Status](ctx, c, "/v1/status", r.values())
 }
 
+// Mailbox reads the storage mailbox on the host that is asked.
+func (c *Client) Mailbox(ctx context.Context) (api.Mailbox, error) {
+	v, _, err := get[api.Mailbox](ctx, c, "/v1/mailbox", nil)
+	return v, err
+}
+
 // Hosts lists the hosts.
 func (c *Client) Hosts(ctx context.Context, r Read) ([]api.Host, Mark, error) {
 	return get[[]api.Host](ctx, c, "/v1/hosts", r.values())
@@ -69,6 +75,20 @@ func (c *Client) Domains(ctx context.Context, r Read) ([]api.Domain, Mark, error
 // Domain returns one domain by UUID or name.
 func (c *Client) Domain(ctx context.Context, ref string, r Read) (api.Domain, Mark, error) {
 	return get[api.Domain](ctx, c, "/v1/domains/"+url.PathEscape(ref), r.values())
+}
+
+// Images lists the images, of all domains or of one.
+func (c *Client) Images(ctx context.Context, domain string, r Read) ([]api.Image, Mark, error) {
+	q := r.values()
+	if domain != "" {
+		q.Set("domain", domain)
+	}
+	return get[[]api.Image](ctx, c, "/v1/images", q)
+}
+
+// Image returns one image, by UUID or the name of a volume of it.
+func (c *Client) Image(ctx context.Context, ref string, r Read) (api.Image, Mark, error) {
+	return get[api.Image](ctx, c, "/v1/images/"+url.PathEscape(ref), r.values())
 }
 
 // VolumeFilter narrows a list; empty fields match everything.

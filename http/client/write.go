@@ -41,9 +41,33 @@ func (c *Client) DeleteVolume(ctx context.Context, ref string) (api.VolumeDelete
 	return change[api.VolumeDeleted](ctx, c, call{method: http.MethodDelete, path: "/v1/volumes/" + url.PathEscape(ref), once: true})
 }
 
+// ExtendVolume makes a volume at least as large as asked on its domain, by UUID or name. Doing it twice changes nothing more.
+func (c *Client) ExtendVolume(ctx context.Context, ref string, req api.VolumeExtend) (api.VolumeExtended, error) {
+	return change[api.VolumeExtended](ctx, c, call{method: http.MethodPost, path: "/v1/volumes/" + url.PathEscape(ref) + "/extend", body: req,
+		key: uuid.NewString()})
+}
+
+// SetDomain changes settings of a domain, by UUID or name.
+func (c *Client) SetDomain(ctx context.Context, ref string, req api.DomainSet) (api.Domain, error) {
+	return change[api.Domain](ctx, c, call{method: http.MethodPatch, path: "/v1/domains/" + url.PathEscape(ref), body: req, once: true})
+}
+
 // CreateDomain makes a storage domain.
 func (c *Client) CreateDomain(ctx context.Context, req api.DomainCreate) (api.DomainCreated, error) {
 	return post[api.DomainCreated](ctx, c, "/v1/domains", req)
+}
+
+// ExtendDomain adds a LUN to a domain. A lost answer is not asked for again: a LUN that is part of the domain is refused as such.
+func (c *Client) ExtendDomain(ctx context.Context, ref string, req api.DomainExtend) (api.DomainExtended, error) {
+	return post[api.DomainExtended](ctx, c, "/v1/domains/"+url.PathEscape(ref)+"/extend", req)
+}
+
+// SnapshotImage makes a new leaf on that of an image, by UUID or the name of a volume of it. The key is as for CreateVolume.
+func (c *Client) SnapshotImage(ctx context.Context, ref string, req api.ImageSnapshot, key string) (api.VolumeCreated, error) {
+	if key == "" {
+		key = uuid.NewString()
+	}
+	return change[api.VolumeCreated](ctx, c, call{method: http.MethodPost, path: "/v1/images/" + url.PathEscape(ref) + "/snapshot", body: req, key: key})
 }
 
 // CheckDomain lists every inconsistency of a domain. It changes nothing.
