@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-io/holdfast/cluster"
+	"github.com/holdfast-io/holdfast/cluster/attach"
 	"github.com/holdfast-io/holdfast/cluster/host"
 	"github.com/holdfast-io/holdfast/fencing"
 	"github.com/holdfast-io/holdfast/internal/config"
@@ -86,11 +88,17 @@ func runAgent(ctx context.Context, cfg config.Agent, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	h := host.New(hostConfig(cfg, log, metrics))
-	if err := metrics.registry.Register(collector{h}); err != nil {
+	u := &users{}
+	hostCfg := hostConfig(cfg, log, metrics)
+	hostCfg.Users = u
+	h := host.New(hostCfg)
+	if u.Manager, err = newAttach(cfg, h, h, metrics, log); err != nil {
+		return err
+	}
+	if err := errors.Join(metrics.registry.Register(collector{h}), metrics.registry.Register(attachCollector{u.Manager})); err != nil {
 		return fmt.Errorf("registering the host's metrics: %w", err)
 	}
-	servers, err := newServers(ctx, cfg, h, log, metrics)
+	servers, err := newServers(ctx, cfg, &backend{host: h, attached: u.Manager, log: log}, log, metrics)
 	if err != nil {
 		return err
 	}
@@ -100,7 +108,7 @@ func runAgent(ctx context.Context, cfg config.Agent, log *slog.Logger) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer stopHost()
-		return servers.run(gctx, h.Settled())
+		return runServed(gctx, servers, h, u.Manager, log)
 	})
 	g.Go(func() error {
 		if err := h.Run(hostCtx); err != nil {
@@ -112,6 +120,23 @@ func runAgent(ctx context.Context, cfg config.Agent, log *slog.Logger) error {
 		return err
 	}
 	return nil
+}
+
+// runServed looks after the attached volumes for as long as the API is served, and then for no longer: the storage that they
+// grow by goes down next. What is attached stays.
+func runServed(ctx context.Context, s *servers, h *host.Host, attached *attach.Manager, log *slog.Logger) error {
+	attachCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() {
+		var follow sync.WaitGroup
+		follow.Go(func() { followSizes(attachCtx, h, attached, log) })
+		err := attached.Run(attachCtx)
+		follow.Wait()
+		ended <- err
+	}()
+	err := s.run(ctx, h.Settled())
+	stop()
+	return errors.Join(err, <-ended)
 }
 
 // lockDataDir makes sure that one agent uses the directory, and leaves its pid there for supervisors.

@@ -30,13 +30,17 @@ var (
 	descHost       = newDesc("host_up", "1 when the manager records the host as up.", "host")
 	descSize       = newDesc("domain_size_bytes", "Size of a domain.", "domain", "name")
 	descFree       = newDesc("domain_free_bytes", "Free space of a domain.", "domain", "name")
+	descWaiting    = newDesc("domain_waiting_extensions", "Extensions that wait for space on a domain.", "domain", "name")
+	descNeeded     = newDesc("domain_waiting_bytes", "Bytes that the extensions which wait for space on a domain need together.", "domain", "name")
 	descVolumes    = newDesc("domain_volumes", "Volumes of a domain in the mirror.", "domain", "name")
 )
 
 // Describe lists the table.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descMember, descLeader, descLeaderSeen, descMirrorAge, descIndex, descServing, descEpoch,
-		descStart, descBacklog, descStorage, descHost, descSize, descFree, descVolumes} {
+		descStart, descBacklog, descStorage, descHost, descSize, descFree, descWaiting, descNeeded, descVolumes,
+		descAsked, descAskedOpen, descAskedSilent, descMailHost, descMailHostIO, descMailSlots, descMailServer, descMailServerIO, descMailServerBytes,
+		descMailServerOpen} {
 		ch <- d
 	}
 }
@@ -59,12 +63,15 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descMirrorAge, age.Seconds())
 	gauge(descIndex, float64(st.Index))
 	c.collectRole(gauge)
+	c.collectExtensions(ch)
 	for _, h := range st.Hosts.All() {
 		gauge(descHost, number(h.State == fsm.HostUp), h.Name)
 	}
 	for _, d := range domainsOf(st) {
 		gauge(descSize, float64(d.Size), d.ID, d.Name)
 		gauge(descFree, float64(d.Free), d.ID, d.Name)
+		gauge(descWaiting, float64(d.Waiting), d.ID, d.Name)
+		gauge(descNeeded, float64(d.Needed), d.ID, d.Name)
 		gauge(descVolumes, float64(d.Volumes), d.ID, d.Name)
 	}
 }

@@ -16,6 +16,7 @@ type metrics struct {
 	registry *prometheus.Registry
 	sink     metrics_sink.MetricSink
 	requests *prometheus.HistogramVec
+	attached *attachMetrics
 }
 
 // requestBuckets reach from an answer out of the mirror to a request that waits for a new SPM, in seconds.
@@ -31,7 +32,7 @@ func newMetrics() (*metrics, error) {
 	requests := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "holdfast_http_request_seconds",
 		Help: "Time to answer a request of the API, by route and status.", Buckets: requestBuckets}, []string{"method", "route", "status"})
 	reg.MustRegister(requests)
-	return &metrics{registry: reg, sink: sink, requests: requests}, nil
+	return &metrics{registry: reg, sink: sink, requests: requests, attached: newAttachMetrics(reg)}, nil
 }
 
 // observe counts one answer of the API.

@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/holdfast-io/holdfast/cluster/host"
 	"github.com/holdfast-io/holdfast/http"
 	"github.com/holdfast-io/holdfast/internal/config"
 )
@@ -29,10 +28,9 @@ type servers struct {
 }
 
 // newServers opens the listeners, so that a taken port is an error before anything else starts.
-func newServers(ctx context.Context, cfg config.Agent, h *host.Host, log *slog.Logger, m *metrics) (*servers, error) {
-	b := &backend{host: h, log: log}
+func newServers(ctx context.Context, cfg config.Agent, b *backend, log *slog.Logger, m *metrics) (*servers, error) {
 	handler := httpapi.New(httpapi.Config{Host: cfg.Name, Log: log, Metrics: m.registry, Observe: m.observe}, b.roles())
-	h.ServePeers(handler.For(httpapi.Peers()))
+	b.host.ServePeers(handler.For(httpapi.Peers()))
 	s := &servers{log: log, local: handler.For(httpapi.Local("local"))}
 	if err := os.MkdirAll(filepath.Dir(cfg.UnixSocket), 0o755); err != nil {
 		return nil, fmt.Errorf("making the socket's directory: %w", err)

@@ -222,11 +222,16 @@ func (s *secured) readersRead(t *testing.T) {
 			_, err := c.CreateDomain(ctx, api.DomainCreate{Name: "no", Devices: []string{s.lun}})
 			return err
 		},
-		"token create": func() error { _, err := c.CreateToken(ctx, api.TokenCreate{Role: api.RoleAdmin}); return err },
-		"token revoke": func() error { return c.RevokeToken(ctx, "x") },
-		"transfer":     func() error { _, err := c.TransferLeadership(ctx, api.RaftTransfer{}); return err },
-		"leave":        func() error { _, err := c.Leave(ctx, api.Leave{}); return err },
-		"init":         func() error { _, err := c.Init(ctx, api.Init{Pool: "no", Devices: []string{"/dev/null"}}); return err },
+		"domain extend": func() error {
+			_, err := c.ExtendDomain(ctx, "no", api.DomainExtend{LUN: s.lun})
+			return err
+		},
+		"image snapshot": func() error { _, err := c.SnapshotImage(ctx, "no", api.ImageSnapshot{}, ""); return err },
+		"token create":   func() error { _, err := c.CreateToken(ctx, api.TokenCreate{Role: api.RoleAdmin}); return err },
+		"token revoke":   func() error { return c.RevokeToken(ctx, "x") },
+		"transfer":       func() error { _, err := c.TransferLeadership(ctx, api.RaftTransfer{}); return err },
+		"leave":          func() error { _, err := c.Leave(ctx, api.Leave{}); return err },
+		"init":           func() error { _, err := c.Init(ctx, api.Init{Pool: "no", Devices: []string{"/dev/null"}}); return err },
 	} {
 		t.Run(name, func(t *testing.T) { wantCode(t, f(), api.CodeForbidden) })
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/blockdev/domain"
 	"github.com/holdfast-io/holdfast/cluster"
+	"github.com/holdfast-io/holdfast/cluster/attach"
 	"github.com/holdfast-io/holdfast/cluster/host"
 	"github.com/holdfast-io/holdfast/cluster/spm"
 	"github.com/holdfast-io/holdfast/fsm"
@@ -20,14 +21,15 @@ import (
 // backend answers the API from one host's parts. It holds no state of its own; what it cannot answer yet because the
 // host is no member, or its storage is not up, it refuses with a reason.
 type backend struct {
-	host *host.Host
-	log  *slog.Logger
+	host     *host.Host
+	attached *attach.Manager
+	log      *slog.Logger
 }
 
 // roles are the roles of the API that a backend plays.
 func (b *backend) roles() httpapi.Backend {
 	return httpapi.Backend{
-		Mirror: b, Status: b, Hosts: b, Domains: b, Volumes: b, Leases: leaseBackend{b}, SPM: b, Events: b, Operator: b, Tokens: b, Setup: b,
+		Mirror: b, Status: b, Hosts: b, Domains: b, Volumes: b, Attachments: b, Leases: leaseBackend{b}, Mailbox: b, SPM: b, Events: b, Operator: b, Tokens: b, Setup: b,
 		Forwarder: forwarder{b},
 	}
 }
@@ -203,16 +205,27 @@ func renamed(vols []domain.Volume, v fsm.Volume) bool {
 
 // namedOnDisk is the volume of a name among those on disk; empty: there is none.
 func namedOnDisk(vols []domain.Volume, name string) (id string, err error) {
-	found := 0
+	found := volumesNamed(vols, name)
+	switch len(found) {
+	case 0:
+		return "", nil
+	case 1:
+		return found[0].ID, nil
+	}
+	if leaf, ok := leafAmong(found, func(v domain.Volume) layer { return layer{image: v.Image, kind: v.VolType} }); ok {
+		return leaf.ID, nil
+	}
+	return "", api.Errorf(api.CodeConflict, "use the volume's UUID", "%d volumes are named %q", len(found), name)
+}
+
+// volumesNamed are the volumes of a name.
+func volumesNamed(vols []domain.Volume, name string) (found []domain.Volume) {
 	for _, v := range vols {
 		if v.Name == name && (v.State == domain.StateOK || v.State == domain.StateUnreadable) {
-			id, found = v.ID, found+1
+			found = append(found, v)
 		}
 	}
-	if found > 1 {
-		return "", api.Errorf(api.CodeConflict, "use the volume's UUID", "%d volumes are named %q", found, name)
-	}
-	return id, nil
+	return found
 }
 
 // CreateDomain makes a domain on fresh LUNs; it runs on the SPM, or on a host without a pool's master.
@@ -222,6 +235,24 @@ func (b *backend) CreateDomain(ctx context.Context, req api.DomainCreate) (api.D
 		return api.DomainCreated{}, apiError(err)
 	}
 	return api.DomainCreated{Domain: apiDomain(d, 0), Mirrored: index != 0, Index: index}, nil
+}
+
+// ExtendDomain adds a LUN to a domain; it runs on the SPM.
+func (b *backend) ExtendDomain(ctx context.Context, idOrName string, req api.DomainExtend) (api.DomainExtended, error) {
+	st, err := b.state()
+	if err != nil {
+		return api.DomainExtended{}, err
+	}
+	d, err := findDomain(st, idOrName)
+	if err != nil {
+		return api.DomainExtended{}, err
+	}
+	rep, err := b.host.ExtendDomain(ctx, host.ExtendRequest{Domain: d, LUN: req.LUN, Force: req.Force})
+	if err != nil {
+		return api.DomainExtended{}, apiError(err)
+	}
+	d.Size, d.Free, d.LUNs, d.Epoch = rep.Info.Size, rep.Info.Free, rep.Info.LUNs, rep.Epoch
+	return api.DomainExtended{Domain: apiDomain(d, rep.Info.Volumes), Mirrored: rep.Mirrored, Index: rep.Index}, nil
 }
 
 // CheckDomain reads a domain's disks from this host.
@@ -267,6 +298,9 @@ func (b *backend) Join(ctx context.Context, req api.Join) (api.Member, error) {
 
 // Leave takes this host out of its cluster.
 func (b *backend) Leave(ctx context.Context, _ api.Leave) (api.Member, error) {
+	if l := b.attached.List(); len(l) > 0 {
+		return api.Member{}, api.Errorf(api.CodeConflict, "holdfast volume detach them first", "%d volumes are attached on this host", len(l))
+	}
 	m, err := b.host.Leave(ctx)
 	out := apiMember(m)
 	out.Left = err == nil

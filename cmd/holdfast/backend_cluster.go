@@ -93,6 +93,7 @@ func (b *backend) Status(context.Context) (api.Status, error) {
 			NextStep: "look whether this host reaches the others on the cluster network"})
 	}
 	out.Warnings = append(out.Warnings, warnings(st, out.Hosts, leader)...)
+	out.Warnings = append(out.Warnings, attachedWarnings(b.attached.List())...)
 	return out, nil
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,13 +40,19 @@ var errorRules = []errorRule{
 	{spm.ErrDomainDown, api.CodeUnavailable, "holdfast events shows why; other domains are served, this one is tried again"},
 	{spm.ErrNoDomain, api.CodeNotFound, "holdfast domain list shows what there is"},
 	{blockdev.ErrLeaseLost, api.CodeLeaseLost, "wait for the election and try again"},
+	{domain.ErrMember, api.CodeConflict, "holdfast domain show lists the LUNs of the domain"},
+	{domain.ErrSilentLUN, api.CodeUnavailable, "check the path to the LUN and try again; the domain goes on without it"},
+	{host.ErrLUNUnseen, api.CodeDevice, "show the LUN to these hosts, under a path that their configuration allows (devices), and try again"},
+	{host.ErrLUNBusy, api.CodeBusy, "wait until the LUN has answered, and try again"},
 	{spm.ErrInvalid, api.CodeInvalid, "correct the request; nothing was done"},
 	{domain.ErrInvalid, api.CodeInvalid, "correct the request; nothing was done"},
+	{domain.ErrNoVolumeLease, api.CodeCorrupt, "a volume without a lease cannot be kept to one host; holdfast domain check lists what is damaged"},
 	{domain.ErrNameTaken, api.CodeNameTaken, "choose another name"},
 	{domain.ErrHasChildren, api.CodeConflict, "delete the volumes that are based on it first"},
 	{domain.ErrConflict, api.CodeConflict, "use a new Idempotency-Key for another request"},
 	{domain.ErrBusy, api.CodeBusy, "wait for the deletion to end"},
 	{domain.ErrNotFound, api.CodeNotFound, "holdfast volume list shows what there is"},
+	{domain.ErrNoSpace, api.CodeOutOfSpace, "delete volumes or add space, then ask again"},
 	{domain.ErrFull, api.CodeNoSpace, "delete volumes or add space"},
 	{domain.ErrStalled, api.CodeUnavailable, "check the path to the LUN and try again"},
 	{domain.ErrTooSmall, api.CodeDevice, "use larger LUNs"},
@@ -62,6 +69,7 @@ var errorRules = []errorRule{
 	{xlease.ErrUpdating, api.CodeCorrupt, "holdfast lease rebuild"},
 	{xlease.ErrDamaged, api.CodeCorrupt, "holdfast domain check lists what is damaged; holdfast lease rebuild --force writes it anew"},
 	{xlease.ErrIndex, api.CodeCorrupt, "holdfast lease rebuild"},
+	{host.ErrNoStorage, api.CodeUnavailable, "ask another host, or wait: the host brings its storage up by itself"},
 	{host.ErrNotOpen, api.CodeUnavailable, "ask another host, or see holdfast status for what this host waits for"},
 	{blockdev.ErrReadOnly, api.CodeDevice, "make the LUN writable for this host"},
 	{blockdev.ErrGone, api.CodeDevice, "bring the LUN back and try again"},
@@ -99,6 +107,7 @@ var errorRules = []errorRule{
 	{cluster.ErrClosed, api.CodeUnavailable, "try again in a moment"},
 	{cluster.ErrLogDamaged, api.CodeUnavailable, "look after the local disk of this host's data directory"},
 	{cluster.ErrHung, api.CodeUnavailable, "look after the local disk of this host's data directory"},
+	{lvm2.ErrMissingPV, api.CodeDevice, "show the LUN to this host, under a path that its configuration allows (devices)"},
 	{domain.ErrNotDomain, api.CodeCorrupt, "compare the LUN with a backup of the LVM metadata; write nothing to it before"},
 	{lvm2.ErrNotPV, api.CodeCorrupt, "compare the LUN with a backup of the LVM metadata; write nothing to it before"},
 	{leases.ErrBusy, api.CodeBusy, "try again in a moment"},
@@ -126,7 +135,7 @@ func apiError(err error) error {
 		return dressed(err, errorRule{code: api.CodeConflict,
 			next: "see whether the host really is down; storage will say so when it has been silent for long enough. --force takes your word against storage: if the host still writes, data is lost"})
 	}
-	for _, r := range errorRules {
+	for _, r := range slices.Concat(attachRules, errorRules) {
 		if errors.Is(err, r.target) {
 			return dressed(err, r)
 		}

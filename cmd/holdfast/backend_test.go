@@ -14,7 +14,10 @@ import (
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/blockdev/domain"
 	"github.com/holdfast-io/holdfast/cluster"
+	"github.com/holdfast-io/holdfast/cluster/attach"
+	"github.com/holdfast-io/holdfast/cluster/host"
 	"github.com/holdfast-io/holdfast/cluster/spm"
+	"github.com/holdfast-io/holdfast/cluster/transport"
 	"github.com/holdfast-io/holdfast/fsm"
 	"github.com/holdfast-io/holdfast/http"
 	"github.com/holdfast-io/holdfast/http/api"
@@ -41,6 +44,10 @@ func TestApiError_codes(t *testing.T) {
 		"a lease under another call":                {fmt.Errorf("acquiring: %w", leases.ErrBusy), api.CodeBusy},
 		"a keeper that was killed":                  {fmt.Errorf("acquiring: %w", keeper.ErrGone), api.CodeUnavailable},
 		"the LUN fails":                             {fmt.Errorf("read 512 bytes: nbd server: %w", unix.EIO), api.CodeDevice},
+		"a full local disk":                         {fmt.Errorf("%w: %w", attach.ErrNotRecorded, syscall.ENOSPC), api.CodeUnavailable},
+		"a LUN that is a file on a full disk":       {fmt.Errorf("%w: write: %w", blockdev.ErrOutcomeUnknown, syscall.ENOSPC), api.CodeOutcomeUnknown},
+		"detached, the LUN is gone":                 {fmt.Errorf("volume v is %w: %w", attach.ErrUnflushed, errors.New("flush: EIO")), api.CodeDevice},
+		"the SPM's storage is not up":               {&transport.RemoteError{Host: "h3", Code: transport.ErrorCode(host.ErrNoStorage), Message: "not up"}, api.CodeUnavailable},
 		"time-out":                                  {context.DeadlineExceeded, api.CodeTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-io/holdfast/blockdev/domain"
 	"github.com/holdfast-io/holdfast/fsm"
 	"github.com/holdfast-io/holdfast/http"
 	"github.com/holdfast-io/holdfast/http/api"
@@ -36,6 +37,7 @@ func apiDomain(d fsm.Domain, volumes int) api.Domain {
 	return api.Domain{
 		ID: d.ID, Name: d.Name, Type: d.Type, Role: d.Role, Status: d.Status, Version: d.Version, Size: d.Size,
 		Free: d.Free, ExtentSize: d.ExtentSize, SectorSize: d.SectorSize, LUNs: d.LUNs, Volumes: volumes, Epoch: d.Epoch,
+		Waiting: d.Waiting, Needed: d.Needed,
 	}
 }
 
@@ -74,7 +76,7 @@ func domainsOf(st *fsm.State) []api.Domain {
 	}
 	out := make([]api.Domain, 0, st.Domains.Len())
 	for id, d := range st.Domains.All() {
-		out = append(out, apiDomain(d, count[id]))
+		out = append(out, withSettings(apiDomain(d, count[id]), st))
 	}
 	slices.SortStableFunc(out, func(a, b api.Domain) int { return strings.Compare(a.Role, b.Role) })
 	return out
@@ -121,7 +123,28 @@ func findVolume(st *fsm.State, idOrName string) (fsm.Volume, error) {
 	case 1:
 		return found[0], nil
 	}
+	if leaf, ok := leafAmong(found, func(v fsm.Volume) layer { return layer{v.Domain, v.Image, v.VolType} }); ok {
+		return leaf, nil
+	}
 	return fsm.Volume{}, api.Errorf(api.CodeConflict, "use the volume's UUID", "%d volumes are named %q", len(found), idOrName)
+}
+
+// layer is what tells the layers of an image apart.
+type layer struct{ domain, image, kind string }
+
+// leafAmong finds the one leaf among volumes of a name that all belong to one image: the layers of an image usually have its name,
+// and who says it means what a guest uses.
+func leafAmong[V any](vols []V, of func(V) layer) (leaf V, ok bool) {
+	for _, v := range vols {
+		first, l := of(vols[0]), of(v)
+		if l.image != first.image || l.domain != first.domain || l.kind == domain.Leaf && ok {
+			return leaf, false
+		}
+		if l.kind == domain.Leaf {
+			leaf, ok = v, true
+		}
+	}
+	return leaf, ok
 }
 
 // noVolume says that a volume is not there.
@@ -229,11 +252,7 @@ func warnings(st *fsm.State, hosts []api.Host, leader string) []api.Warning {
 			}
 		}
 	}
-	for _, d := range st.Domains.All() {
-		if d.Size > 0 && d.Free*10 < d.Size {
-			add(api.SeverityWarning, "domain/"+d.Name, "delete volumes or add space", "%d%% of the space is free", d.Free*100/d.Size)
-		}
-	}
+	spaceWarnings(st, add)
 	slices.SortStableFunc(out, func(a, b api.Warning) int { return strings.Compare(a.Severity, b.Severity) })
 	return out
 }

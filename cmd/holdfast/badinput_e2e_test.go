@@ -331,6 +331,7 @@ func atOnce(n int, f func(i int) bool) int {
 func TestBadInput_fullDomain(t *testing.T) {
 	p := newAgentPool(t, 1, newLUN(t, 12*gib), nil)
 	a := p.agents[0]
+	mustJSON(t, a, &api.Domain{}, "domain", "set", "master", "--critical-free", "0") // or the last gigabytes were kept for volumes that grow
 	made := 0
 	for ; made < 50; made++ {
 		_, err := a.CreateVolume(deadline(t, 20*time.Second), api.VolumeCreate{Name: fmt.Sprint("v", made), Size: gib, Format: api.FormatRaw}, "")

@@ -55,6 +55,11 @@ type bench struct {
 	made   int // volumes so far, which also names the next one
 	report benchReport
 	io     ioRun
+	idle   idleRun
+
+	extendedFew samples // over the network, with few volumes
+	crossedFew  samples // the same as a guest has it
+	grown       int     // extents that were added to the newest volumes at once
 }
 
 // runBench measures everything and prints one table. What could not be measured is in it with the reason.
@@ -85,8 +90,14 @@ func (b *bench) run(ctx context.Context) error {
 	}{
 		{"leases: acquire and release", false, b.leases},
 		{"I/O: counting in the background", false, b.startCounting},
+		{"mailbox: counting in the background", false, b.startMailbox},
 		{"network: cutting the SPM off", false, b.cutOff},
+		{"network: growing with every cable pulled", false, b.crossCutOff},
 		{"starting a pool", false, b.start},
+		{"extending volumes, few of them", true, b.extendFew},
+		{"growing in time, few volumes", true, b.crossFew},
+		{"an export beside qemu-nbd", true, b.exportPeer},
+		{"writing faster than volumes grow", true, b.writeFast},
 		{"filling it, 64 callers at once", true, b.fillHalf},
 		{"creating volumes one by one", true, b.createOne},
 		{"the peers on the same LUN", true, b.peers},
@@ -96,8 +107,11 @@ func (b *bench) run(ctx context.Context) error {
 		{"killing the SPM's agent", true, b.killAgents},
 		{"killing agent and keeper", true, b.killHosts},
 		{"filling the domain", true, b.fillUp},
+		{"extending volumes, many of them", true, b.extendMany},
+		{"growing in time, many volumes", true, b.crossMany},
 		{"memory and SPM start", true, b.full},
 		{"I/O: waiting for the counts", false, b.reportCounts},
+		{"mailbox: waiting for the counts", false, b.reportMailbox},
 	} {
 		if !strings.HasPrefix(step.name, b.o.only) {
 			continue
@@ -117,6 +131,6 @@ func (b *bench) run(ctx context.Context) error {
 
 // start starts the pool, on a LUN that has room for all volumes at their smallest size.
 func (b *bench) start(ctx context.Context) (err error) {
-	b.pool, err = startDev(ctx, b.o.dir, filepath.Join(b.o.dir, "supervisor.log"), "--lun-size", "1TiB")
+	b.pool, err = startDev(ctx, b.o.dir, filepath.Join(b.o.dir, "supervisor.log"), "--lun-size", "2TiB")
 	return err
 }

@@ -56,11 +56,12 @@ func (b *bench) fill(ctx context.Context, upTo int) (n int, took time.Duration, 
 }
 
 func (b *bench) fillHalf(ctx context.Context) error {
+	from := b.made
 	n, took, err := b.fill(ctx, b.o.half)
 	if err != nil {
 		return err
 	}
-	b.report.rate(fmt.Sprintf("create, %d callers, 0 to %d volumes", benchCallers, n), float64(n)/took.Seconds(), 500)
+	b.report.rate(fmt.Sprintf("create, %d callers, %d to %d volumes", benchCallers, from, b.o.half), float64(n)/took.Seconds(), 500)
 	return nil
 }
 

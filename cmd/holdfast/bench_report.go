@@ -64,6 +64,15 @@ func (r *benchReport) times(what string, t samples, goal time.Duration) {
 		goal: "<= " + ms(goal), met: verdict(t.median() <= goal)})
 }
 
+// bounded is a line with bounds on the median and on the 99th percentile.
+func (r *benchReport) bounded(what string, t samples, goal, goal99 time.Duration) {
+	if len(t) == 0 {
+		return
+	}
+	r.rows = append(r.rows, benchRow{what: what, value: ms(t.median()), p99: ms(t.at(0.99)), n: fmt.Sprint(len(t)),
+		goal: "<= " + ms(goal) + ", p99 " + ms(goal99), met: verdict(t.median() <= goal && t.at(0.99) <= goal99)})
+}
+
 // rate is a line with a bound from below, per second.
 func (r *benchReport) rate(what string, perSecond, goal float64) {
 	r.rows = append(r.rows, benchRow{what: what, value: fmt.Sprintf("%.0f /s", perSecond), goal: fmt.Sprintf(">= %.0f /s", goal),

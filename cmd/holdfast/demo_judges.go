@@ -166,10 +166,11 @@ func (j *judges) dump(ctx context.Context, offset, size int64) (string, error) {
 	return j.run(ctx, "sanlock", "direct", "dump", fmt.Sprintf("%s:%d:%d", j.lun, offset, size))
 }
 
-// qemuImg runs a verb of qemu-img on a qcow2 volume, read through the LUN file at the volume's place.
+// qemuImg runs a verb of qemu-img on a qcow2 volume, read through the LUN file at the volume's place, without the layers that it is
+// based on: their names are volume ids, which are no files here.
 func (j *judges) qemuImg(ctx context.Context, verb string, v lv) (string, error) {
 	spec, err := json.Marshal(map[string]any{
-		"driver": "qcow2",
+		"driver": "qcow2", "backing": nil,
 		"file": map[string]any{
 			"driver": "raw", "offset": v.Offset, "size": v.Size,
 			"file": map[string]any{"driver": "file", "filename": j.lun, "locking": "off"},

@@ -20,6 +20,7 @@ type devOptions struct {
 	Hosts   int    // number of hosts
 	LUNSize int64  // size of the LUN file in bytes, when it is made
 	Profile string // timing profile of a new pool: dev, fast or compatible; empty on a second start keeps it
+	Chunk   int64  // by how much attached thin volumes grow, in bytes; 0 keeps what it was, at first the agent's default
 }
 
 // defaultDevHosts and defaultDevProfile are what a new directory gets when the flags say nothing.
@@ -33,7 +34,7 @@ const (
 
 func newDevCommand() *cobra.Command {
 	o := devOptions{}
-	size := defaultDevLUN
+	size, chunk := defaultDevLUN, ""
 	cmd := &cobra.Command{
 		Use:   "dev --data-dir DIR",
 		Short: "Run a whole pool on this machine: several real hosts that share one LUN file",
@@ -50,7 +51,7 @@ The API is plain HTTP on loopback here; agents outside dev speak TLS.`,
   HOLDFAST_ADDR=$(jq -r .api /tmp/pool/dev.json) holdfast status`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := o.complete(cmd, size); err != nil {
+			if err := o.complete(cmd, size, chunk); err != nil {
 				return err
 			}
 			return runDev(cmd, o)
@@ -61,13 +62,19 @@ The API is plain HTTP on loopback here; agents outside dev speak TLS.`,
 	f.IntVar(&o.Hosts, "hosts", 0, fmt.Sprintf("number of hosts (default %d, later as many as there are; more adds hosts)", defaultDevHosts))
 	f.StringVar(&size, "lun-size", size, "size of the LUN file when it is made; it is sparse")
 	f.StringVar(&o.Profile, "profile", "", "timing profile of a new pool: dev, fast or compatible (default dev)")
+	f.StringVar(&chunk, "chunk", "", "by how much attached thin volumes grow (default 2.5GiB, later what it was)")
 	_ = cmd.MarkFlagRequired("data-dir")
 	return cmd
 }
 
 // complete checks the flags and fills in what depends on the directory.
-func (o *devOptions) complete(cmd *cobra.Command, size string) error {
+func (o *devOptions) complete(cmd *cobra.Command, size, chunk string) error {
 	var err error
+	if cmd.Flags().Changed("chunk") {
+		if o.Chunk, err = parseSize(chunk); err != nil {
+			return usageError{fmt.Errorf("--chunk: %w", err)}
+		}
+	}
 	if o.LUNSize, err = parseSize(size); err != nil {
 		return usageError{fmt.Errorf("--lun-size: %w", err)}
 	}

@@ -18,6 +18,9 @@ func devAgentConfig(dir string, st devState, m devMember) ([]byte, error) {
 	c.HTTP.Listen = loopback(m.HTTP)
 	c.Devices = []string{st.LUN, filepath.Join(dir, "*.img")} // further LUNs to try things with
 	c.Fencing.Agent, c.Fencing.Socket = "process", powerSocket(dir)
+	if st.Chunk != 0 {
+		c.Growth.Chunk = st.Chunk
+	}
 	c.Watchdog = "none" // the supervisor ends hosts; a real watchdog would reset the whole machine
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("configuring host %s: %w", m.Name, err)

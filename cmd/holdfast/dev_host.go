@@ -182,17 +182,48 @@ func (h *devHost) reapOrphans(wait time.Duration) {
 		return
 	}
 	for _, pid := range pids {
+		if ctx.Err() == nil && procs.HasArg(pid, exportVerb) && wait < stopGrace {
+			continue // it waits for the next agent
+		}
 		if err := procs.WaitGone(ctx, pid); err != nil {
 			h.log.Warn("a process of the last agent is still there", "pid", pid, "error", err)
 		}
 	}
 }
 
-// sweep makes sure at the end that nothing of the host is left: the keeper gets time for an ordered exit, then a kill.
+// sweep makes sure at the end that nothing of the host is left: the keeper gets time for an ordered exit, then a kill. Exports of
+// attached volumes, which would go on without their agent, are told to end.
 func (h *devHost) sweep() error {
+	if err := h.endExports(); err != nil {
+		h.log.Warn("attached volumes could not be detached in order", "error", err)
+	}
 	h.reapOrphans(stopGrace)
 	_, err := h.killFamily()
 	return err
+}
+
+// endExports asks the exports of attached volumes to detach.
+func (h *devHost) endExports() error {
+	pids, err := h.family()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if !procs.HasArg(pid, exportVerb) {
+			continue
+		}
+		p, err := procs.Open(pid)
+		if errors.Is(err, procs.ErrGone) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(p.Signal(sigTerm), p.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // family lists the host's processes: its agent, and all that it or an earlier agent has started.

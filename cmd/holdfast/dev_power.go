@@ -148,8 +148,11 @@ func b2i(b bool) int {
 }
 
 func processRole(pid int) string {
-	if procs.HasArg(pid, "keeper") {
+	switch {
+	case procs.HasArg(pid, "keeper"):
 		return "keeper"
+	case procs.HasArg(pid, exportVerb):
+		return "export"
 	}
 	return "agent"
 }

@@ -17,6 +17,7 @@ type devState struct {
 	Profile string      `json:"profile"`
 	OwnLUN  bool        `json:"own_lun"` // the LUN file was made here, not found
 	Formed  bool        `json:"formed"`  // the pool has been complete once
+	Chunk   int64       `json:"chunk,omitempty"`
 	Hosts   []devMember `json:"hosts"`
 }
 
@@ -70,6 +71,9 @@ func (st *devState) settle(o devOptions) error {
 	if o.Profile != "" && st.Profile != o.Profile {
 		return fmt.Errorf("the pool in %s has profile %s, not %s: its host ids live by it; leave --profile out",
 			o.DataDir, st.Profile, o.Profile)
+	}
+	if o.Chunk != 0 {
+		st.Chunk = o.Chunk
 	}
 	if o.Hosts < len(st.Hosts) {
 		return fmt.Errorf("%w: %d hosts, not %d; leave --hosts out, or take hosts out with `holdfast leave`",

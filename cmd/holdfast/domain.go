@@ -12,7 +12,7 @@ import (
 
 func newDomainCommand(g *global) *cobra.Command {
 	cmd := &cobra.Command{Use: "domain", Short: "Storage domains"}
-	cmd.AddCommand(newDomainCreateCommand(g), newDomainListCommand(g), newDomainShowCommand(g), newDomainCheckCommand(g))
+	cmd.AddCommand(newDomainCreateCommand(g), newDomainListCommand(g), newDomainShowCommand(g), newDomainSetCommand(g), newDomainExtendCommand(g), newDomainCheckCommand(g))
 	return cmd
 }
 
@@ -102,7 +102,8 @@ func domainFields(d api.Domain) *table {
 		"ID", d.ID, "NAME", d.Name, "TYPE", d.Type, "VERSION", fmt.Sprint(d.Version), "ROLE", d.Role, "STATUS", d.Status,
 		"SIZE", formatSize(d.Size), "FREE", formatSize(d.Free), "EXTENT SIZE", formatSize(d.ExtentSize),
 		"SECTOR SIZE", formatSize(int64(d.SectorSize)), "LUNS", strings.Join(d.LUNs, ", "), "VOLUMES", fmt.Sprint(d.Volumes),
-		"EPOCH", fmt.Sprint(d.Epoch),
+		"WAITING", fmt.Sprintf("%d for %s", d.Waiting, formatSize(d.Needed)), "WARN FREE", fmt.Sprintf("%d%%", d.WarnPercent),
+		"CRITICAL FREE", formatSize(d.CriticalFree), "EPOCH", fmt.Sprint(d.Epoch),
 	)
 }
 

@@ -83,7 +83,8 @@ func newHostShowCommand(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return g.show(cmd, h, func() *table { return hostFields(h) })
+			shown := hostWithAttached(cmd.Context(), c, h)
+			return g.show(cmd, shown, func() *table { return shown.fields() })
 		},
 	}
 	consistentFlag(cmd, &consistent)

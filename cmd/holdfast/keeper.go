@@ -18,7 +18,7 @@ func newKeeperCommand() *cobra.Command {
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("part", "keeper")
-			return keeper.Main(cmd.Context(), log)
+			return keeper.Main(cmd.Context(), log, cutDevice(log))
 		},
 	}
 }

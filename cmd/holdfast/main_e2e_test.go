@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -303,5 +304,20 @@ func judgeLUN(t *testing.T, p *devProcess) {
 		if row.result == "left out" && os.Getenv("CI") == "true" {
 			t.Errorf("%s: %s", row.what, row.detail)
 		}
+	}
+}
+
+// showStatus prints, of a test that failed, what each host of the pool thinks of it. It is deferred: cleanups stop hosts that joined later.
+func showStatus(t *testing.T, p *devProcess) {
+	t.Helper()
+	if !t.Failed() {
+		return
+	}
+	for i := range p.file().Hosts {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		st, _, err := p.client(i).Status(ctx, client.Read{})
+		cancel()
+		b, _ := json.MarshalIndent(st, "", " ")
+		t.Logf("host %d: %v %s", i, err, b)
 	}
 }

@@ -56,8 +56,11 @@ func newNetPool(ctx context.Context, dir, profile string, n int, recorded bool) 
 	return p, nil
 }
 
+// netPoolLUN is sparse: large enough for whatever is tried with it.
+const netPoolLUN = 512 * gib
+
 func (p *netPool) build(ctx context.Context, profile string, n int, recorded bool) error {
-	if _, err := makeLUN(p.lun, 64*gib); err != nil {
+	if _, err := makeLUN(p.lun, netPoolLUN); err != nil {
 		return err
 	}
 	if err := p.wire(n); err != nil {

@@ -15,6 +15,7 @@ import (
 // A host dies with its data directory. It is removed once storage says that it is dead, and joins again under its name.
 func TestE2E_removeLostHost(t *testing.T) {
 	p := startPool(t)
+	defer showStatus(t, p)
 	ctx := deadline(t, 120*time.Second)
 	first, cluster := p.client(0), devClusterAddress(t, p, 0)
 	lost := joinAs(t, p, "h4", cluster)

@@ -40,9 +40,9 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 the outcome is unknown: look bef
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	g.flags(root)
 	root.AddCommand(
-		newAgentCommand(), newKeeperCommand(), newDevCommand(), newDemoCommand(), newBenchCommand(), newVersionCommand(g),
+		newAgentCommand(), newKeeperCommand(), newExportCommand(), newDeviceCommand(), newDevCommand(), newDemoCommand(), newBenchCommand(), newVersionCommand(g),
 		newInitCommand(g), newJoinCommand(g), newLeaveCommand(g), newStatusCommand(g),
-		newHostCommand(g), newDomainCommand(g), newVolumeCommand(g), newSPMCommand(g), newLeaseCommand(g),
+		newHostCommand(g), newDomainCommand(g), newVolumeCommand(g), newImageCommand(g), newSPMCommand(g), newMailboxCommand(g), newLeaseCommand(g),
 		newEventsCommand(g), newOperatorCommand(g), newSanlockCommand(), newNemesisCommand(g),
 	)
 	strict(root)

@@ -12,7 +12,7 @@ import (
 func newVolumeCommand(g *global) *cobra.Command {
 	cmd := &cobra.Command{Use: "volume", Short: "Volumes"}
 	cmd.AddCommand(newVolumeCreateCommand(g), newVolumeListCommand(g), newVolumeShowCommand(g), newVolumeUpdateCommand(g),
-		newVolumeDeleteCommand(g))
+		newVolumeExtendCommand(g), newVolumeDeleteCommand(g), newVolumeAttachCommand(g), newVolumeDetachCommand(g))
 	return cmd
 }
 
@@ -80,7 +80,7 @@ func changedFields(v api.Volume, mirrored bool, index uint64) *table {
 }
 
 func newVolumeListCommand(g *global) *cobra.Command {
-	var consistent bool
+	var consistent, attached bool
 	f := client.VolumeFilter{}
 	cmd := &cobra.Command{
 		Use: "list", Short: "List volumes", Args: cobra.NoArgs,
@@ -94,11 +94,19 @@ func newVolumeListCommand(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return g.show(cmd, l, func() *table { return volumeTable(l) })
+			if !attached {
+				return g.show(cmd, l, func() *table { return volumeTable(l) })
+			}
+			at, err := c.Attachments(cmd.Context(), "")
+			if err != nil {
+				return err
+			}
+			return showAttachedList(g, cmd, l, at)
 		},
 	}
 	cmd.Flags().StringVar(&f.Domain, "domain", "", "only this domain (UUID or name)")
 	cmd.Flags().StringVar(&f.Image, "image", "", "only this image")
+	cmd.Flags().BoolVar(&attached, "attached", false, "say where each volume is attached; asks every host")
 	consistentFlag(cmd, &consistent)
 	return cmd
 }
@@ -125,7 +133,12 @@ func newVolumeShowCommand(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return g.show(cmd, v, func() *table { return volumeFields(v) })
+			at, err := c.Attachments(cmd.Context(), "")
+			if err != nil {
+				return err
+			}
+			shown := withAttachments(v, at)
+			return g.show(cmd, shown, func() *table { return shown.fields() })
 		},
 	}
 	consistentFlag(cmd, &consistent)
