@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/holdfast-io/holdfast/jepsen/history"
@@ -35,7 +36,7 @@ func Availability(r Record) []AvailRow {
 	m := newMeter(r)
 	var rows []AvailRow
 	for _, kind := range kindsOf(m.spans) {
-		for _, g := range []string{Creates, Reads, ConsistentReads} {
+		for _, g := range []string{Creates, Extends, GuestWrites, Reads, ConsistentReads} {
 			for _, where := range []string{AnyHost, AliveHost} {
 				if row := m.row(kind, g, where); row.N > 0 {
 					rows = append(rows, row)
@@ -95,7 +96,7 @@ func (m meter) row(kind, group, where string) AvailRow {
 		if s.Kind != kind {
 			continue
 		}
-		if group == Creates && where == AnyHost {
+		if group == Creates && where == AnyHost || group == Extends && where == AliveHost {
 			row.Row, row.Bound = s.bound.row, s.bound.time(m.run.Bounds)+Slack
 		}
 		wait, asked := m.longest(s, group, where)
@@ -121,6 +122,9 @@ func (m meter) longest(s span, group, where string) (wait time.Duration, ever bo
 	hosts := []string{""}
 	if where == AliveHost {
 		hosts = m.run.Hosts
+		if group == Extends {
+			hosts = m.extending(s)
+		}
 	}
 	for _, host := range hosts {
 		k := asked{group, host}
@@ -139,6 +143,15 @@ func (m meter) longest(s span, group, where string) (wait time.Duration, ever bo
 		}
 	}
 	return wait, ever
+}
+
+// extending are the hosts by way of which volumes can be extended during a fault: all that it does not hit, and where the network alone
+// is hurt those too, since they have the storage.
+func (m meter) extending(s span) []string {
+	if strings.HasPrefix(s.Kind, "net.") {
+		return m.run.Hosts
+	}
+	return slices.DeleteFunc(slices.Clone(m.run.Hosts), func(h string) bool { return slices.Contains(s.Targets, h) })
 }
 
 // quantile of a sorted list, by nearest rank.
@@ -170,6 +183,10 @@ func Available(r Record) history.Verdict {
 			alone++
 			if wait, ever := m.longest(s, Creates, AnyHost); ever && wait > limit {
 				f.add("%s: creates stopped for %s, and %s is allowed (%s)", tellFault(s.Fault), wait.Round(time.Millisecond), limit, s.bound.row)
+			}
+			if wait, ever := m.longest(s, Extends, AliveHost); ever && wait > limit {
+				f.add("%s: extensions stopped for %s by way of a host that could ask for them, and %s is allowed (%s)",
+					tellFault(s.Fault), wait.Round(time.Millisecond), limit, s.bound.row)
 			}
 		}
 	}

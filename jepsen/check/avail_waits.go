@@ -15,6 +15,8 @@ const (
 	Creates         = "creates"
 	Reads           = "reads"            // from a host's own mirror
 	ConsistentReads = "consistent reads" // by the leader's word
+	Extends         = "extensions"
+	GuestWrites     = "guests' writes"
 )
 
 // groupOf is the group of an operation; empty: not measured.
@@ -22,6 +24,10 @@ func groupOf(o history.Op) string {
 	switch o.Kind {
 	case history.VolumeCreate:
 		return Creates
+	case history.VolumeExtend:
+		return Extends
+	case history.GuestWrite:
+		return GuestWrites
 	case history.VolumeList, history.VolumeShow:
 		var in struct {
 			Consistent bool `json:"consistent"`

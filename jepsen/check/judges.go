@@ -67,6 +67,7 @@ func JudgesSay(r Record) history.Verdict {
 const (
 	judgeVGCK   = "vgck"
 	judgeLVs    = "lvs"
+	judgeVGS    = "vgs"
 	judgeLayout = "pvck"
 	judgeIDs    = "sanlock direct dump ids"
 	judgeLease  = "sanlock direct dump leases"
@@ -74,7 +75,7 @@ const (
 	judgeCheck  = "holdfast domain check"
 )
 
-var allJudges = []string{judgeVGCK, judgeLVs, judgeLayout, judgeIDs, judgeLease, judgeImages, judgeCheck}
+var allJudges = []string{judgeVGCK, judgeLVs, judgeVGS, judgeLayout, judgeIDs, judgeLease, judgeImages, judgeCheck}
 
 // Run asks all judges and writes down what they say, and what lies where on the LUN. The error is for what could not be written;
 // a judge that cannot be asked, because its program is not installed or there is no root, has not been satisfied and says so.
@@ -84,6 +85,7 @@ func (j Judges) Run(ctx context.Context) error {
 	}
 	var said []Sentence
 	var lvs []LV
+	var vg VG
 	var layout Layout
 	ask := func(judge string, f func() (string, error)) {
 		detail, err := f()
@@ -101,6 +103,13 @@ func (j Judges) Run(ctx context.Context) error {
 			lvs, err = j.lvs(ctx)
 			return fmt.Sprintf("%d volumes", len(lvs)), err
 		})
+		ask(judgeVGS, func() (string, error) {
+			out, err := j.lvm(ctx, "vgs", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", "vg_extent_size,vg_extent_count,vg_free_count", j.Domain)
+			if err == nil {
+				vg, err = parseVGS([]byte(out))
+			}
+			return fmt.Sprintf("%d extents", vg.Extents), err
+		})
 	}
 	detached := j.detach()
 	ask(judgeLayout, func() (string, error) {
@@ -112,7 +121,7 @@ func (j Judges) Run(ctx context.Context) error {
 	ask(judgeLease, func() (string, error) { return j.judgeLeases(ctx, lvs) })
 	ask(judgeImages, func() (string, error) { return j.judgeImages(ctx, lvs) })
 	ask(judgeCheck, func() (string, error) { return j.judgeDomain(ctx) })
-	return errors.Join(detached, writeJSON(j.Folder, JudgesFile, said), writeJSON(j.Folder, LVsFile, lvs), writeJSON(j.Folder, LayoutFile, layout))
+	return errors.Join(detached, writeJSON(j.Folder, JudgesFile, said), writeJSON(j.Folder, LVsFile, lvs), writeJSON(j.Folder, VGFile, vg), writeJSON(j.Folder, LayoutFile, layout))
 }
 
 // judgeIDs dumps the lockspace.
@@ -226,5 +235,5 @@ func notClean(domain string, k api.Check) error {
 // Storage are the checkers of what happened on the LUN and to the hosts. A checker that lacks what it needs fails: what was not
 // checked did not pass.
 func Storage() []func(Record) history.Verdict {
-	return []func(Record) history.Verdict{SingleWriter, Records, Commits, Mirrored, JudgesSay, Available, ReadsAnswered, Logs, Goroutines}
+	return []func(Record) history.Verdict{SingleWriter, Records, Commits, LostWrites, DataWriters, Mirrored, JudgesSay, Space, Mailbox, Available, Pauses, ReadsAnswered, Logs, Goroutines}
 }

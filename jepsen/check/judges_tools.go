@@ -186,7 +186,7 @@ func (j *Judges) dump(ctx context.Context, off, size int64) (string, error) {
 
 // qemuImg checks a qcow2 volume, read through the LUN's file at the volume's place.
 func (j *Judges) qemuImg(ctx context.Context, v LV) error {
-	spec, err := json.Marshal(map[string]any{"driver": "qcow2", "file": map[string]any{"driver": "raw", "offset": v.Offset, "size": v.Size,
+	spec, err := json.Marshal(map[string]any{"driver": "qcow2", "backing": nil, "file": map[string]any{"driver": "raw", "offset": v.Offset, "size": v.Size,
 		"file": map[string]any{"driver": "file", "filename": j.LUN, "locking": "off"}}})
 	if err != nil {
 		return fmt.Errorf("describing the volume to qemu-img: %w", err)

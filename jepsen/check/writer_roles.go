@@ -31,8 +31,8 @@ func roleOf(p piece) role {
 			return hostRecord
 		}
 	case "inbox":
-		if p.len <= mailPage && p.off/mailPage > 0 && p.off/mailPage == (p.off+max(p.len, 1)-1)/mailPage {
-			return nobodys // a host's own page; page 0 and all at once are the SPM's
+		if p.len <= mailPage && p.off/mailPage == (p.off+max(p.len, 1)-1)/mailPage {
+			return nobodys // a host's own page, or its ring in page 0; all at once are the SPM's
 		}
 	case "leases":
 		switch {

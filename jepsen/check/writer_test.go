@@ -202,6 +202,7 @@ func TestSingleWriter(t *testing.T) {
 			s.long("a", atLeases+101*leaseSize, 1<<20)
 			s.put("b", atLeases+101*leaseSize, sector(magicLease, 2, 1, 1, 5, 2, "v"))
 			s.put("b", atInbox+2*mailPage, make([]byte, mailPage))
+			s.put("b", atInbox, make([]byte, mailPage)) // a ring
 			s.put("b", atData, []byte("a guest's"))
 		}, ""},
 		{"wiping a volume's lease without the role", func(s *script) {

@@ -3,6 +3,7 @@ package crash
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -55,10 +56,10 @@ func bubbleContext(t *testing.T) context.Context {
 func noFileSystem(context.Context, string) error { return nil }
 
 func (b *base) build(ctx context.Context) error {
-	rec := faulty.NewRecorder(blockdev.NewMem(lunSize, sector))
+	rec := faulty.NewRecorder(blockdev.NewMem(allLUNs, sector))
 	o := domainOptions()
 	if _, err := domain.Create(ctx, domain.CreateOptions{UUID: domainID, Name: "data", PoolUUID: poolID, PoolName: "pool", Master: true,
-		Devices: []blockdev.Device{rec}, Locks: locks, Leases: locks, Host: "alpha", Now: o.Now, IOTimeout: o.IOTimeout, FormatMaster: noFileSystem}); err != nil {
+		Devices: []blockdev.Device{window(rec, 0)}, Locks: locks, Leases: locks, Host: "alpha", Now: o.Now, IOTimeout: o.IOTimeout, FormatMaster: noFileSystem}); err != nil {
 		return err
 	}
 	w := &world{dev: rec}
@@ -98,7 +99,7 @@ func (w *world) soil(ctx context.Context) error {
 			return err
 		}
 	}
-	d, err := domain.Open(ctx, []blockdev.Device{w.dev}, domainOptions())
+	d, err := openDomain(ctx, w.dev, domainOptions())
 	if err != nil {
 		return err
 	}
@@ -119,7 +120,7 @@ func (w *world) soil(ctx context.Context) error {
 			return err
 		}
 	}
-	return soilLeases(ctx, d)
+	return errors.Join(soilLeases(ctx, d), w.soilSpares(ctx))
 }
 
 // soilLeases leaves noise in the areas of leases that come next. The leaders stay: they belong to the format.

@@ -72,7 +72,7 @@ func TestCrash_judgedByPrograms(t *testing.T) {
 	b := newBase(t)
 	j := newPrograms(t, b)
 	x := &explorer{base: b, lim: limits{subsets: 3, random: 2, cuts: 4}, sample: func(k key) bool { return k.state%8 == 0 }}
-	for _, s := range []string{"c", "d", "l", "xd"} {
+	for _, s := range []string{"c", "d", "p", "e", "l", "xd"} {
 		x.report(t, j, x.explore(t, s, 4, nil))
 	}
 	t.Log(&x.count)

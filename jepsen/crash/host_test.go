@@ -61,7 +61,7 @@ func startAgent(ctx context.Context, dev blockdev.Device) (*agent, error) {
 	opt.Volumes = volumeLeases{a.ls}
 	a.role, err = spm.New(spm.Config{Host: "alpha", HostID: 1, Pool: poolID, Lease: lease, Mirror: &mirror{}, Leases: a.externalLeases,
 		Open: func(ctx context.Context) (spm.Domain, error) {
-			d, err := domain.Open(ctx, []blockdev.Device{a.path}, opt)
+			d, err := openDomain(ctx, a.path, opt)
 			return spm.Disk{Domain: d}, err
 		}})
 	if err != nil {
@@ -76,7 +76,7 @@ func startAgent(ctx context.Context, dev blockdev.Device) (*agent, error) {
 
 // join takes the host id, and finds the SPM lease.
 func (a *agent) join(ctx context.Context) (*spmLease, error) {
-	d, err := domain.Open(ctx, []blockdev.Device{a.path}, domainOptions())
+	d, err := openDomain(ctx, a.path, domainOptions())
 	if err != nil {
 		return nil, fmt.Errorf("opening the domain: %w", err)
 	}
@@ -237,7 +237,7 @@ func (m *mirror) Serving(context.Context, uint64, domain.Info) (uint64, error) {
 	return m.index.Add(1), nil
 }
 
-func (m *mirror) Describe(context.Context, uint64, uint64, domain.Info) (uint64, error) {
+func (m *mirror) Describe(context.Context, uint64, uint64, spm.Description) (uint64, error) {
 	return m.index.Add(1), nil
 }
 

@@ -156,7 +156,7 @@ func (p point) again(ctx context.Context, w *world, lun *blockdev.Mem) error {
 
 // clean is the domain's own check. A resource of an external lease without a record is a leftover that harms nobody.
 func clean(ctx context.Context, lun *blockdev.Mem) error {
-	d, err := domain.Open(ctx, []blockdev.Device{lun}, domainOptions())
+	d, err := openDomain(ctx, lun, domainOptions())
 	if err != nil {
 		return fmt.Errorf("opening the domain in the end: %w", err)
 	}

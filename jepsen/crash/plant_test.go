@@ -49,6 +49,30 @@ func (d *earlyCommit) Flush(ctx context.Context) error {
 	return d.Device.Flush(ctx)
 }
 
+// lastFlush forgets the flush behind a commit.
+type lastFlush struct {
+	blockdev.Device
+	mu        sync.Mutex
+	committed bool // since the last flush
+}
+
+func (d *lastFlush) WriteAt(ctx context.Context, p []byte, off int64) error {
+	d.mu.Lock()
+	d.committed = d.committed || commits(p)
+	d.mu.Unlock()
+	return d.Device.WriteAt(ctx, p, off)
+}
+
+func (d *lastFlush) Flush(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.committed {
+		d.committed = false
+		return nil
+	}
+	return d.Device.Flush(ctx)
+}
+
 // noFlush never flushes.
 type noFlush struct{ blockdev.Device }
 
@@ -168,6 +192,12 @@ var plants = []struct {
 	{"an update is acknowledged before it is flushed", "u", "acknowledged", func(d blockdev.Device) blockdev.Device {
 		return &late{Device: d, wait: isResource, hold: func(p []byte) bool { return bytes.Contains(p, []byte(`"text 0"`)) }}
 	}},
+	{"label of a LUN after the commit that names it", "p", "", func(d blockdev.Device) blockdev.Device {
+		return &late{Device: d, wait: commits, hold: func(p []byte) bool { return bytes.HasPrefix(p, []byte("LABELONE")) }}
+	}},
+	{"a LUN is added and nothing is flushed", "p", "", func(d blockdev.Device) blockdev.Device { return noFlush{d} }},
+	{"an extension is acknowledged before it is flushed", "e", "acknowledged", func(d blockdev.Device) blockdev.Device { return &lastFlush{Device: d} }},
+	{"an extension takes an extent that another volume has", "e", "share extent", func(d blockdev.Device) blockdev.Device { return &freedTwice{Device: d} }},
 	{"an extent freed twice", "r", "share extent", func(d blockdev.Device) blockdev.Device { return &freedTwice{Device: d} }},
 	{"record of an external lease before its resource", "l", "", func(d blockdev.Device) blockdev.Device {
 		return &late{Device: d, hold: func(p []byte) bool { return isResource(p) && len(p) > 2*sector },

@@ -18,27 +18,38 @@ import (
 	"github.com/holdfast-io/holdfast/internal/testutil"
 )
 
-// programs let lvm2, qemu-img and sanlock judge states, on a loop device that holds one after the other.
+// programs let lvm2, qemu-img and sanlock judge states, on loop devices that hold one after the other.
 type programs struct {
 	t     *testing.T
 	base  *base
-	dir   string // lvm's configuration
-	loop  string
-	lun   blockdev.Device
-	pages map[int64]bool // in which the device may differ from the base
+	dir   string          // lvm's configuration
+	loop  string          // of the first LUN
+	lun   blockdev.Device // all LUNs behind each other
+	pages map[int64]bool  // in which the device may differ from the base
 }
 
 func newPrograms(t *testing.T, b *base) *programs {
 	t.Helper()
 	testutil.NeedTool(t, "lvm", "qemu-img", "sanlock")
 	j := &programs{t: t, base: b, dir: t.TempDir(), pages: maps.Clone(b.pages)}
-	j.loop = testutil.LoopDevice(t, testutil.MemoryFile(t, "lun", lunSize), sector)
+	var loops []string
+	var segs []blockdev.Segment
+	for n := range 1 + spares {
+		size := window(b.mem, n).Size()
+		loops = append(loops, testutil.LoopDevice(t, testutil.MemoryFile(t, fmt.Sprint("lun", n), size), sector))
+		dev, err := blockdev.Open(testutil.Deadline(t), loops[n], blockdev.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = dev.Close() })
+		segs = append(segs, blockdev.Segment{Dev: dev, Len: size})
+	}
 	var err error
-	if j.lun, err = blockdev.Open(testutil.Deadline(t), j.loop, blockdev.Options{}); err != nil {
+	if j.lun, err = blockdev.NewLinear("all LUNs", segs); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = j.lun.Close() })
-	config := `devices{filter=["a#^` + j.loop + `$#","r|.*|"] use_devicesfile=0 hints="none" obtain_device_list_from_udev=0 write_cache_state=0} ` +
+	j.loop = loops[0]
+	config := `devices{filter=["a#^(` + strings.Join(loops, "|") + `)$#","r|.*|"] use_devicesfile=0 hints="none" obtain_device_list_from_udev=0 write_cache_state=0} ` +
 		`global{event_activation=0 use_lvmpolld=0 use_aio=0} activation{monitoring=0 udev_sync=0 udev_rules=0 verify_udev_operations=0} backup{backup=0 archive=0}`
 	if err := os.WriteFile(filepath.Join(j.dir, "lvm.conf"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
@@ -58,7 +69,7 @@ func (j *programs) judge(e exhibit) error {
 	if err := j.show(ctx, e.settled, e.pages); err != nil {
 		return err
 	}
-	d, err := domain.Open(ctx, []blockdev.Device{j.lun}, domainOptions())
+	d, err := openDomain(ctx, j.lun, domainOptions())
 	if err != nil {
 		return err
 	}
@@ -125,11 +136,11 @@ func (j *programs) volumes(vols []domain.Volume) (map[string]int64, error) {
 		if len(f) != 4 {
 			return nil, fmt.Errorf("lvs says %q", line)
 		}
-		_, extent, _ := strings.Cut(f[3], ":")
+		dev, extent, _ := strings.Cut(f[3], ":")
 		extent, _, _ = strings.Cut(extent, "-")
 		n, err := strconv.ParseInt(extent, 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("lvs says %q: %w", line, err)
+		if err != nil || dev != j.loop {
+			return nil, fmt.Errorf("lvs says %q, all volumes have room on %s: %w", line, j.loop, err)
 		}
 		seen[f[0]], places[f[0]] = f[1]+" "+f[2], (129+128*n)*mib
 	}
@@ -228,7 +239,7 @@ func TestPrograms_catch(t *testing.T) {
 	if err := j.judge(e); err != nil {
 		t.Fatal(err)
 	}
-	d, err := domain.Open(testutil.Deadline(t), []blockdev.Device{e.settled}, domainOptions())
+	d, err := openDomain(testutil.Deadline(t), e.settled, domainOptions())
 	if err != nil {
 		t.Fatal(err)
 	}

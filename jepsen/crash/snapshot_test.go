@@ -20,11 +20,12 @@ type snapshot struct {
 	leases map[string]int // external lease -> its place
 	free   int64          // bytes in free extents
 	slots  int            // free metadata slots
+	luns   int
 }
 
 // take reads it from the LUN.
 func take(ctx context.Context, lun blockdev.Device) (*snapshot, error) {
-	d, err := domain.Open(ctx, []blockdev.Device{lun}, domainOptions())
+	d, err := openDomain(ctx, lun, domainOptions())
 	if err != nil {
 		return nil, fmt.Errorf("opening the domain: %w", err)
 	}
@@ -41,7 +42,7 @@ func take(ctx context.Context, lun blockdev.Device) (*snapshot, error) {
 		return nil, err
 	}
 	info := d.Info()
-	s := &snapshot{d: d, vols: volumes(d.Volumes()), leases: map[string]int{}, free: info.Free, slots: info.FreeSlots}
+	s := &snapshot{d: d, vols: volumes(d.Volumes()), leases: map[string]int{}, free: info.Free, slots: info.FreeSlots, luns: len(info.LUNs)}
 	for _, r := range index.Records() {
 		s.leases[r.ID] = r.N
 	}
@@ -83,6 +84,9 @@ func (s *snapshot) differs(got *snapshot) error {
 	if s.free != got.free {
 		errs = append(errs, fmt.Errorf("%d bytes are free, want %d: extents have leaked or belong to two", got.free, s.free))
 	}
+	if s.luns != got.luns {
+		errs = append(errs, fmt.Errorf("%d LUNs, want %d", got.luns, s.luns))
+	}
 	if s.slots != got.slots {
 		errs = append(errs, fmt.Errorf("%d slots are free, want %d", got.slots, s.slots))
 	}
@@ -93,6 +97,9 @@ func (s *snapshot) differs(got *snapshot) error {
 func (s *snapshot) agrees(w *world) error {
 	if len(s.vols) != len(w.vols) || len(s.leases) != len(w.leases) {
 		return fmt.Errorf("%d volumes and %d leases, asked for were %d and %d", len(s.vols), len(s.leases), len(w.vols), len(w.leases))
+	}
+	if s.luns != 1+w.added {
+		return fmt.Errorf("%d LUNs, %d were added", s.luns, w.added)
 	}
 	children := map[string]int{}
 	for _, v := range w.vols {
@@ -105,7 +112,8 @@ func (s *snapshot) agrees(w *world) error {
 			typ = domain.Internal
 		}
 		if !ok || v.State != domain.StateOK || v.Legality != domain.Legal || v.Image != want.image || v.Parent != want.parent ||
-			v.ParentTag != want.parent || v.Format != want.format || v.VolType != typ || v.Name != want.name || v.Description != want.text {
+			v.ParentTag != want.parent || v.Format != want.format || v.VolType != typ || v.Name != want.name || v.Description != want.text ||
+			v.AllocatedBytes != want.allocated {
 			return fmt.Errorf("volume %+v was asked for as %+v, %s", v, want, typ)
 		}
 	}
@@ -128,6 +136,6 @@ func (s *snapshot) sum() uint64 {
 	for _, id := range slices.Sorted(maps.Keys(s.leases)) {
 		fmt.Fprintf(&b, "%s %d\n", id, s.leases[id])
 	}
-	fmt.Fprintf(&b, "%d %d", s.free, s.slots)
+	fmt.Fprintf(&b, "%d %d %d", s.free, s.slots, s.luns)
 	return maphash.String(seed, b.String())
 }

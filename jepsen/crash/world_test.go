@@ -20,8 +20,10 @@ import (
 //	q  create a qcow2 volume                        x  delete the newest external lease
 //	c  create a child of the newest volume          t  the SPM crashes, and the next one takes over
 //	d  delete the newest volume                     m  the role is given up in order, and taken again
+//	p  add the next LUN, or once all are there nothing
 //	u  rename and describe the middle volume, which may have a child
-const kinds = "rqcdulxtm"
+//	e  extend the newest thin volume by an extent, until it is as large as it may become
+const kinds = "rqcdpuelxtm"
 
 // world is what the one who asks for operations knows: what there must be, and what to ask for next.
 type world struct {
@@ -33,10 +35,14 @@ type world struct {
 	leases []string
 	dead   []domain.Volume // deleted here, as they were
 	edits  int             // updates ever asked for
+	added  int             // LUNs
 }
 
 // volume is one that was asked for. The newest is always a leaf.
-type volume struct{ id, image, parent, format, name, text string }
+type volume struct {
+	id, image, parent, format, name, text string
+	allocated                             int64
+}
 
 // start begins a new life of the host.
 func (w *world) start(ctx context.Context) (err error) {
@@ -74,6 +80,10 @@ func (w *world) change(kind byte) (change, error) {
 		w.remove(&c)
 	case 'u':
 		w.update(&c)
+	case 'p':
+		w.addLUN(&c)
+	case 'e':
+		w.extend(&c)
 	case 'l':
 		id := leaseID(w.leased)
 		c.ask = func(ctx context.Context, w *world) error { _, err := w.a.role.CreateLease(ctx, "", id); return err }
@@ -98,13 +108,14 @@ func (w *world) change(kind byte) (change, error) {
 // create makes c the creation of a volume.
 func (w *world) create(c *change) {
 	key := fmt.Sprintf("disk %d", w.made)
-	req := spm.CreateRequest{Key: key, Name: key, Size: 100 * mib, Format: domain.FormatQcow2, Image: uuid.NewSHA1(uuid.NameSpaceOID, []byte(key)).String()}
+	req := spm.CreateRequest{Key: key, Name: key, Size: thinSize, InitialSize: 100 * mib, Format: domain.FormatQcow2,
+		Image: uuid.NewSHA1(uuid.NameSpaceOID, []byte(key)).String()}
 	switch c.kind {
 	case 'r':
-		req.Format, req.Size = domain.FormatRaw, 200*mib
+		req.Format, req.Size, req.InitialSize = domain.FormatRaw, 200*mib, 0
 	case 'c':
 		p := w.vols[len(w.vols)-1]
-		req.Parent, req.Image, req.Name, req.Size = p.id, p.image, key, 300*mib
+		req.Parent, req.Image, req.Name = p.id, p.image, key
 	}
 	var made domain.Volume
 	c.ask = func(ctx context.Context, w *world) error {
@@ -114,7 +125,7 @@ func (w *world) create(c *change) {
 	}
 	c.note = func(w *world) {
 		w.made++
-		w.vols = append(slices.Clip(w.vols), volume{made.ID, req.Image, req.Parent, req.Format, req.Name, ""})
+		w.vols = append(slices.Clip(w.vols), volume{made.ID, req.Image, req.Parent, req.Format, req.Name, "", made.AllocatedBytes})
 	}
 }
 
@@ -130,6 +141,54 @@ func (w *world) update(c *change) {
 		w.edits++
 		w.vols = slices.Clone(w.vols)
 		w.vols[at].name, w.vols[at].text = name, text
+	}
+}
+
+// addLUN makes c the extension of the domain by a LUN. Asked for again it may find that the LUN is part of it.
+func (w *world) addLUN(c *change) {
+	n := w.added + 1
+	if n > spares {
+		c.ask = func(context.Context, *world) error { return nil }
+		return
+	}
+	c.ask = func(ctx context.Context, w *world) error {
+		_, err := w.a.role.AddLUN(ctx, spm.LUNRequest{LUN: domain.LUN{Device: window(w.a.path, n)}})
+		if errors.Is(err, domain.ErrMember) {
+			return nil
+		}
+		return err
+	}
+	c.note = func(w *world) { w.added = n }
+}
+
+// thinSize is what the guest sees of a thin volume, which has one extent at first and never needs more than maxThin.
+const (
+	thinSize = 300 * mib
+	maxThin  = 3 * extent
+	extent   = 128 * mib
+)
+
+// extend makes c the extension of the newest thin volume. One that is as large as it may become stays so; with no thin volume
+// left it is a raw one that has its size already.
+func (w *world) extend(c *change) {
+	at := len(w.vols) - 1
+	for at > 0 && w.vols[at].format != domain.FormatQcow2 {
+		at--
+	}
+	id, size := w.vols[at].id, w.vols[at].allocated
+	if w.vols[at].format == domain.FormatQcow2 {
+		size = min(size+extent, maxThin)
+	}
+	c.ask = func(ctx context.Context, w *world) error {
+		rep, err := w.a.role.ExtendVolume(ctx, spm.ExtendRequest{Volume: id, Size: size - mib}) // the rest of the extent comes by itself
+		if err == nil && rep.Volume.AllocatedBytes != size {
+			err = fmt.Errorf("volume %s has %d bytes, asked for were %d", id, rep.Volume.AllocatedBytes, size)
+		}
+		return err
+	}
+	c.note = func(w *world) {
+		w.vols = slices.Clone(w.vols)
+		w.vols[at].allocated = size
 	}
 }
 

@@ -33,6 +33,12 @@ const (
 	HostLeave      = "host.leave"
 	HostJoin       = "host.join"
 	RaftTransfer   = "raft.transfer"
+	VolumeExtend   = "volume.extend"
+	GuestAttach    = "guest.attach"
+	GuestDetach    = "guest.detach"
+	GuestWrite     = "guest.write"
+	GuestFlush     = "guest.flush"
+	GuestRead      = "guest.read"
 )
 
 // Op is one operation of one client.
@@ -76,6 +82,16 @@ type Sample struct {
 	SPMState string        `json:"spm_state,omitempty"`
 	Leader   string        `json:"leader,omitempty"`
 	Term     uint64        `json:"term,omitempty"`
+	// Growth is what the host's metrics say of the volumes that are attached there; nil: it was not asked for.
+	Growth *Growth `json:"growth,omitempty"`
+}
+
+// Growth counts, since the agent began, how attached volumes grew, and how often and for how long writes waited for that.
+type Growth struct {
+	Grown  int           `json:"grown"`
+	Took   time.Duration `json:"took"`
+	Pauses int           `json:"pauses"`
+	Paused time.Duration `json:"paused"`
 }
 
 // Mutation is what a request to the LUN's server wants.
@@ -100,6 +116,7 @@ type Entry struct {
 	Len    int64         `json:"len"`
 	Sum    uint64        `json:"sum,omitempty"`    // FNV-1a of the bytes
 	Data   []byte        `json:"data,omitempty"`   // of writes of at most 4 KiB
+	Packed []byte        `json:"packed,omitempty"` // of longer ones at the LUN's beginning, where its metadata are: deflated
 	Came   time.Duration `json:"came"`             // the server has the request
 	Landed time.Duration `json:"landed"`           // the bytes changed; 0: never
 	Told   time.Duration `json:"told"`             // the reply was sent; 0: never

@@ -21,6 +21,9 @@ type VolumeInput struct {
 	Size        int64  `json:"size,omitempty"`
 	Description string `json:"description,omitempty"`
 	Consistent  bool   `json:"consistent,omitempty"` // a read that asked the leader
+	Initial     int64  `json:"initial,omitempty"`    // of a create: the bytes to be allocated at once; 0: the default
+	Parent      string `json:"parent,omitempty"`     // of a create: it was a snapshot, and this volume was the leaf
+	Storage     bool   `json:"storage,omitempty"`    // of an extension: through the storage alone
 }
 
 // VolumeAnswer is what was answered about one volume.
@@ -28,6 +31,8 @@ type VolumeAnswer struct {
 	VolumeRef
 	Mirrored bool          `json:"mirrored,omitempty"` // a change: every later consistent read shows it
 	Age      time.Duration `json:"age,omitempty"`      // a read: since the host heard from the leader
+	// Allocated is what it has on the domain, as the answer to an extension says.
+	Allocated int64 `json:"allocated,omitempty"`
 }
 
 // VolumeRef is a volume in a list.

@@ -34,11 +34,22 @@ var kinds = map[uint16]history.Mutation{
 // entry is what is known when the request has come.
 func (r *request) entry() history.Entry {
 	e := history.Entry{Host: r.c.p.host, Kind: kinds[r.cmd], Off: r.off, Len: r.n, Sum: r.sum, Came: r.came}
-	if r.cmd == cmdWrite && r.n <= maxRecorded {
+	switch {
+	case r.cmd != cmdWrite:
+	case r.n <= maxRecorded:
 		e.Data = r.data
+	case r.off < packedBelow && r.n <= maxPacked:
+		e.Packed = history.Pack(r.data)
 	}
 	return e
 }
+
+// Of longer writes those are kept too, deflated, that lie where a volume group has its texts: who owns which extent, and since when,
+// is said nowhere else.
+const (
+	packedBelow = 128 << 20
+	maxPacked   = 1 << 20
+)
 
 // mutates tells a request that leaves an entry from a read.
 func (r *request) mutates() bool { return r.cmd != cmdRead }

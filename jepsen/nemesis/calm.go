@@ -51,7 +51,7 @@ func calmHost(ctx context.Context, c Cluster, r Resource, host string) error {
 	case OfData:
 		return nil // only the fault that damaged it knows the moment at which it may be put right
 	case OfProcesses:
-		return errors.Join(c.Resume(host, Both), c.Start(ctx, host))
+		return errors.Join(c.Resume(host, Machine), c.Start(ctx, host))
 	default:
 		return nil
 	}

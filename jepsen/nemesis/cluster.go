@@ -16,6 +16,9 @@ const (
 	Agent  Part = "agent"
 	Keeper Part = "keeper"
 	Both   Part = "both"
+	// Writers are the agent and the exports of attached volumes, Machine is all of these. Exports outlive agent and keeper.
+	Writers Part = "writers"
+	Machine Part = "machine"
 )
 
 // Traffic is a part of what hosts send each other.

@@ -106,7 +106,7 @@ func (p *fakePool) Pause(h string, part Part) error {
 }
 func (p *fakePool) Start(_ context.Context, h string) error { return p.clear("start", "dead "+h) }
 func (p *fakePool) Resume(h string, part Part) error {
-	if part == Both {
+	if part == Machine {
 		return p.clear("resume", "stopped "+h)
 	}
 	return p.set("resume", false, "stopped "+h+" "+string(part))

@@ -121,6 +121,7 @@ func TestPool_everyFault(t *testing.T) {
 		{"kill and start", killAndStart},
 		{"pause and resume", pauseAndResume},
 		{"power", powerOffAndStart},
+		{"attached", attachedVolume},
 		{"died by itself", diedByItself},
 		{"partition", partitionOfLeader},
 		{"storage path", storagePath},
@@ -184,6 +185,44 @@ func pauseAndResume(t *testing.T, p *Pool) {
 	must(t, p.Resume("h2", Both))
 	if _, err := p.Client("h2").Health(deadline(t, long)); err != nil {
 		t.Errorf("it does not go on: %v", err)
+	}
+	up(t, p)
+}
+
+// The export of an attached volume outlives agent and keeper, and stops and ends with its host, which then boots.
+func attachedVolume(t *testing.T, p *Pool) {
+	ctx := deadline(t, 2*time.Minute)
+	h, err := p.host("h2")
+	must(t, err)
+	v, err := p.Client("h1").CreateVolume(ctx, api.VolumeCreate{Name: "attached", Size: 1 << 30}, "")
+	must(t, err)
+	_, err = p.Client("h2").AttachVolume(ctx, v.ID, "h2", api.VolumeAttach{})
+	must(t, err)
+	pids := h.exportPIDs()
+	if len(pids) != 1 {
+		t.Fatalf("%d exports", len(pids))
+	}
+	if g, err := p.Growth(ctx, "h2"); err != nil || g.Pauses != 0 {
+		t.Errorf("%+v, %v", g, err)
+	}
+	must(t, p.Pause("h2", Machine))
+	if err := allStopped(pids); err != nil {
+		t.Errorf("a host is stopped: %v", err)
+	}
+	must(t, p.Resume("h2", Machine))
+	first, err := os.ReadFile(h.bootFile())
+	must(t, err)
+	must(t, p.Kill("h2", Both))
+	if gone(pids[0]) {
+		t.Error("the export ended with agent and keeper")
+	}
+	must(t, p.PowerOff("h2"))
+	if !gone(pids[0]) || len(h.exportPIDs()) != 0 {
+		t.Error("an export of a host without power runs")
+	}
+	must(t, p.Start(ctx, "h2"))
+	if again, err := os.ReadFile(h.bootFile()); err != nil || bytes.Equal(first, again) {
+		t.Errorf("a host that was switched on has not booted: %v", err)
 	}
 	up(t, p)
 }

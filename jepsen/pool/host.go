@@ -121,7 +121,7 @@ func (h *host) writeConfig() error {
 		doc, err = config.Print(h.conf)
 	}
 	if err == nil {
-		err = errors.Join(os.WriteFile(h.configFile(), doc, 0o600), h.writeClock(0, 0))
+		err = errors.Join(os.WriteFile(h.configFile(), doc, 0o600), h.writeClock(0, 0), h.boot())
 	}
 	if err != nil {
 		return fmt.Errorf("configuring host %s: %w", h.name, err)
@@ -143,6 +143,6 @@ func (h *host) command() *exec.Cmd {
 	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // run ends it in order
 	cmd.Dir = h.dir
 	cmd.Env = append(cmd.Environ(), h.p.cfg.Env...)
-	cmd.Env = append(cmd.Env, poolMark+"="+h.p.cfg.Tag, h.mark(), clockEnv+"="+h.clockFile())
+	cmd.Env = append(cmd.Env, poolMark+"="+h.p.cfg.Tag, h.mark(), clockEnv+"="+h.clockFile(), bootEnv+"="+h.bootFile())
 	return cmd
 }

@@ -26,31 +26,34 @@ func (p *Pool) Kill(name string, part Part) error {
 	if part != Keeper {
 		h.setWant(false)
 	}
-	if part == Both {
-		err = h.killAll(nil)
-	} else {
-		err = h.killPart(part)
-	}
-	if err != nil {
+	if err := h.killPart(part); err != nil {
 		return fmt.Errorf("killing the %s of %s: %w", part, name, err)
 	}
 	return nil
 }
 
-// killPart kills one of the two.
+// killPart kills agent, keeper or both. An agent may start a keeper between the look and the kill, so where both are to go it is
+// looked again.
 func (h *host) killPart(part Part) error {
-	pids, err := h.pids(part)
-	if err != nil || len(pids) == 0 {
-		return err
+	if part == Machine {
+		return h.killAll(nil)
 	}
-	return h.kill(pids, nil)
+	for {
+		pids, err := h.pids(part)
+		if err != nil || len(pids) == 0 {
+			return err
+		}
+		if err := h.kill(pids, nil); err != nil || part != Both {
+			return err
+		}
+	}
 }
 
 // killAll kills all processes of the host. It looks again until none is left, because one may have forked between the look and the
 // kill.
 func (h *host) killAll(then func() error) error {
 	for {
-		pids, err := h.pids(Both)
+		pids, err := h.pids(Machine)
 		if err != nil {
 			return err
 		}
@@ -170,6 +173,11 @@ func (h *host) gain() error {
 	}
 	if err != nil {
 		return err
+	}
+	if off {
+		if err := h.boot(); err != nil {
+			return err
+		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

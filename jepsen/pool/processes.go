@@ -24,6 +24,10 @@ const (
 	Agent  Part = "agent"
 	Keeper Part = "keeper"
 	Both   Part = "both"
+	// Writers are the agent and the exports.
+	Writers Part = "writers"
+	// Machine is all that runs on the host: agent, keeper, and the exports of attached volumes, which outlive both.
+	Machine Part = "machine"
 )
 
 // killTime bounds the wait for processes that were killed.
@@ -36,12 +40,18 @@ const orphanTime = 10 * time.Minute
 func (h *host) family() ([]int, error) { return procs.Family(0, h.mark()) }
 
 // keeperPIDs are the host's keepers: one, or two while the last agent's is winding down.
-func (h *host) keeperPIDs() []int {
+func (h *host) keeperPIDs() []int { return h.verbPIDs("keeper") }
+
+// exportPIDs serve the volumes that are attached on the host.
+func (h *host) exportPIDs() []int { return h.verbPIDs("export") }
+
+// verbPIDs are the host's processes with a verb of the program.
+func (h *host) verbPIDs(verb string) []int {
 	all, err := h.family()
 	if err != nil {
 		return nil
 	}
-	return slices.DeleteFunc(all, func(pid int) bool { return !procs.HasArg(pid, "keeper") })
+	return slices.DeleteFunc(all, func(pid int) bool { return !procs.HasArg(pid, verb) })
 }
 
 // agentPID is the agent's pid; 0 when there is none.
@@ -59,6 +69,10 @@ func (h *host) pids(part Part) (pids []int, err error) {
 	case Keeper:
 		return h.keeperPIDs(), nil
 	case Both:
+		pids = h.keeperPIDs()
+	case Writers:
+		pids = h.exportPIDs()
+	case Machine:
 		all, err := h.family()
 		if err != nil {
 			return nil, err
@@ -198,6 +212,10 @@ func closeHandles(handles []*procs.Handle) {
 func (h *host) sweepProcesses() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
 	defer cancel()
+	// Exports outlive their agent, and keepers wait for them: what is attached now is attached for good.
+	if err := h.kill(h.exportPIDs(), nil); err != nil {
+		return err
+	}
 	pids, err := h.family()
 	if err != nil {
 		return err

@@ -122,10 +122,10 @@ func (h *host) exited(ctx context.Context, pid int, from int64, status error) {
 	h.log.Info("the agent has exited", "pid", pid, "status", text)
 }
 
-// adopt sees to it that keepers which have lost their agent are reaped when they end. Their end may take a while: they free the
-// leases first.
+// adopt sees to it that keepers and exports which have lost their agent are reaped when they end. Their end may take a while: keepers
+// free the leases first, and exports go on as long as their volumes are attached.
 func (h *host) adopt() {
-	for _, pid := range h.keeperPIDs() {
+	for _, pid := range append(h.keeperPIDs(), h.exportPIDs()...) {
 		h.mu.Lock()
 		known := h.keepers[pid]
 		h.keepers[pid] = true

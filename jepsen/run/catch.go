@@ -31,6 +31,10 @@ var mistakes = []mistake{
 	{name: "no-epoch-check", faults: "stop.host", nodogs: true, checkers: writers},
 	{name: "late-write", faults: "path.stick,spm.", nodogs: true, checkers: writers},
 	{name: "fence-no-wait", faults: "stop.agent", fencing: true, nodogs: true, checkers: writers},
+	{name: "unguarded-export", faults: "kill.both,stop.host", nodogs: true, checkers: []string{"data writers", "lost writes"}},
+	{name: "extend-twice", faults: "kill.agent", checkers: []string{"data writers", "lost writes", "space", "judges", "recovery"}},
+	{name: "drop-write", faults: "spm.move", checkers: []string{"lost writes"}},
+	{name: "mail-once", faults: "net.one,net.unplug", checkers: []string{"availability", "mailbox"}},
 }
 
 // tries is how many seeds a mistake has to show: it takes a fault at the right moment.
@@ -40,6 +44,12 @@ const tries = 4
 func catchAll(ctx context.Context, o options) int {
 	missed := 0
 	only := strings.Split(o.plant, ",")
+	for _, name := range only {
+		if o.plant != "" && !slices.ContainsFunc(mistakes, func(m mistake) bool { return m.name == name }) {
+			fmt.Printf("FAIL  %-16s there is no such mistake\n", name)
+			missed++
+		}
+	}
 	for _, m := range mistakes {
 		if o.plant != "" && !slices.Contains(only, m.name) {
 			continue

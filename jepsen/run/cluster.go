@@ -27,7 +27,8 @@ func newCluster(p *pool.Pool, l *lun.LUN, b history.Bounds) *cluster {
 	return &cluster{pool: p, server: l, bounds: b, paths: map[string]*path{}}
 }
 
-var parts = map[nemesis.Part]pool.Part{nemesis.Agent: pool.Agent, nemesis.Keeper: pool.Keeper, nemesis.Both: pool.Both}
+var parts = map[nemesis.Part]pool.Part{nemesis.Agent: pool.Agent, nemesis.Keeper: pool.Keeper, nemesis.Both: pool.Both,
+	nemesis.Writers: pool.Writers, nemesis.Machine: pool.Machine}
 
 var traffic = map[nemesis.Traffic]pool.Traffic{nemesis.Everything: pool.All, nemesis.Gossip: pool.Gossip, nemesis.Raft: pool.Raft}
 

@@ -46,8 +46,26 @@ func (r *runner) last(ctx context.Context) error {
 	if err := errors.Join(err, r.save(check.CheckFile, said)); err != nil {
 		return fmt.Errorf("the domain check: %w", err)
 	}
+	if err := r.mailbox(ctx); err != nil {
+		return err
+	}
 	r.after = r.settled(ctx, 15)
 	return history.SaveFinal(r.folder, history.Final{Mirrors: mirrors}) // the LUN's list follows when the judges have read it
+}
+
+// mailbox writes down what hosts and SPM say to each other when nobody needs anything any more. What was under way a moment ago may
+// take some steps yet; that nothing is left to do is the checker's to see.
+func (r *runner) mailbox(ctx context.Context) error {
+	for range 60 {
+		m, err := r.pool.Client(r.run.Hosts[0]).Mailbox(ctx)
+		if err := errors.Join(err, r.save(check.MailboxFile, m)); err != nil {
+			return fmt.Errorf("the last look into the mailbox: %w", err)
+		}
+		if len(check.Unanswered(m)) == 0 || pause(ctx, 500*time.Millisecond) != nil {
+			break
+		}
+	}
+	return nil
 }
 
 // save writes a file of the record.

@@ -33,6 +33,7 @@ type options struct {
 	catch   bool
 	alone   bool
 	rate    float64
+	guests  int
 	list    bool
 	plain   bool
 }
@@ -53,6 +54,7 @@ func parse(args []string) (options, error) {
 	f.BoolVar(&o.alone, "alone", false, "one fault at a time, each when nothing of the last can be left: what each of them costs")
 	f.BoolVar(&o.catch, "catch", false, "plant each mistake in turn, for --time each, and see that a checker finds it")
 	f.Float64Var(&o.rate, "rate", 40, "operations in a second, of all clients together")
+	f.IntVar(&o.guests, "guests", 4, "how many guests write to volumes that grow")
 	f.BoolVar(&o.list, "list", false, "list the kinds of faults and end")
 	f.BoolVar(&o.plain, "plain", false, "kill and stop processes only, as without root")
 	if err := f.Parse(args); err != nil {

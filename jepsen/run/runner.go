@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/holdfast-io/holdfast/http/client"
+	"github.com/holdfast-io/holdfast/internal/config"
 	"github.com/holdfast-io/holdfast/jepsen/history"
 	"github.com/holdfast-io/holdfast/jepsen/lun"
 	"github.com/holdfast-io/holdfast/jepsen/nemesis"
@@ -147,7 +148,7 @@ func (r *runner) open() (err error) {
 		env = append(env, "HOLDFAST_PLANT="+r.plant)
 	}
 	r.pool, err = pool.Open(pool.Config{Dir: r.dir, Logs: logs, Binary: binary, Hosts: r.hosts, Profile: r.profile, Serve: r.serve,
-		Cut: r.cutPath, Mend: r.mendPath, Env: env, Plain: r.plain, Watchdog: !r.plain && !r.nodogs, Fencing: r.fencing, Log: r.log})
+		Cut: r.cutPath, Mend: r.mendPath, Env: env, Plain: r.plain, Configure: growth, Watchdog: !r.plain && !r.nodogs, Fencing: r.fencing, Log: r.log})
 	return err
 }
 
@@ -211,6 +212,12 @@ func (r *runner) live(ctx context.Context) error {
 	return r.last(ctx)
 }
 
+// growChunk is by how much attached volumes grow: one extent, so that guests need the SPM every few seconds.
+const growChunk = 128 << 20
+
+// growth configures how attached volumes grow on a host.
+func growth(_ string, c *config.Agent) { c.Growth.Chunk = growChunk }
+
 // work lets the clients work.
 func (r *runner) work(ctx context.Context) error {
 	var hosts []workload.Host
@@ -218,7 +225,7 @@ func (r *runner) work(ctx context.Context) error {
 		hosts = append(hosts, workload.Host{Name: h, Client: client.Config{Address: r.address(h)}})
 	}
 	return workload.Run(ctx, workload.Config{Hosts: hosts, Domain: r.run.Domain, Began: r.began, Seed: r.seed, Rate: r.rate,
-		Describe: workload.ByUpdate}, r.ops)
+		Guests: r.guests, Describe: workload.ByUpdate}, r.ops)
 }
 
 // torment injects the faults that the seed has chosen.

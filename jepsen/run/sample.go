@@ -47,6 +47,9 @@ func (r *runner) ask(ctx context.Context, host string) history.Sample {
 	s.Answered = true
 	s.SPM, s.Epoch, s.SPMState = st.SPM.Host, st.SPM.Epoch, string(st.SPM.State)
 	s.Leader, s.Term = st.Raft.Leader, st.Raft.Term
+	if g, err := r.pool.Growth(ctx, host); err == nil {
+		s.Growth = &g
+	}
 	return s
 }
 

@@ -62,6 +62,12 @@ type Config struct {
 	Consistent float64
 	// Volumes, Registers and Leases are how many objects of a kind are in use at a time. Defaults 5, 2, 3.
 	Volumes, Registers, Leases int
+	// Thin is how many volumes are extended at a time. Default 2.
+	Thin int
+	// Guests is how many guests write to thin volumes of their own. Default none.
+	Guests int
+	// GuestRate is the number of operations of each guest in a second. Default 6.
+	GuestRate float64
 	// Retire is after how many operations an object makes room for a fresh one, so that each one's history can be
 	// searched. Default 80. After doubts operations without an answer it goes in any case.
 	Retire int
@@ -77,7 +83,7 @@ func Weights() map[string]int {
 	return map[string]int{
 		history.VolumeCreate: 200, history.VolumeDelete: 150, history.VolumeList: 220, history.VolumeDescribe: 80,
 		history.VolumeShow: 100, history.LeaseAcquire: 100, history.LeaseRelease: 80, history.LeaseShow: 60,
-		history.SPMMove: 5, history.RaftTransfer: 5,
+		history.SPMMove: 5, history.RaftTransfer: 5, history.VolumeExtend: 80,
 	}
 }
 
@@ -86,7 +92,7 @@ func (c Config) withDefaults() Config {
 	ints := []struct {
 		v   *int
 		def int
-	}{{&c.Clients, 12}, {&c.Volumes, 5}, {&c.Registers, 2}, {&c.Leases, 3}, {&c.Retire, 80}}
+	}{{&c.Clients, 12}, {&c.Volumes, 5}, {&c.Registers, 2}, {&c.Leases, 3}, {&c.Thin, 2}, {&c.Retire, 80}}
 	for _, i := range ints {
 		if *i.v == 0 {
 			*i.v = i.def
@@ -94,6 +100,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Rate == 0 {
 		c.Rate = 40
+	}
+	if c.GuestRate == 0 {
+		c.GuestRate = 6
 	}
 	if c.Change == 0 {
 		c.Change = 10 * time.Second
@@ -130,7 +139,7 @@ func (c Config) validate() error {
 		return errors.New("descriptions have a weight and there is no way to change them: set Describe, or the weight to 0")
 	case c.Domain == "" && c.Weights[history.LeaseAcquire]+c.Weights[history.LeaseRelease]+c.Weights[history.LeaseShow] > 0:
 		return errors.New("leases have a weight and no domain")
-	case c.Clients < 0 || c.Rate < 0 || c.Volumes < 0 || c.Registers < 0 || c.Leases < 0 || c.Retire < 0 || c.Consistent < 0 || c.Consistent > 1:
+	case c.Clients < 0 || c.Rate < 0 || c.Volumes < 0 || c.Registers < 0 || c.Leases < 0 || c.Thin < 0 || c.Guests < 0 || c.GuestRate < 0 || c.Retire < 0 || c.Consistent < 0 || c.Consistent > 1:
 		return errors.New("a number of the workload is out of range")
 	}
 	return nil

@@ -45,6 +45,13 @@ func (s *names) fresh() *name {
 	return &name{text: fmt.Sprintf("%s%d", s.prefix, s.made)}
 }
 
+// add makes a name that is not among those in use.
+func (s *names) add() *name {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fresh()
+}
+
 // pick draws a name that is in use.
 func (s *names) pick(rnd *rand.Rand) *name {
 	s.mu.Lock()

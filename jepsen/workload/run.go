@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,11 +29,14 @@ type run struct {
 	agents []agent
 	names  *names // of volumes
 	texts  *names // of volumes that are there for their description
+	thin   *names // of volumes that are extended
+	disks  *names // of guests
 	leases *leases
+	writes atomic.Uint64 // by guests
 }
 
 // Run lets clients work until ctx ends, and returns when the last operation has been written down; that takes at most the
-// deadline of one operation.
+// deadline of one operation, and of guests, which move once more and read all that they have, lastTime.
 func Run(ctx context.Context, c Config, log *history.Log[history.Op]) error {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
@@ -41,7 +45,8 @@ func Run(ctx context.Context, c Config, log *history.Log[history.Op]) error {
 	// The same prefix for all names of a run; no two runs share one, so that they can use the same pool.
 	tag := "jepsen-" + uuid.NewString()[:8]
 	r := &run{conf: c, log: log, pace: newPace(c.Rate),
-		names: newNames(tag+"-v", c.Volumes, c.Retire), texts: newNames(tag+"-d", c.Registers, c.Retire), leases: newLeases(c.Leases, c.Retire)}
+		names: newNames(tag+"-v", c.Volumes, c.Retire), texts: newNames(tag+"-d", c.Registers, c.Retire),
+		thin: newNames(tag+"-x", c.Thin, thinSteps), disks: newNames(tag+"-g", 0, 0), leases: newLeases(c.Leases, c.Retire)}
 	agents, err := open(c)
 	if err != nil {
 		return err
@@ -55,6 +60,10 @@ func Run(ctx context.Context, c Config, log *history.Log[history.Op]) error {
 			w.home = &r.agents[i%len(r.agents)]
 		}
 		wg.Go(func() { w.work(ctx) })
+	}
+	for i := range c.Guests {
+		w := &worker{run: r, id: c.Clients + i, rnd: rand.New(rand.NewPCG(c.Seed, uint64(c.Clients+i)))}
+		wg.Go(func() { newGuest(w).live(ctx) })
 	}
 	wg.Wait()
 	return nil
@@ -97,11 +106,12 @@ var operations = map[string]func(*worker, context.Context){
 	history.LeaseShow:      (*worker).inspect,
 	history.SPMMove:        (*worker).move,
 	history.RaftTransfer:   (*worker).transfer,
+	history.VolumeExtend:   (*worker).extend,
 }
 
 // kinds are the operations in a fixed order, so that a seed means the same every time.
 var kinds = []string{history.VolumeCreate, history.VolumeDelete, history.VolumeList, history.VolumeDescribe, history.VolumeShow,
-	history.LeaseAcquire, history.LeaseRelease, history.LeaseShow, history.SPMMove, history.RaftTransfer}
+	history.LeaseAcquire, history.LeaseRelease, history.LeaseShow, history.SPMMove, history.RaftTransfer, history.VolumeExtend}
 
 // worker is one client. It does one operation after the other.
 type worker struct {

@@ -35,7 +35,8 @@ func (w *worker) createAs(ctx context.Context, of *names, n *name, in history.Vo
 	var got api.VolumeCreated
 	op := w.ask(ctx, history.Op{Kind: history.VolumeCreate, Key: n.text, Host: a.name}, in, func(ctx context.Context) (answer, error) {
 		var err error
-		got, err = a.api.CreateVolume(ctx, api.VolumeCreate{Name: n.text, Size: in.Size, Format: in.Format, Description: in.Description}, in.Idempotency)
+		got, err = a.api.CreateVolume(ctx, api.VolumeCreate{Name: n.text, Size: in.Size, Format: in.Format, Description: in.Description, InitialSize: in.Initial},
+			in.Idempotency)
 		return answer{history.VolumeAnswer{VolumeRef: ref(got.Volume), Mirrored: got.Mirrored}, got.Epoch, got.Index}, err
 	})
 	of.learn(n, op, got.ID)
@@ -44,7 +45,7 @@ func (w *worker) createAs(ctx context.Context, of *names, n *name, in history.Vo
 
 // delete deletes a volume by id or by name.
 func (w *worker) delete(ctx context.Context) {
-	for _, of := range []*names{w.names, w.texts} {
+	for _, of := range []*names{w.names, w.texts, w.thin} {
 		if n, id := of.pickOld(); n != nil && w.chance(oldShare) {
 			w.deleteAs(ctx, of, n, id)
 			return
@@ -58,7 +59,7 @@ func (w *worker) delete(ctx context.Context) {
 	w.deleteAs(ctx, w.names, n, id)
 }
 
-func (w *worker) deleteAs(ctx context.Context, of *names, n *name, id string) {
+func (w *worker) deleteAs(ctx context.Context, of *names, n *name, id string) history.Op {
 	a := w.agent()
 	target := id
 	if target == "" {
@@ -73,6 +74,7 @@ func (w *worker) deleteAs(ctx context.Context, of *names, n *name, id string) {
 		return answer{history.VolumeAnswer{VolumeRef: history.VolumeRef{ID: got.ID, Name: got.Name}, Mirrored: got.Mirrored}, got.Epoch, got.Index}, err
 	})
 	of.learn(n, op, gone)
+	return op
 }
 
 // list lists all volumes, as the leader or as a mirror has them.
