@@ -18,7 +18,7 @@ PROFILE   ?= dev
 SOURCES   := $(shell find . -name '*.go' -not -path './tools/*' -not -path './bin/*' 2>/dev/null) go.mod go.sum
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test simulate simulate-short crash-states jepsen jepsen-short jepsen-catch race interop fuzz-short lint fmt check bench cover tidy clean judges tools
+.PHONY: help build demo test simulate simulate-short crash-states jepsen jepsen-short jepsen-catch race interop vmtest fuzz-short lint fmt check bench cover tidy clean judges tools guest-test
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,17 @@ jepsen-short: judges bin/holdfast-jepsen bin/jepsen ## the same for a minute and
 
 jepsen-catch: judges bin/holdfast-jepsen bin/jepsen ## plant each mistake in turn into the program, and see that the checkers find it
 	$(JEPSEN) -catch -time $(or $(CATCH_TIME),90s)
+
+vmtest: ## device-mapper and watchdog under Debian's kernel in QEMU, beside real lvm2; says so when it cannot run
+	@$(GO) run ./internal/vmtest/run -go "$(GO)"
+
+# What is put into the guest; it has no libraries.
+bin/scribe: $(SOURCES)
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o $@ ./internal/vmtest/scribe
+
+guest-test: bin/scribe ## a real guest writes SIZE=4096 MiB to a thin volume of a pool whose SPM dies, through a full domain; says so when it cannot run
+	@mkdir -p bin/vmtest
+	HOLDFAST_GUEST_MIB=$(or $(SIZE),4096) $(GO) test -count=1 -v -timeout 90m -run '^TestGuest' ./cmd/holdfast
 
 fuzz-short: ## every fuzz target for FUZZTIME (10s) each
 	@GO="$(GO)" scripts/fuzz-short.sh $(FUZZTIME)

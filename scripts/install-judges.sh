@@ -17,6 +17,8 @@ qemu-img:qemu-utils:qemu-img check and info of qcow2 volumes
 test_judges='
 qemu-nbd:qemu-utils:the NBD client against qemu-nbd
 nbdkit:nbdkit:the NBD client against nbdkit
+qemu-system-x86_64:qemu-system-x86:make vmtest and make guest-test, a real kernel and a real guest
+qemu-storage-daemon:qemu-system-common:the QMP client against QEMU
 strace:strace:system call checks
 gcc:gcc:the race detector and the peer of the lease benchmark
 ip:iproute2:failure injection on networks
