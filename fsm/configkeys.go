@@ -11,6 +11,7 @@ const (
 	ConfigSkipIfLive     = "fencing.skip_if_live"      // "true" (default): not while the storage lease is LIVE
 	ConfigSkipIfHalfDead = "fencing.skip_if_half_dead" // "true" (default): not while half the hosts look dead
 	ConfigFencingQuiet   = "fencing.quiet"             // duration between two power actions on a host; default "180s"
+	ConfigFencingRestart = "fencing.restart"           // "true" (default): a host that was fenced is switched on again
 	ConfigPowersave      = "powersave.enabled"         // "false" (default) or "true"
 	ConfigPowersaveSpare = "powersave.reserve"         // spare hosts that stay up; default "0"
 	ConfigPowersaveIdle  = "powersave.idle"            // duration that a host must be empty; default "20m"

@@ -115,10 +115,24 @@ func (t *term) recordConfirmation(ctx context.Context, h fsm.Host, c Confirmatio
 	if err := t.event(ctx, fsm.Warning, "host.confirmed", h.Name, message, 0); err != nil {
 		return fmt.Errorf("recording the confirmation: %w", err)
 	}
-	if err := t.command(ctx, &fsm.ProofAdd{Proof: p}); err != nil {
+	if err := t.recordWord(ctx, h, p); err != nil {
 		return fmt.Errorf("recording the proof: %w", err)
 	}
-	return t.hostState(ctx, h.Name, fsm.HostFenced, "its reboot was confirmed by "+c.By+": "+c.Reason)
+	return t.hostState(ctx, h.Name, fsm.HostDown, "its reboot was confirmed by "+c.By+": "+c.Reason)
+}
+
+// recordWord commits a person's proof. It ends a fence operation that is under way: the last rung of the ladder.
+func (t *term) recordWord(ctx context.Context, h fsm.Host, p fsm.Proof) error {
+	op, open := t.m.cfg.Cluster.View().OpenFence(h.Name)
+	if !open || op.Action == fsm.FenceOn || p.Generation < op.Generation {
+		return t.command(ctx, &fsm.ProofAdd{Proof: p})
+	}
+	err := t.command(ctx, &fsm.FenceEnd{ID: op.ID, Term: t.number, Outcome: fsm.FenceDone, Detail: p.By + " gave their word: " + p.Evidence,
+		Time: p.Time, Proof: &p})
+	if errors.Is(err, fsm.ErrConflict) { // it has ended since
+		return t.command(ctx, &fsm.ProofAdd{Proof: p})
+	}
+	return err
 }
 
 // alive is what speaks against a person's word; nil: nothing does.

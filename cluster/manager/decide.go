@@ -51,6 +51,7 @@ const (
 	RowLostDead     Row = "unreachable, awaiting dead"
 	RowFence        Row = "unreachable, fence"
 	RowHold         Row = "most hosts unreachable"
+	RowDisarmed     Row = "unreachable, fencing disarmed"
 	RowUnprotected  Row = "owner dead by its lease, unprotected, not proven"
 )
 

@@ -174,6 +174,12 @@ func TestDecide_table(t *testing.T) {
 		{"alive on storage, never fenced", world(lost(time.Hour), asked1(5*sec), func(in *Inputs) { in.Policy.FenceLiveAfter = 0 }), RowLostAlive, ActWait, ""},
 		{"no agent", world(lost(time.Hour), asked1(5*sec), func(in *Inputs) { in.Hosts[0].Fenceable = false }), RowLostDead, ActWait, ""},
 		{"fenced a moment ago", world(lost(time.Hour), asked1(5*sec), func(in *Inputs) { in.Hosts[0].FenceIn = sec }), RowGrace, ActWait, ""},
+		{"disarmed", world(lost(time.Hour), asked1(5*sec), status(Live, false), func(in *Inputs) { in.DisarmedFor = sec }), RowDisarmed, ActWait, ""},
+		{"switched off", world(lost(time.Hour), asked1(5*sec), status(Live, false), func(in *Inputs) { in.Policy.Fencing = false }), RowDisarmed, ActWait, ""},
+		{"live, and the policy does not care", world(lost(2*sec), asked1(5*sec), func(in *Inputs) { in.Policy.SkipIfLive = false }), RowFence, ActFence, "a"},
+		{"most lost, and the policy does not care", world(lost(time.Hour), asked1(5*sec), status(Live, false), func(in *Inputs) {
+			in.Hosts[1].Reachable, in.Policy.SkipIfHalfDead = false, false
+		}), RowFence, ActFence, "a"},
 		{"most lost", world(lost(time.Hour), asked1(5*sec), status(Live, false), func(in *Inputs) { in.Hosts[1].Reachable = false }), RowHold, ActWait, ""},
 	}
 	tests = append(tests, unprotectedTests()...)
@@ -202,4 +208,4 @@ func TestDecide_table(t *testing.T) {
 
 var allRows = []Row{RowNoMaster, RowUnreadable, RowConflict, RowStaleClaim, RowFreeStopped, RowFreeStarting, RowFreeElect,
 	RowFreeNobody, RowGone, RowProof, RowAdopt, RowUnwanted, RowMove, RowHandOver, RowChanging, RowStaleOwner, RowFailing,
-	RowUnknown, RowYield, RowAsked, RowGrace, RowLostAlive, RowLostDead, RowFence, RowHold, RowUnprotected}
+	RowUnknown, RowYield, RowAsked, RowGrace, RowLostAlive, RowLostDead, RowFence, RowHold, RowUnprotected, RowDisarmed}

@@ -47,6 +47,8 @@ type Host struct {
 	KeeperOK    bool          // its keeper runs and renews
 	MasterValid bool          // it can read the master domain
 
+	RTT time.Duration // of its pings, smoothed; 0 unknown
+
 	Fenceable bool          // a fence agent is configured
 	FenceIn   time.Duration // quiet time left before it may be fenced again
 	Power     Power
@@ -93,6 +95,8 @@ type Inputs struct {
 	Hosts   []Host
 	TermAge time.Duration // since this leader's term began
 	Policy  Policy
+	// DisarmedFor is how long nobody is fenced without a person; 0: armed.
+	DisarmedFor time.Duration
 
 	Asked    bool          // the holder of this version of the lease was asked through the storage to give it up
 	AskedFor time.Duration // since then
@@ -122,6 +126,24 @@ type Policy struct {
 	UnprotectedTakeover bool
 	// FenceQuiet is the least time between two fence operations on one host.
 	FenceQuiet time.Duration
+	// GraceSPM is added to Grace for the holder of the SPM lease, which may be busier than others, before it is fenced.
+	GraceSPM time.Duration
+	// Fencing allows hosts to be fenced without a person; DisarmedUntil forbids it for a while, DisarmedBy says who and why.
+	Fencing       bool
+	DisarmedUntil time.Time
+	DisarmedBy    string
+	// SkipIfLive leaves a host alone that renews on storage, for FenceLiveAfter; SkipIfHalfDead leaves all alone while at
+	// least half of them do not answer, for then the fault is more likely here.
+	SkipIfLive, SkipIfHalfDead bool
+	// RestartAfterOff switches a host on again after it was fenced.
+	RestartAfterOff bool
+	// SoftWait is how long a host has to answer after a soft restart. KdumpStart is how long the first word of a crash kernel is
+	// waited for, KdumpLimit how long the dump may take.
+	SoftWait, KdumpStart, KdumpLimit time.Duration
+	// DeadAfter bounds the wait for a DEAD lease: the life of a lease, the watchdog's time, and two renewal periods.
+	DeadAfter time.Duration
+	// RebootWait is how long a host that was switched on has to answer.
+	RebootWait time.Duration
 	// StartTimeout bounds how long a host may stay in role starting, StopTimeout in stopping.
 	StartTimeout, StopTimeout time.Duration
 	// ReleaseAfter is how long a contradiction between a lease and its owner's answer must last to be acted on.
@@ -148,15 +170,20 @@ func (in *Inputs) byName(name string) *Host {
 	return nil
 }
 
-// mostLost reports whether more than half of the hosts do not answer. Then the fault is more likely here.
+// mostLost reports whether at least half of the hosts that should answer do not. Then the fault is more likely here. Those in
+// maintenance and those proven dead count for nothing: their silence is expected.
 func (in *Inputs) mostLost() bool {
-	lost := 0
+	lost, all := 0, 0
 	for _, h := range in.Hosts {
-		if !h.Reachable {
-			lost++
+		switch {
+		case h.Maintenance || !h.Reachable && h.ProofGen != 0:
+		case h.Reachable:
+			all++
+		default:
+			all, lost = all+1, lost+1
 		}
 	}
-	return 2*lost > len(in.Hosts)
+	return in.Policy.SkipIfHalfDead && 2*lost >= all && lost > 0
 }
 
 // majorityKnown reports whether enough hosts were heard to choose among them in the right order.

@@ -4,202 +4,269 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
-	"github.com/holdfast-io/holdfast/fencing"
 	"github.com/holdfast-io/holdfast/fsm"
-	"github.com/holdfast-io/holdfast/leases"
 )
 
 // errAnswered says that a host that was about to be fenced answered.
 var errAnswered = errors.New("the host answered; it is not fenced")
 
-// performFence begins a fence operation, or the step after its proof. One per host at a time.
+// keyFence is the key of everything that acts on a host's power or frees its records: one such action per host at a time.
+func keyFence(host string) string { return "fence " + host }
+
+// performFence begins a fence operation, or the step after its proof.
 func (t *term) performFence(view *fsm.State, d Decision) {
 	h, ok := view.Hosts.Get(d.Host)
 	if !ok {
 		return
 	}
-	t.once("fence "+d.Host, func(ctx context.Context) {
+	if _, open := view.OpenFence(d.Host); open && d.Action == ActFence {
+		return // resumeFences goes on with it
+	}
+	t.once(keyFence(d.Host), func(ctx context.Context) {
 		defer t.stale()
-		err := t.fence(ctx, h, d)
-		if err != nil && !errors.Is(err, errAnswered) {
-			t.complain(ctx, fsm.Error, "fence.failed", d.Host, fmt.Sprintf("fencing %s: %v", d.Host, err))
-			pause(ctx, t.m.cfg.Policy.ReleaseAfter)
+		if d.Action == ActFree {
+			t.finish(ctx, h, t.freeProven(ctx, h, d.Generation))
+			return
 		}
+		t.beginAndClimb(ctx, h, d)
 	})
 }
 
-// fence is the written order: intent committed, a last question, off, status, proof committed, host id freed on disk.
-// The term is checked before each step; a new leader begins again from what was committed.
-func (t *term) fence(ctx context.Context, h fsm.Host, d Decision) error {
-	if d.Action == ActFence {
-		if err := t.switchOff(ctx, h, d); err != nil {
-			return err
+// finish records the failure of an action on a host, and waits a little before it is tried again.
+func (t *term) finish(ctx context.Context, h fsm.Host, err error) {
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	t.complain(ctx, fsm.Error, "fence.failed", h.Name, fmt.Sprintf("fencing %s: %v", h.Name, err))
+	pause(ctx, t.m.cfg.Policy.ReleaseAfter)
+}
+
+// beginAndClimb commits the intent and goes on from there.
+func (t *term) beginAndClimb(ctx context.Context, h fsm.Host, d Decision) {
+	policy := t.m.cfg.Policy.under(t.m.cfg.Cluster.View())
+	op := fsm.FenceOp{Host: h.Name, HostID: h.HostID, Generation: d.Generation, Action: fsm.FenceOff, Reason: d.Reason, By: byManager}
+	if policy.RestartAfterOff {
+		op.Action = fsm.FenceRestart
+	}
+	op, err := t.beginFence(ctx, op)
+	switch {
+	case errors.Is(err, fsm.ErrStale), errors.Is(err, fsm.ErrConflict), errors.Is(err, fsm.ErrDisarmed):
+		t.report(err, "beginning to fence "+h.Name) // what was seen is old; the next look decides anew
+		pause(ctx, t.m.cfg.Tick)
+	case err != nil:
+		t.finish(ctx, h, fmt.Errorf("committing the intent: %w", err))
+	default:
+		t.climb(ctx, h, op.ID)
+	}
+}
+
+// byManager is who begins operations that no person asked for.
+const byManager = "manager"
+
+// beginFence commits a new operation with all the rungs that need nothing to be done, and the intent of the first order: without
+// a quorum nobody is fenced.
+func (t *term) beginFence(ctx context.Context, op fsm.FenceOp) (fsm.FenceOp, error) {
+	now := t.m.cfg.Now()
+	op.ID, op.Began, op.Leader, op.Term = opID(now, op.HostID), now.UnixNano(), t.m.cfg.Host, t.number
+	steps, m := opening(t.scene(op))
+	for i := range steps {
+		steps[i].Leader = t.m.cfg.Host
+	}
+	op.Steps = steps
+	if m.Do == DoIntend {
+		t.intend(op.ID, len(steps)-1)
+	}
+	if err := t.commit(ctx, &fsm.FenceBegin{Op: op, Term: t.number}); err != nil {
+		return op, err
+	}
+	kind, state := "fence.intent", fsm.HostFencing
+	if op.Action == fsm.FenceOn {
+		return op, nil
+	}
+	message := fmt.Sprintf("fencing %s (host id %d, generation %d): %s", op.Host, op.HostID, op.Generation, op.Reason)
+	t.wg.Go(func() { // beside what follows: the intent is committed already
+		t.notes.Lock()
+		defer t.notes.Unlock()
+		t.report(t.fenceEvent(t.ctx, fsm.Warning, kind, op, message, op.Reason, ""), "recording an event")
+		if _, open := t.m.cfg.Cluster.View().OpenFence(op.Host); open {
+			t.report(t.hostState(t.ctx, op.Host, state, op.Reason), "recording the state of "+op.Host)
 		}
-	}
-	return t.freeProven(ctx, h, d.Generation)
+	})
+	return op, nil
 }
 
-// switchOff commits the intent, switches the host off and commits the proof. The records of the host are read before it
-// is off, for their generations, and after, for their times.
-func (t *term) switchOff(ctx context.Context, h fsm.Host, d Decision) error {
-	if err := t.intent(ctx, h, d); err != nil {
-		return fmt.Errorf("committing the intent: %w", err)
-	}
-	before := make(chan sights, 1)
-	t.wg.Go(func() { before <- t.sight(ctx, h.HostID) })
-	err := t.ask(ctx, h)
-	was := <-before
-	if err != nil {
-		return err
-	}
-	ev, err := t.off(ctx, h)
-	if err != nil {
-		state := t.hostState(context.WithoutCancel(ctx), h.Name, HostUnresponsive, "fencing failed: "+err.Error())
-		return errors.Join(err, state)
-	}
-	if err := t.prove(ctx, h, d.Generation, ev, t.sight(ctx, h.HostID).records(was)); err != nil {
-		return fmt.Errorf("committing the proof: %w", err)
-	}
-	return nil
-}
-
-// intent commits what is about to be done. Without a quorum nobody is fenced.
-func (t *term) intent(ctx context.Context, h fsm.Host, d Decision) error {
-	t.mu.Lock()
-	if s := t.hosts[h.Name]; s != nil {
-		s.fencedAt = t.m.cfg.Now()
-	}
-	t.mu.Unlock()
-	message := fmt.Sprintf("fencing %s (host id %d, generation %d): %s", h.Name, h.HostID, d.Generation, d.Reason)
-	if err := t.event(ctx, fsm.Warning, "fence.intent", h.Name, message, 0); err != nil {
-		return err
-	}
-	return t.hostState(ctx, h.Name, HostFencing, d.Reason)
-}
-
-// ask asks the host one last time.
-func (t *term) ask(ctx context.Context, h fsm.Host) error {
-	var rep PingReply
-	if err := t.call(ctx, t.m.cfg.PingTimeout, h.Name, MethodPing, struct{}{}, &rep); err == nil {
-		return errAnswered
-	}
-	return nil
-}
-
-// off switches the host off and has that confirmed.
-func (t *term) off(ctx context.Context, h fsm.Host) (fencing.Evidence, error) {
+// commit commits a command and waits until this host's mirror has it: the next look must not be at an older one.
+func (t *term) commit(ctx context.Context, cmd fsm.Command) error {
 	if err := ctx.Err(); err != nil {
-		return fencing.Evidence{}, fmt.Errorf("the leader's term is over: %w", err)
+		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, t.m.cfg.FenceTimeout)
-	defer cancel()
-	return fencing.OffConfirmed(ctx, t.m.cfg.Agent, t.m.cfg.Check, h.Name)
-}
-
-// prove commits the proof.
-func (t *term) prove(ctx context.Context, h fsm.Host, generation uint64, ev fencing.Evidence, spaces []fsm.SpaceRecord) error {
-	now := t.m.cfg.Now().UnixNano()
-	err := t.command(ctx, &fsm.ProofAdd{Proof: fsm.Proof{Kind: ev.Kind, Host: h.Name, HostID: h.HostID,
-		Generation: generation, Evidence: ev.Detail, By: t.m.cfg.Host, Time: now, Spaces: ofMaster(spaces, t.master(), generation)}})
+	out, err := t.m.cfg.Cluster.Apply(ctx, cmd)
 	if err != nil {
 		return err
 	}
-	return t.hostState(ctx, h.Name, fsm.HostFenced, "off is confirmed: "+ev.Detail)
-}
-
-// ofMaster leaves the master's lockspace out when it shows another generation than the one that the proof is about.
-func ofMaster(spaces []fsm.SpaceRecord, master string, generation uint64) []fsm.SpaceRecord {
-	return slices.DeleteFunc(spaces, func(s fsm.SpaceRecord) bool { return s.Lockspace == master && s.Generation != generation })
-}
-
-// freeProven frees the host's records in all lockspaces by the proof of this generation. What the SPM lease waits for is
-// the master's; the others are tried again by watchProofs.
-func (t *term) freeProven(ctx context.Context, h fsm.Host, generation uint64) error {
-	p, ok := t.m.cfg.Cluster.View().Proofs.Get(fsm.ProofKey(h.Name, generation))
-	if !ok {
-		return fmt.Errorf("the proof about generation %d of %s is not in the mirror: %w", generation, h.Name, fsm.ErrNotFound)
+	if err := out.Err(); err != nil {
+		return err
 	}
-	master := t.master()
-	if _, ok := p.Space(master, master); !ok {
-		p.Spaces = append(slices.Clone(p.Spaces), fsm.SpaceRecord{Lockspace: master, Generation: generation})
-	}
-	var err error
-	for _, out := range t.freeEverywhere(ctx, p) {
-		switch {
-		case out.Lockspace != master:
-			t.report(out.Err, "freeing a host that is proven dead")
-		case out.Err != nil:
-			err = out.Err
-		case out.Verdict == VerdictVoid:
-			err = fmt.Errorf("the record of host id %d changed after the proof: %w", h.HostID, leases.ErrChanged)
-		default:
-			t.noteFreed(h, generation)
+	for {
+		changed := t.m.cfg.Cluster.Changed()
+		if t.m.cfg.Cluster.View().Index >= out.Index {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
-	return err
 }
 
-// noteFreed records the end of a fence operation once for each proof, whoever led when and however often the record was
-// freed.
-func (t *term) noteFreed(h fsm.Host, generation uint64) {
-	view := t.m.cfg.Cluster.View()
-	proof, _ := view.Proofs.Get(fsm.ProofKey(h.Name, generation))
-	for _, e := range slices.Backward(view.Events()) {
-		if e.Time < proof.Time {
-			break
-		}
-		if e.Kind == kindFreed && e.Host == h.Name {
-			return
-		}
-	}
-	t.note(fsm.Info, kindFreed, h.Name, fmt.Sprintf("%s is proven dead; its host id %d is free", h.Name, h.HostID), 0)
-}
-
-// kindFreed is the kind of the event that ends a fence operation.
-const kindFreed = "fence.done"
-
-// powerOn switches fenced hosts on again once their records are freed and the role is settled. It may fail freely.
-func (t *term) powerOn(view *fsm.State, in Inputs) {
-	t.mu.Lock()
-	calm := t.calm
-	t.mu.Unlock()
-	for _, f := range in.Hosts {
-		h, ok := view.Hosts.Get(f.Name)
-		if !ok || h.State != fsm.HostFenced || f.Reachable || !f.Fenceable || f.Power != PowerOff || t.fencing(f.Name) {
+// resumeFences goes on with every open operation: those of this term, and those that it inherits.
+func (t *term) resumeFences(view *fsm.State) {
+	for _, op := range view.OpenFences() {
+		h, ok := view.Hosts.Get(op.Host)
+		if !ok || !t.heardOf(op.Host) {
 			continue
 		}
-		if settledFor := t.m.cfg.Now().Sub(time.Unix(0, h.Since)); !calm && settledFor < t.m.cfg.Policy.StartTimeout {
-			continue
-		}
-		if t.onDue(f.Name) {
-			t.once("on "+f.Name, func(ctx context.Context) { t.on(ctx, f.Name) })
-		}
+		t.once(keyFence(op.Host), func(ctx context.Context) {
+			defer t.stale()
+			t.climb(ctx, h, op.ID)
+		})
 	}
 }
 
-// onDue reports whether a host may be switched on: once in a quiet time.
-func (t *term) onDue(host string) bool {
+// heardOf tells whether this term has asked a host at least once: before that its silence means nothing.
+func (t *term) heardOf(host string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.hosts[host]
-	return s != nil && !t.busy["on "+host] && (s.onAt.IsZero() || t.m.cfg.Now().Sub(s.onAt) >= t.m.cfg.Policy.FenceQuiet)
+	return s != nil && s.asked
 }
 
-// on switches one host on.
-func (t *term) on(ctx context.Context, host string) {
-	t.mu.Lock()
-	if s := t.hosts[host]; s != nil {
-		s.onAt = t.m.cfg.Now()
+// climb carries an operation out, rung by rung, until it has ended or the term has.
+func (t *term) climb(ctx context.Context, h fsm.Host, id string) {
+	for ctx.Err() == nil {
+		op, ok := t.m.cfg.Cluster.View().Fences.Get(id)
+		if !ok || !op.Open() {
+			break
+		}
+		if err := t.move(ctx, h, op, Next(t.scene(op))); err != nil {
+			t.report(err, "fencing "+h.Name)
+			pause(ctx, t.m.cfg.Tick)
+		}
 	}
-	t.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, t.m.cfg.FenceTimeout)
-	defer cancel()
-	if err := t.m.cfg.Agent.On(ctx, host); err != nil {
-		t.complain(ctx, fsm.Warning, "fence.on_failed", host, fmt.Sprintf("switching %s on again: %v", host, err))
+	t.intend(id, -1)
+}
+
+// move does one thing of the ladder.
+func (t *term) move(ctx context.Context, h fsm.Host, op fsm.FenceOp, m Move) error {
+	switch m.Do {
+	case DoTakeover:
+		return t.advance(ctx, op, m.Step, true)
+	case DoNote:
+		return t.advance(ctx, op, m.Step, false)
+	case DoIntend:
+		t.intend(op.ID, len(op.Steps))
+		return t.advance(ctx, op, m.Step, false)
+	case DoOrder:
+		t.intend(op.ID, -1) // whatever comes of it, it goes out once
+		return t.carry(ctx, h, op, m)
+	case DoProve:
+		return t.proveDead(ctx, h, op)
+	case DoEnd:
+		return t.endFence(ctx, op, m.Outcome, m.Why, nil)
+	case DoWait:
+	}
+	pause(ctx, t.m.cfg.Tick)
+	return nil
+}
+
+// intend remembers which step of an operation is an intent of this term that has not gone out; -1: none.
+func (t *term) intend(id string, step int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if step < 0 {
+		delete(t.intents, id)
 		return
 	}
-	t.report(t.event(ctx, fsm.Info, "fence.on", host, host+" was switched on again", 0), "recording an event")
+	t.intents[id] = step
 }
+
+// advance commits one step.
+func (t *term) advance(ctx context.Context, op fsm.FenceOp, step fsm.FenceStep, takeover bool) error {
+	step.Leader, step.Time = t.m.cfg.Host, t.m.cfg.Now().UnixNano()
+	if err := t.commit(ctx, &fsm.FenceAdvance{ID: op.ID, Term: t.number, Step: step, Takeover: takeover}); err != nil {
+		return fmt.Errorf("committing a step of fence operation %s: %w", op.ID, err)
+	}
+	if step.Rung == RungPower && (step.Result == fsm.StepFailed || step.Result == fsm.StepUnknown) {
+		t.complain(ctx, fsm.Error, "fence.failed", op.Host, fmt.Sprintf("switching %s off by %s through %s: %s", op.Host, step.Device, step.Proxy, step.Evidence))
+	}
+	return nil
+}
+
+// scene makes the picture that Next sees.
+func (t *term) scene(op fsm.FenceOp) Scene {
+	view := t.m.cfg.Cluster.View()
+	in := t.inputs(view)
+	s := Scene{Op: op, Term: t.number, Now: t.m.cfg.Now(), Policy: in.Policy, Storage: in.Storage[op.HostID], MostLost: in.mostLost(),
+		HoldsLease: in.Lease.Held && in.Lease.Owner == op.HostID, Asked: in.Asked, Soft: t.m.cfg.Soft != nil, Kdump: t.m.cfg.Kdump != nil}
+	if h := in.byName(op.Host); h != nil {
+		s.Host = *h
+	}
+	for _, g := range t.m.cfg.Power.Groups(view, op.Host) {
+		g.Proxies = pickProxies(in.Hosts, g, op.Host, t.m.cfg.Host)
+		s.Groups = append(s.Groups, g)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	step, ok := t.intents[op.ID]
+	s.Mine = ok && step == len(op.Steps)-1
+	return s
+}
+
+// endFence closes an operation, with the proof that came of it.
+func (t *term) endFence(ctx context.Context, op fsm.FenceOp, outcome, why string, proof *fsm.Proof) error {
+	err := t.commit(ctx, &fsm.FenceEnd{ID: op.ID, Term: t.number, Outcome: outcome, Detail: why, Time: t.m.cfg.Now().UnixNano(), Proof: proof})
+	if err != nil {
+		return fmt.Errorf("ending fence operation %s: %w", op.ID, err)
+	}
+	if op.Action == fsm.FenceOn {
+		t.endedOn(ctx, op, outcome, why)
+		return nil
+	}
+	t.wg.Go(func() { // the role does not wait for the words about it
+		t.notes.Lock()
+		defer t.notes.Unlock()
+		t.ended(t.ctx, op, outcome, why)
+	})
+	return nil
+}
+
+// ended records what the end of an operation means for the host.
+func (t *term) ended(ctx context.Context, op fsm.FenceOp, outcome, why string) {
+	message := fmt.Sprintf("fencing %s has ended (%s): %s", op.Host, outcome, why)
+	switch outcome {
+	case fsm.FenceDone:
+		t.report(t.hostState(ctx, op.Host, fsm.HostDown, why), "recording the state of "+op.Host)
+		return
+	case fsm.FenceAbandoned:
+		t.report(t.fenceEvent(ctx, fsm.Info, "fence.abandoned", op, message, op.Reason, why), "recording an event")
+		return
+	case fsm.FenceSkipped:
+		t.report(t.fenceEvent(ctx, fsm.Warning, "fence.skipped", op, message, op.Reason, why), "recording an event")
+	default:
+		t.complain(ctx, fsm.Error, "fence.failed", op.Host, message)
+	}
+	t.report(t.hostState(ctx, op.Host, fsm.HostNonResponsive, message), "recording the state of "+op.Host)
+}
+
+// fenceEvent records one line of history about an operation.
+func (t *term) fenceEvent(ctx context.Context, severity, kind string, op fsm.FenceOp, message, reason, evidence string) error {
+	t.m.cfg.Log.Info(message, "kind", kind, "host", op.Host, "operation", op.ID)
+	return t.command(ctx, &fsm.EventAdd{Events: []fsm.Event{{Time: t.m.cfg.Now().UnixNano(), Kind: kind, Severity: severity, Host: op.Host,
+		Subject: "fence", Message: message, Reason: reason, Evidence: evidence}}})
+}
+
+// since is the time that has passed since a committed moment.
+func since(now time.Time, ns int64) time.Duration { return now.Sub(time.Unix(0, ns)) }

@@ -32,11 +32,16 @@ type Config struct {
 	// Host is this host's name.
 	Host    string
 	Cluster Cluster
-	// Agent is the power switch; Check is asked for the independent status after an off (nil: Agent).
-	Agent, Check fencing.Agent
-	// Fenceable says whether a host has a power switch. nil: none has.
+	// Power are the power devices of the hosts; nil: Agent is the only one, for the hosts that are Fenceable (nil: none is).
+	Power     Switches
+	Agent     fencing.Agent
 	Fenceable func(host string) bool
-	Policy    Policy
+	// Soft tries to bring a host back before its power is switched off, Kdump hears crash kernels. nil: there is none.
+	Soft   SoftRestart
+	Kdump  CrashListener
+	Policy Policy
+	// Term is the number of the leader's term, which grows with each leader. nil: there is only ever one leader.
+	Term func() uint64
 
 	// Tick is how often hosts are pinged and the table is consulted (150 ms).
 	Tick time.Duration
@@ -44,8 +49,9 @@ type Config struct {
 	PingTimeout, InspectTimeout time.Duration
 	// InspectEvery is how often the disk is looked at while all is well (2 s). When it is not, each tick looks.
 	InspectEvery time.Duration
-	// FenceTimeout bounds a fence operation with its status check (60 s).
-	FenceTimeout time.Duration
+	// FenceTimeout bounds one order to power devices (150 s), StatusTimeout one question (30 s). PowerEvery is how often the
+	// devices of a silent host are asked (2 s); those of a local group at each tick.
+	FenceTimeout, StatusTimeout, PowerEvery time.Duration
 
 	Log *slog.Logger
 	Now func() time.Time
@@ -56,6 +62,7 @@ type Manager struct {
 	cfg    Config
 	status atomic.Pointer[Status]
 	asks   chan func(*term) // what an operator wants of the present term
+	proxy  *PowerProxy      // this host's
 }
 
 // New makes a Manager.
@@ -72,15 +79,14 @@ func New(cfg Config) (*Manager, error) {
 	def(&cfg.PingTimeout, 4*cfg.Tick)
 	def(&cfg.InspectTimeout, time.Second)
 	def(&cfg.InspectEvery, 2*time.Second)
-	def(&cfg.FenceTimeout, time.Minute)
-	if cfg.Agent == nil {
-		cfg.Agent = fencing.None{}
+	def(&cfg.FenceTimeout, 150*time.Second)
+	def(&cfg.StatusTimeout, 30*time.Second)
+	def(&cfg.PowerEvery, 2*time.Second)
+	if cfg.Power == nil {
+		cfg.Power = AgentSwitches(cfg.Agent, cfg.Fenceable)
 	}
-	if cfg.Check == nil {
-		cfg.Check = cfg.Agent
-	}
-	if cfg.Fenceable == nil {
-		cfg.Fenceable = func(string) bool { return false }
+	if cfg.Term == nil {
+		cfg.Term = func() uint64 { return 1 }
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -88,7 +94,8 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Manager{cfg: cfg, asks: make(chan func(*term))}, nil
+	proxy := &PowerProxy{Host: cfg.Host, View: cfg.Cluster.View, Switches: cfg.Power}
+	return &Manager{cfg: cfg, asks: make(chan func(*term)), proxy: proxy}, nil
 }
 
 // Lead does the work of one leadership term. It returns when ctx, the term, ends and everything it started has

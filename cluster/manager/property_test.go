@@ -23,9 +23,11 @@ func violation(in Inputs, d Decision) string {
 			return "fences the holder before it was asked through the storage"
 		case h.Power != PowerOff && h.LostFor < in.Policy.Grace:
 			return "fences within the grace time"
-		case h.Power != PowerOff && in.Storage[h.HostID].Renewing && (in.Policy.FenceLiveAfter == 0 || h.LostFor < in.Policy.FenceLiveAfter):
+		case !in.Policy.Fencing || in.DisarmedFor > 0:
+			return "fences although that is forbidden"
+		case h.Power != PowerOff && in.Policy.SkipIfLive && in.Storage[h.HostID].Renewing && (in.Policy.FenceLiveAfter == 0 || h.LostFor < in.Policy.FenceLiveAfter):
 			return "fences a host that is alive on storage"
-		case in.mostLost():
+		case in.Policy.SkipIfHalfDead && halfSilent(in):
 			return "a minority fences"
 		}
 	case ActFree:
@@ -50,6 +52,19 @@ func violation(in Inputs, d Decision) string {
 		}
 	}
 	return ""
+}
+
+// halfSilent counts for itself: of the hosts whose silence is not expected at least half are silent.
+func halfSilent(in Inputs) bool {
+	silent, answer := 0, 0
+	for _, h := range in.Hosts {
+		if h.Reachable && !h.Maintenance {
+			answer++
+		} else if !h.Maintenance && h.ProofGen == 0 {
+			silent++
+		}
+	}
+	return silent > 0 && silent >= answer
 }
 
 // startViolation judges a start.
@@ -87,6 +102,10 @@ func randomInputs(r *rand.Rand) Inputs {
 	in.TermAge = dur()
 	in.Asked, in.AskedFor = flip(2), dur()
 	in.Policy.FenceOthers, in.Policy.UnprotectedTakeover = flip(2), flip(2)
+	in.Policy.SkipIfLive, in.Policy.SkipIfHalfDead, in.Policy.Fencing = !flip(4), !flip(4), !flip(8)
+	if flip(8) {
+		in.DisarmedFor = dur() + 1
+	}
 	if flip(4) {
 		in.Policy.FenceLiveAfter = 0
 	}
@@ -169,6 +188,9 @@ func TestDecide_plantedBugs(t *testing.T) {
 			in.Policy.Grace, in.Policy.SilentAfter = 0, 0
 			return Decide(in)
 		},
+		"does not heed the disarming":         func(in Inputs) Decision { in.DisarmedFor, in.Policy.Fencing = 0, true; return Decide(in) },
+		"fences from a minority":              func(in Inputs) Decision { in.Policy.SkipIfHalfDead = false; return Decide(in) },
+		"fences who lives on storage":         func(in Inputs) Decision { in.Policy.SkipIfLive = false; return Decide(in) },
 		"asks at once":                        func(in Inputs) Decision { in.Policy.YieldAfter = 0; return Decide(in) },
 		"forgets to ask":                      func(in Inputs) Decision { in.Asked, in.AskedFor = true, time.Hour; return Decide(in) },
 		"forgets that it asked":               func(in Inputs) Decision { in.Asked = false; return Decide(in) },

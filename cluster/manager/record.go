@@ -11,7 +11,6 @@ import (
 // States of a host that the manager writes besides those of package fsm.
 const (
 	HostUnresponsive = "unresponsive" // silent for longer than the grace time; nothing is proven
-	HostFencing      = "fencing"      // being switched off
 )
 
 // hostChange is a difference between the mirror's word about a host and what is seen.
@@ -60,7 +59,7 @@ func nextState(old string, f Host, s Storage, steady time.Duration, p Policy) (s
 		return fsm.HostUp, "it answers"
 	case f.Reachable:
 		return old, ""
-	case old == fsm.HostFenced || f.LostFor < p.Grace:
+	case old == fsm.HostFenced || old == fsm.HostDown && f.ProofGen != 0 || old == fsm.HostRebooting || f.LostFor < p.Grace:
 		return old, ""
 	case s.Status == Free:
 		return fsm.HostDown, "it does not answer and has left the lockspace"

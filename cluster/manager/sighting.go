@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/holdfast-io/holdfast/cluster/spm"
-	"github.com/holdfast-io/holdfast/fencing"
 	"github.com/holdfast-io/holdfast/fsm"
 )
 
@@ -22,13 +21,15 @@ type sighting struct {
 	reply     PingReply
 	roleSince time.Time
 
-	power   Power
-	powerAt time.Time
+	asked bool          // a ping has ended, with or without an answer
+	rtt   time.Duration // of pings, smoothed
+
+	power    Power
+	powerAt  time.Time
+	powerTry time.Time // when a group that is not local was asked last
 
 	failures int
 	retryAt  time.Time
-	fencedAt time.Time
-	onAt     time.Time
 }
 
 // members starts and stops watchers as the membership changes.
@@ -74,6 +75,7 @@ func (t *term) ping(ctx context.Context, s *sighting) bool {
 	cctx, cancel := context.WithTimeout(ctx, t.m.cfg.PingTimeout)
 	defer cancel()
 	var rep PingReply
+	begun := t.m.cfg.Now()
 	err := t.m.cfg.Cluster.Call(cctx, s.name, MethodPing, struct{}{}, &rep)
 	if ctx.Err() != nil {
 		return false
@@ -82,7 +84,18 @@ func (t *term) ping(ctx context.Context, s *sighting) bool {
 		changed := t.missed(s)
 		return t.askPower(ctx, s) || changed
 	}
+	t.timed(s, t.m.cfg.Now().Sub(begun))
 	return t.seen(s, rep)
+}
+
+// timed smooths the time that answers take, over about eight of them.
+func (t *term) timed(s *sighting, rtt time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s.rtt == 0 {
+		s.rtt = rtt
+	}
+	s.rtt += (rtt - s.rtt) / 8
 }
 
 // seen notes an answer.
@@ -101,7 +114,7 @@ func (t *term) seen(s *sighting, rep PingReply) bool {
 	if !s.reply.Started.Equal(rep.Started) {
 		s.failures, s.retryAt = 0, time.Time{} // another agent: its predecessor's failures say nothing
 	}
-	s.answered, s.reachable, s.last, s.reply, s.power = true, true, now, rep, PowerUnknown
+	s.asked, s.answered, s.reachable, s.last, s.reply, s.power = true, true, true, now, rep, PowerUnknown
 	return changed
 }
 
@@ -109,42 +122,17 @@ func (t *term) seen(s *sighting, rep PingReply) bool {
 func (t *term) missed(s *sighting) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	changed := s.reachable
-	s.reachable = false
+	changed := s.reachable || !s.asked
+	s.asked, s.reachable = true, false
 	return changed
-}
-
-// askPower asks the power switch of a host that does not answer. It changes nothing there.
-func (t *term) askPower(ctx context.Context, s *sighting) bool {
-	if !t.m.cfg.Fenceable(s.name) {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, t.m.cfg.PingTimeout)
-	defer cancel()
-	st, err := t.m.cfg.Agent.Status(ctx, s.name)
-	power := PowerUnknown
-	switch {
-	case err != nil:
-	case st == fencing.Off:
-		power = PowerOff
-	case st == fencing.On:
-		power = PowerOn
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if s.power == power {
-		return false
-	}
-	s.power, s.powerAt = power, t.m.cfg.Now()
-	return true
 }
 
 // facts makes the Host that Decide sees. Caller holds term.mu.
 func (s *sighting) facts(now time.Time, h fsm.Host, t *term) Host {
 	f := Host{Name: h.Name, HostID: h.HostID, Priority: h.Priority, Reachable: s.reachable, Answered: s.answered,
 		Maintenance: h.State == fsm.HostMaintenance, KeeperOK: s.reply.KeeperOK, MasterValid: s.reply.MasterValid,
-		Role: Role{State: s.reply.Role.State, Epoch: s.reply.Role.Epoch}, RoleFor: now.Sub(s.roleSince),
-		Fenceable: t.m.cfg.Fenceable(h.Name), Unprotected: !h.Protected(), Failures: s.failures, RetryIn: max(s.retryAt.Sub(now), 0)}
+		Role: Role{State: s.reply.Role.State, Epoch: s.reply.Role.Epoch}, RoleFor: now.Sub(s.roleSince), RTT: s.rtt,
+		Unprotected: !h.Protected(), Failures: s.failures, RetryIn: max(s.retryAt.Sub(now), 0)}
 	if f.Role.State == "" {
 		f.Role.State = RoleNone
 	}
@@ -154,9 +142,6 @@ func (s *sighting) facts(now time.Time, h fsm.Host, t *term) Host {
 		if s.power != PowerOff || t.disk.at.After(s.powerAt) {
 			f.Power = s.power
 		}
-	}
-	if !s.fencedAt.IsZero() {
-		f.FenceIn = max(s.fencedAt.Add(t.m.cfg.Policy.FenceQuiet).Sub(now), 0)
 	}
 	return f
 }

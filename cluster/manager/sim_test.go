@@ -31,6 +31,7 @@ type sim struct {
 	power    counts
 	switchUp bool // the power switch answers
 	rpcTook  time.Duration
+	terms    uint64 // of leaders, so far
 
 	yields    int
 	noOn      bool // the power switch does not switch on
@@ -140,6 +141,10 @@ func (s *sim) Call(ctx context.Context, host, method string, in, out any) error 
 	if method == MethodFree || method == MethodSight {
 		s.mu.Unlock()
 		return h.witness(ctx, method, in, out)
+	}
+	if method == MethodPower || method == MethodPowerHealth {
+		s.mu.Unlock()
+		return h.proxy(ctx, method, in, out)
 	}
 	if method == MethodYield {
 		s.mu.Unlock()
@@ -257,6 +262,18 @@ func (h *simHost) witness(ctx context.Context, method string, in, out any) error
 	w := &Witness{Host: h.name, HostID: h.id, Master: simMaster, Spaces: simSpaces{h.s}, Proofs: simProofs{h.s}}
 	body, _ := json.Marshal(in)
 	rep, err := w.Handlers()[method](ctx, "", body)
+	if err != nil {
+		return err
+	}
+	b, _ := json.Marshal(rep)
+	return json.Unmarshal(b, out)
+}
+
+// proxy lets a real PowerProxy answer, over the simulated power switch.
+func (h *simHost) proxy(ctx context.Context, method string, in, out any) error {
+	p := &PowerProxy{Host: h.name, View: h.s.View, Switches: AgentSwitches(h.s, func(string) bool { return true })}
+	body, _ := json.Marshal(in)
+	rep, err := p.Handlers()[method](ctx, "", body)
 	if err != nil {
 		return err
 	}
@@ -509,7 +526,12 @@ func (s *sim) serving() string {
 // lead runs a term of a leader on host until the returned func is called.
 func (s *sim) lead(t *testing.T, host string, change ...func(*Config)) (*Manager, func()) {
 	t.Helper()
-	cfg := Config{Host: host, Cluster: s, Agent: s, Fenceable: func(string) bool { return true }, Policy: DefaultPolicy("dev")}
+	s.mu.Lock()
+	s.terms++
+	number := s.terms
+	s.mu.Unlock()
+	cfg := Config{Host: host, Cluster: s, Agent: s, Fenceable: func(string) bool { return true }, Policy: DefaultPolicy("dev"),
+		Term: func() uint64 { return number }}
 	for _, fn := range change {
 		fn(&cfg)
 	}

@@ -15,6 +15,8 @@ type term struct {
 	m     *Manager
 	ctx   context.Context
 	start time.Time
+	// number is the leader's term; what was committed by another one is refused once this one has gone on.
+	number uint64
 	kick  chan struct{}
 	wg    sync.WaitGroup
 
@@ -30,13 +32,15 @@ type term struct {
 	late  map[slot]bool        // records that were freed again after a late write; there can be one
 	void  map[slot]bool        // records that changed after a proof
 
+	intents map[string]int // by fence operation: the step that is an intent of this term and has not gone out
+
 	asked    asked      // the holder of the lease, through the storage
 	proofsAt time.Time  // when watchProofs looked last
 	notes    sync.Mutex // held while an event is committed in the background, so that they stay in order
 }
 
 func newTerm(m *Manager, ctx context.Context) *term {
-	return &term{m: m, ctx: ctx, start: m.cfg.Now(), kick: make(chan struct{}, 1),
+	return &term{m: m, ctx: ctx, start: m.cfg.Now(), number: m.cfg.Term(), intents: map[string]int{}, kick: make(chan struct{}, 1),
 		hosts: map[string]*sighting{}, busy: map[string]bool{}, said: map[string]time.Time{}, freed: map[slot]time.Time{},
 		late: map[slot]bool{}, void: map[slot]bool{}}
 }
@@ -87,8 +91,9 @@ func (t *term) step() {
 		t.look()
 	}
 	t.watchSPM(d)
+	t.resumeFences(view)
 	t.perform(view, in, d)
-	if fd, ok := DecideFence(in); ok {
+	for _, fd := range decideFences(in) {
 		t.performFence(view, fd)
 	}
 	t.watchProofs(view)
@@ -147,7 +152,9 @@ func (t *term) note(severity, kind, host, message string, epoch uint64) {
 func (t *term) inputs(view *fsm.State) Inputs {
 	now := t.m.cfg.Now()
 	pool, _ := view.Pool()
-	in := Inputs{Master: pool.Master != "", TermAge: now.Sub(t.start), Policy: t.m.cfg.Policy, Storage: map[int]Storage{}}
+	in := Inputs{Master: pool.Master != "", TermAge: now.Sub(t.start), Policy: t.m.cfg.Policy.under(view), Storage: map[int]Storage{}}
+	in.DisarmedFor = max(in.Policy.DisarmedUntil.Sub(now), 0)
+	fenced, _ := lastFences(view)
 	in.Desired.Stopped = pool.SPM.Desired == fsm.DesireStopped
 	in.Desired.Host, _ = pool.SPM.DesiredHost()
 	t.mu.Lock()
@@ -161,6 +168,8 @@ func (t *term) inputs(view *fsm.State) Inputs {
 	for _, h := range view.Hosts.All() {
 		if s := t.hosts[h.Name]; s != nil {
 			f := s.facts(now, h, t)
+			f.Fenceable = len(t.m.cfg.Power.Groups(view, h.Name)) > 0
+			f.FenceIn = quietLeft(fenced[h.Name], in.Policy.FenceQuiet, now)
 			f.ProofGen = provenGeneration(view, h.Name, max(in.Lease.Generation, t.disk.generation(h.HostID)))
 			if t.void[slot{pool.Master, h.HostID, f.ProofGen}] {
 				f.ProofGen = 0

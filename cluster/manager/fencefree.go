@@ -1,0 +1,56 @@
+package manager
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/holdfast-io/holdfast/fsm"
+	"github.com/holdfast-io/holdfast/leases"
+)
+
+// freeProven frees the host's records in all lockspaces by the proof of this generation. What the SPM lease waits for is
+// the master's; the others are tried again by watchProofs.
+func (t *term) freeProven(ctx context.Context, h fsm.Host, generation uint64) error {
+	p, ok := t.m.cfg.Cluster.View().Proofs.Get(fsm.ProofKey(h.Name, generation))
+	if !ok {
+		return fmt.Errorf("the proof about generation %d of %s is not in the mirror: %w", generation, h.Name, fsm.ErrNotFound)
+	}
+	master := t.master()
+	if _, ok := p.Space(master, master); !ok {
+		p.Spaces = append(slices.Clone(p.Spaces), fsm.SpaceRecord{Lockspace: master, Generation: generation})
+	}
+	var err error
+	for _, out := range t.freeEverywhere(ctx, p) {
+		switch {
+		case out.Lockspace != master:
+			t.report(out.Err, "freeing a host that is proven dead")
+		case out.Err != nil:
+			err = out.Err
+		case out.Verdict == VerdictVoid:
+			err = fmt.Errorf("the record of host id %d changed after the proof: %w", h.HostID, leases.ErrChanged)
+		default:
+			t.noteFreed(h, generation)
+		}
+	}
+	return err
+}
+
+// noteFreed records the end of a fence operation once for each proof, whoever led when and however often the record was
+// freed.
+func (t *term) noteFreed(h fsm.Host, generation uint64) {
+	view := t.m.cfg.Cluster.View()
+	proof, _ := view.Proofs.Get(fsm.ProofKey(h.Name, generation))
+	for _, e := range slices.Backward(view.Events()) {
+		if e.Time < proof.Time {
+			break
+		}
+		if e.Kind == kindFreed && e.Host == h.Name {
+			return
+		}
+	}
+	t.note(fsm.Info, kindFreed, h.Name, fmt.Sprintf("%s is proven dead; its host id %d is free", h.Name, h.HostID), 0)
+}
+
+// kindFreed is the kind of the event that ends a fence operation.
+const kindFreed = "fence.done"
