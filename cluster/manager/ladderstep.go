@@ -78,7 +78,9 @@ func (s *Scene) note(rung, result, evidence string, of fsm.FenceStep) Move {
 }
 
 // skip makes a move that records why a rung is passed over.
-func (s *Scene) skip(rung, why string) (Move, bool) { return s.step(DoNote, rung, fsm.StepSkipped, why), true }
+func (s *Scene) skip(rung, why string) (Move, bool) {
+	return s.step(DoNote, rung, fsm.StepSkipped, why), true
+}
 
 // waitSince waits for something that began at a committed time.
 func (s *Scene) waitSince(begun int64, bound time.Duration, what string) (Move, bool) {

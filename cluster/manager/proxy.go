@@ -213,7 +213,9 @@ func (a agentSwitch) Status(ctx context.Context) (fencing.State, string, error) 
 	return st, "", err
 }
 
-func (a agentSwitch) Off(ctx context.Context) (fencing.Evidence, error) { return a.agent.Off(ctx, a.host) }
+func (a agentSwitch) Off(ctx context.Context) (fencing.Evidence, error) {
+	return a.agent.Off(ctx, a.host)
+}
 
 func (a agentSwitch) On(ctx context.Context) (string, error) { return "", a.agent.On(ctx, a.host) }
 

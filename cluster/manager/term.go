@@ -17,8 +17,8 @@ type term struct {
 	start time.Time
 	// number is the leader's term; what was committed by another one is refused once this one has gone on.
 	number uint64
-	kick  chan struct{}
-	wg    sync.WaitGroup
+	kick   chan struct{}
+	wg     sync.WaitGroup
 
 	// mu guards what follows.
 	mu    sync.Mutex
