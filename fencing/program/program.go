@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -61,25 +62,44 @@ func Run(ctx context.Context, s Spec) (Output, error) {
 		limit = DefaultOutput
 	}
 	stdout, stderr := &limited{max: limit}, &limited{max: limit}
-	cmd := exec.Command(s.Path, s.Args...) //nolint:noctx // its whole group is killed at ctx's end, see wait
-	cmd.Env = append([]string{"PATH=" + Path, "LC_ALL=C"}, s.Env...)
-	cmd.Dir = "/"
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader([]byte(s.Stdin)), stdout, stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = drain
-	if err := ctx.Err(); err != nil {
+	began := time.Now()
+	cmd, err := start(ctx, func() *exec.Cmd {
+		cmd := exec.Command(s.Path, s.Args...) //nolint:noctx // its whole group is killed at ctx's end, see wait
+		cmd.Env = append([]string{"PATH=" + Path, "LC_ALL=C"}, s.Env...)
+		cmd.Dir = "/"
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(s.Stdin), stdout, stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		cmd.WaitDelay = drain
+		return cmd
+	})
+	if err != nil {
 		return Output{}, err
 	}
-	began := time.Now()
-	if err := cmd.Start(); err != nil {
-		return Output{}, startError(s.Path, err)
-	}
-	err := wait(ctx, cmd)
+	err = wait(ctx, cmd)
 	out := Output{
 		Code: cmd.ProcessState.ExitCode(), Stdout: stdout.String(), Stderr: stderr.String(),
 		Truncated: stdout.cut || stderr.cut, Took: time.Since(began),
 	}
 	return out, err
+}
+
+// start starts the program. One that is just being written, as in an upgrade, is tried again for a moment.
+func start(ctx context.Context, prepare func() *exec.Cmd) (*exec.Cmd, error) {
+	const tries = 50
+	for i := 1; ; i++ {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		cmd := prepare()
+		err := cmd.Start()
+		if err == nil {
+			return cmd, nil
+		}
+		if !errors.Is(err, syscall.ETXTBSY) || i == tries {
+			return nil, startError(cmd.Path, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // startError tells a missing program from other failures.
