@@ -15,6 +15,8 @@ var (
 	ErrUnreachable = errors.New("the power device cannot be reached: check address, port and network; if the machine powers it and is dead itself, use a second device, or wait until the lease is dead")
 	// ErrRefused: the device answered that it does not do it.
 	ErrRefused = errors.New("the power device refused the order: its own log tells why")
+	// ErrFailed: a fence agent failed, and only its output knows why.
+	ErrFailed = errors.New("the fence agent failed: its output says why, and running it by hand shows more")
 	// ErrGarbage: the answer is not one. Nothing was concluded from it.
 	ErrGarbage = errors.New("the power device's answer makes no sense, and nothing was concluded from it: check that type, address and port belong together")
 	// ErrForged: the answer's author does not have the secret that the request was protected with.
