@@ -247,3 +247,7 @@ func (n *Node) watchVersion(ctx context.Context) error {
 		}
 	}
 }
+
+// Term is the term of raft in which this host leads, or led last; it is known once the host has applied everything of the terms
+// before. A duty of the leader takes it at its start: the next term does not begin before the duty has returned.
+func (n *Node) Term() uint64 { return n.leader.establishedIn() }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/holdfast-io/holdfast/cluster"
 	"github.com/holdfast-io/holdfast/fencing"
+	"github.com/holdfast-io/holdfast/fencing/kdump"
+	"github.com/holdfast-io/holdfast/fencing/soft"
 	"github.com/holdfast-io/holdfast/leases/keeper"
 )
 
@@ -27,6 +29,12 @@ type Config struct {
 	Devices []string
 	// Fencing powers hosts off and on; nil where there is none.
 	Fencing fencing.Agent
+	// OpenDevice makes power devices of their configuration in the cluster; nil: only those of type process can be used.
+	OpenDevice OpenDevice
+	// Soft is a command that tries to bring a silent host back before its power is switched off; without Argv there is none.
+	Soft soft.Command
+	// Kdump hears crash kernels; nil: nobody listens. Who made it runs and closes it.
+	Kdump *kdump.Listener
 	// Grace is how long a host may be silent before anything follows from it; 0 takes the profile's.
 	Grace time.Duration
 	// UnprotectedTakeover says whether the SPM role is taken from a host without a watchdog when its lease is dead: allow

@@ -33,9 +33,12 @@ func (h *Host) managerConfig(node *cluster.Node, pool fsm.Pool) manager.Config {
 		policy.UnprotectedTakeover = h.cfg.UnprotectedTakeover == "allow"
 	}
 	cfg := manager.Config{Host: h.cfg.Cluster.Name, Cluster: node, Policy: policy, Log: h.cfg.Log}
-	if h.cfg.Fencing != nil {
-		cfg.Agent = h.cfg.Fencing
-		cfg.Fenceable = func(string) bool { return true }
+	cfg.Power, cfg.Term = h.powers(node), node.Term
+	if len(h.cfg.Soft.Argv) > 0 {
+		cfg.Soft = softRestart(h.cfg.Soft)
+	}
+	if h.cfg.Kdump != nil {
+		cfg.Kdump = crashes{h.cfg.Kdump}
 	}
 	return cfg
 }

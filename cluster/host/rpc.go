@@ -6,6 +6,7 @@ import (
 	"github.com/holdfast-io/holdfast/cluster"
 	"github.com/holdfast-io/holdfast/cluster/manager"
 	"github.com/holdfast-io/holdfast/cluster/spm"
+	"github.com/holdfast-io/holdfast/cluster/transport"
 	"github.com/holdfast-io/holdfast/fsm"
 )
 
@@ -29,6 +30,9 @@ var methods = []string{
 // register answers RPC with whatever runtime there is at the time.
 func (h *Host) register(node *cluster.Node) {
 	node.Handle(MethodSeeLUN, h.cfg.seeLUN)
+	for m, handler := range h.powerProxy(node).Handlers() { // a host without storage can be a proxy all the same
+		node.Handle(m, transport.Handler(handler))
+	}
 	for _, m := range methods {
 		node.Handle(m, func(ctx context.Context, from string, body []byte) (any, error) {
 			if rt := h.runtime(); rt != nil {
