@@ -77,10 +77,14 @@ type Move struct {
 // Next is the fence ladder: what follows from what is committed and what is seen. Pure. One that says "wait" is asked again.
 func Next(s Scene) Move {
 	if s.Op.Term < s.Term {
-		return s.step(DoTakeover, RungTakeover, fsm.StepOK, fmt.Sprintf("the leader of term %d goes on; before it was %s in term %d", s.Term, s.Op.Leader, s.Op.Term))
+		why := fmt.Sprintf("the leader of term %d goes on; before it was %s in term %d", s.Term, s.Op.Leader, s.Op.Term)
+		if last, ok := lastStep(s.Op); ok && last.Result == fsm.StepIntent {
+			why += ", whose last order (" + last.Rung + ") may have been carried out"
+		}
+		return s.step(DoTakeover, RungTakeover, fsm.StepOK, why)
 	}
 	if last, ok := lastStep(s.Op); ok && last.Result == fsm.StepIntent && last.Rung != RungLease {
-		if !s.Mine {
+		if !s.Mine || last.Term != s.Term {
 			return s.note(last.Rung, fsm.StepUnknown, "the leader ended before it could tell what came of the order", last)
 		}
 		if end, ok := s.over(); ok {
