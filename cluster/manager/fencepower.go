@@ -58,6 +58,10 @@ func (t *term) stillOn(ctx context.Context, h fsm.Host, op fsm.FenceOp) error {
 		if err := t.ask(ctx, h); err != nil {
 			return err
 		}
+		s := t.scene(op)
+		if end, over := s.over(); over { // the ping loop may have heard it meanwhile
+			return errors.New(end.Why)
+		}
 	}
 	return t.inOffice(ctx, op)
 }

@@ -33,6 +33,9 @@ type sim struct {
 	rpcTook  time.Duration
 	terms    uint64 // of leaders, so far
 
+	offHangs, offLies, statusLies bool              // what orders to the power switch come to
+	point                         func(what string) // told of everything that a fence operation does, before and after; may be nil
+
 	yields    int
 	noOn      bool // the power switch does not switch on
 	beforeOff func(h *simHost)
@@ -118,8 +121,42 @@ func (s *sim) Apply(ctx context.Context, cmd fsm.Command) (fsm.Outcome, error) {
 	if err != nil {
 		return fsm.Outcome{}, err
 	}
+	s.at(fmt.Sprintf("before %T", cmd), cmd)
+	if err := ctx.Err(); err != nil {
+		return fsm.Outcome{}, err
+	}
+	s.judgeProof(cmd)
 	s.index++
-	return s.fsm.Apply(s.index, b).(fsm.Outcome), nil
+	out := s.fsm.Apply(s.index, b).(fsm.Outcome)
+	s.at(fmt.Sprintf("after %T", cmd), cmd)
+	return out, nil
+}
+
+// at tells of a point in a fence operation. Caller holds mu.
+func (s *sim) at(what string, cmd fsm.Command) {
+	switch cmd.(type) {
+	case nil, *fsm.FenceBegin, *fsm.FenceAdvance, *fsm.FenceEnd:
+		if s.point != nil {
+			s.point(what)
+		}
+	}
+}
+
+// judgeProof notes a machine's proof of the death of a host that runs. Caller holds mu.
+func (s *sim) judgeProof(cmd fsm.Command) {
+	var p *fsm.Proof
+	switch c := cmd.(type) {
+	case *fsm.FenceEnd:
+		p = c.Proof
+	case *fsm.ProofAdd:
+		p = &c.Proof
+	}
+	if p == nil || p.Kind == fsm.ProofPerson {
+		return
+	}
+	if h := s.hosts[p.Host]; (h.agent || h.keeper) && h.gen <= p.Generation {
+		s.breaches = append(s.breaches, "proved the death of a running host "+p.Host)
+	}
 }
 
 func (s *sim) View() *fsm.State         { return s.fsm.View() }
@@ -465,15 +502,21 @@ func (s *sim) Status(_ context.Context, host string) (fencing.State, error) {
 	switch {
 	case !s.switchUp:
 		return fencing.Unknown, errors.New("no answer")
-	case h.agent || h.keeper:
+	case (h.agent || h.keeper) && !s.statusLies:
 		return fencing.On, nil
 	}
 	return fencing.Off, nil
 }
 
-func (s *sim) Off(_ context.Context, host string) (fencing.Evidence, error) {
+func (s *sim) Off(ctx context.Context, host string) (fencing.Evidence, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.offHangs {
+		s.mu.Unlock()
+		<-ctx.Done()
+		s.mu.Lock()
+		return fencing.Evidence{}, ctx.Err()
+	}
 	if !s.switchUp {
 		return fencing.Evidence{}, errors.New("no answer")
 	}
@@ -481,7 +524,15 @@ func (s *sim) Off(_ context.Context, host string) (fencing.Evidence, error) {
 	if h.agent && !h.cut && !h.hung {
 		s.breaches = append(s.breaches, "switched off a host that answers: "+host)
 	}
+	if op, _ := s.View().OpenFence(host); len(op.Steps) == 0 || op.Steps[len(op.Steps)-1].Result != fsm.StepIntent {
+		s.breaches = append(s.breaches, "switched off "+host+" without an intent that is the last word")
+	}
+	s.at("before off", nil)
+	defer s.at("after off", nil)
 	s.power.offs++
+	if s.offLies {
+		return fencing.Evidence{Kind: fencing.KindProcessExit, Detail: "exited, it says"}, nil
+	}
 	if s.beforeOff != nil {
 		s.beforeOff(h)
 	}
