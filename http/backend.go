@@ -13,6 +13,8 @@ type Backend struct {
 	Mirror  Mirror
 	Status  Status
 	Hosts   Hosts
+	Power   Power
+	Fencing Fencing
 	Domains Domains
 	Volumes Volumes
 	// Attachments works on the host that is asked or named.

@@ -26,7 +26,7 @@ type route struct {
 
 // routes is the whole API; openapi.yaml describes the same list.
 func routes() []route {
-	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
+	const get, post, put, patch, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete
 	return []route{
 		{method: get, path: "/healthz", call: getHealth, open: true},
 		{method: get, path: "/metrics", raw: getMetrics},
@@ -36,6 +36,19 @@ func routes() []route {
 		{method: get, path: "/v1/hosts/{name}", call: getHost, consistent: true},
 		{method: post, path: "/v1/hosts/{name}/confirm-rebooted", call: confirmRebooted, need: needLeader},
 		{method: post, path: "/v1/hosts/{name}/remove", call: removeHost, need: needLeader},
+		{method: get, path: "/v1/hosts/{name}/power", call: getPower, need: needLeader},
+		{method: post, path: "/v1/hosts/{name}/power", call: orderPower, need: needLeader},
+		{method: get, path: "/v1/hosts/{name}/power/health", call: getPowerHealth, need: needLeader},
+		{method: get, path: "/v1/hosts/{name}/power/devices", call: listPowerDevices, consistent: true},
+		{method: put, path: "/v1/hosts/{name}/power/devices/{device}", call: setPowerDevice},
+		{method: del, path: "/v1/hosts/{name}/power/devices/{device}", call: removePowerDevice},
+		{method: get, path: "/v1/fencing", call: getFencing, consistent: true},
+		{method: patch, path: "/v1/fencing", call: setFencing},
+		{method: post, path: "/v1/fencing/disarm", call: disarmFencing},
+		{method: post, path: "/v1/fencing/arm", call: armFencing},
+		{method: get, path: "/v1/fencing/history", call: getFenceHistory, consistent: true},
+		{method: get, path: "/v1/powersave", call: getPowersave, consistent: true},
+		{method: patch, path: "/v1/powersave", call: setPowersave},
 		{method: get, path: "/v1/domains", call: listDomains, consistent: true},
 		{method: post, path: "/v1/domains", call: createDomain, need: needSPM},
 		{method: get, path: "/v1/domains/{id}", call: getDomain, consistent: true},
