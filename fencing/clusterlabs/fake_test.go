@@ -25,7 +25,8 @@ const metadataText = `<?xml version="1.0" ?>
 	<parameter name="password" obsoletes="passwd"><content type="string" /></parameter>
 	<parameter name="plug" obsoletes="port"><content type="string" /></parameter>
 	<parameter name="port" deprecated="1"><content type="string" /></parameter>
-	<parameter name="systems-uri"><content type="string" /></parameter>
+	<parameter name="systems-uri" deprecated="1"><content type="string" /></parameter>
+	<parameter name="systems_uri" obsoletes="systems-uri"><content type="string" /></parameter>
 	<parameter name="power_wait"><content type="second" /></parameter>
 	<parameter name="ssl_insecure"><content type="boolean" /></parameter>
 	<parameter name="lanplus"><content type="boolean" /></parameter>

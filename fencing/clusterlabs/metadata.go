@@ -73,12 +73,26 @@ func parseMetadata(text string) (Metadata, error) {
 		for _, o := range p.Content.Options {
 			par.Choices = append(par.Choices, o.Value)
 		}
-		m.Parameters = append(m.Parameters, par)
+		m.add(par)
 	}
 	for _, a := range x.Actions {
 		m.Actions = append(m.Actions, a.Name)
 	}
 	return m, nil
+}
+
+// add adds a parameter. Names that differ in a dash alone are one to the agent, and what is deprecated is then the spelling.
+func (m *Metadata) add(p Parameter) {
+	i := slices.IndexFunc(m.Parameters, func(old Parameter) bool { return old.Name == p.Name })
+	if i < 0 {
+		m.Parameters = append(m.Parameters, p)
+		return
+	}
+	old := m.Parameters[i]
+	if old.Deprecated && !p.Deprecated {
+		m.Parameters[i] = p
+	}
+	m.Parameters[i].Required = old.Required || p.Required
 }
 
 // normal is a parameter's name with underscores: agents take both.

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	testUser   = "fence"
-	testSecret = "correct horse"
+	testSecret = "correct-horse"
 )
 
 // testWaits leave time for a machine that is busy with other tests; answers come at once in all but the silent cases.

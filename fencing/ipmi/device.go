@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/bougou/go-ipmi/pkg/command/chassis"
@@ -19,6 +20,8 @@ type Device struct {
 	// waits are those of the last cipher suite and of commands; shortWaits of suites that have a next one: some BMCs do not
 	// answer at all when they do not know one.
 	waits, shortWaits []time.Duration
+	// worked is the cipher suite of the last session, 0 if there was none.
+	worked atomic.Int32
 }
 
 // Status asks for the chassis status.
@@ -92,28 +95,34 @@ func (d *Device) with(ctx context.Context, fn func(*session) error) error {
 	return nil
 }
 
-// login tries the cipher suites in order, while the BMC does not know them or does not answer.
+// login tries the cipher suites in order, while the BMC does not know them or does not answer. The one that worked is kept:
+// a BMC that is silent about the others would cost the wait with each call.
 func (d *Device) login(ctx context.Context, l *link) (*session, error) {
-	var errs []error
-	for i, id := range d.config.Ciphers {
+	ciphers := d.config.Ciphers
+	if known := int(d.worked.Load()); known != 0 {
+		ciphers = []int{known}
+	}
+	var last error
+	for i, id := range ciphers {
 		waits := d.waits
-		if i < len(d.config.Ciphers)-1 {
+		if i < len(ciphers)-1 {
 			waits = d.shortWaits
 		}
 		s, err := openSession(ctx, l, waits, suites[id], d.config)
 		if err == nil {
 			s.waits = d.waits
+			d.worked.Store(int32(id))
 			return s, nil
 		}
-		errs = append(errs, err)
+		last = err
 		silent := errors.Is(err, fencing.ErrUnreachable) || errors.Is(err, fencing.ErrForged)
 		if ctx.Err() != nil || !errors.Is(err, errCipher) && !silent {
 			break
 		}
 	}
-	err := errors.Join(errs...)
-	if errors.Is(err, errCipher) && !errors.Is(err, fencing.ErrUnreachable) && ctx.Err() == nil {
-		err = fmt.Errorf("%w: %w", fencing.ErrRefused, err)
+	if errors.Is(last, errCipher) {
+		d.worked.Store(0)
+		return nil, fmt.Errorf("none of the cipher suites %v: %w: %w", ciphers, fencing.ErrRefused, last)
 	}
-	return nil, err
+	return nil, last
 }
