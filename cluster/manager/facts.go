@@ -93,6 +93,7 @@ type Desired struct {
 // Inputs is everything that Decide looks at. It holds no clock: durations were taken when it was made.
 type Inputs struct {
 	Master  bool // the pool has a master domain
+	Active  int  // how many domains the SPM should reach
 	Desired Desired
 	Lease   Lease
 	Storage map[int]Storage // by host id

@@ -65,20 +65,6 @@ func NextHost(v HostView) HostNext {
 	return next
 }
 
-// stateOf is the state as this release names it.
-func stateOf(state string) string {
-	switch state {
-	case fsm.HostFenced:
-		return fsm.HostDown
-	case oldUnresponsive:
-		return fsm.HostNonResponsive
-	}
-	return state
-}
-
-// oldUnresponsive is what earlier releases wrote for HostNonResponsive.
-const oldUnresponsive = "unresponsive"
-
 // keepsReason tells the states whose first reason stays: a later one would only be another view of the same.
 func keepsReason(state string) bool {
 	switch state {
@@ -104,7 +90,7 @@ func to(state, reason string, deadline time.Time) HostNext {
 
 // answering decides about a host that answers.
 func (v *HostView) answering() HostNext {
-	state := stateOf(v.Committed.State)
+	state := v.Committed.CurrentState()
 	if v.Ill != "" && v.IllFor >= v.Policy.TroubleAfter {
 		return to(fsm.HostNonOperational, v.Ill, time.Time{})
 	}
@@ -158,7 +144,7 @@ func (v *HostView) deadlinePassed() bool {
 
 // silent decides about a host that does not answer.
 func (v *HostView) silent() HostNext {
-	state, lost := stateOf(v.Committed.State), v.Seen.LostFor
+	state, lost := v.Committed.CurrentState(), v.Seen.LostFor
 	alive := v.aliveOnStorage()
 	switch {
 	case v.proven() && state != fsm.HostDown:
@@ -220,7 +206,7 @@ func (v *HostView) aliveOnStorage() bool {
 
 // towardMaintenance decides about a host that an operator wants out of use. A host in maintenance stays there, whatever it does.
 func (v *HostView) towardMaintenance() HostNext {
-	w, state := v.Committed.Wish, stateOf(v.Committed.State)
+	w, state := v.Committed.Wish, v.Committed.CurrentState()
 	switch {
 	case state == fsm.HostMaintenance:
 		return v.stay()

@@ -35,6 +35,13 @@ type PingReply struct {
 	Watchdog     string    `json:"watchdog,omitempty"`
 	WatchdogTime int       `json:"watchdog_time,omitempty"`
 	Started      time.Time `json:"started"` // of the agent: a new value is a restart
+	// RenewedAgo is the time since the host's last renewal in the master's lockspace; 0 not known.
+	RenewedAgo time.Duration `json:"renewed_ago_ns,omitempty"`
+	// Use is what keeps the host from maintenance; nil: it does not know that it is wanted there, or not yet what it does.
+	Use *HostUse `json:"use,omitempty"`
+
+	// Domains is what the host's monitors say; nil: nothing.
+	Domains []DomainReport `json:"domains,omitempty"`
 }
 
 // InspectReply is what a host reads on the master domain.
@@ -108,6 +115,10 @@ type Self interface {
 	// Health returns the generation of its host id, whether its keeper runs and renews, and whether the master can
 	// be read. It must not block on a device.
 	Health() (generation uint64, keeperOK, masterValid bool)
+	// Renewed is the time since the host last renewed in the master's lockspace; 0 while that is not known.
+	Renewed() time.Duration
+	// Heed takes in what is wanted of the host, and says what it uses; nil: nothing is wanted, or it does not know yet.
+	Heed(req PingRequest) *HostUse
 }
 
 // Witness answers the manager's questions on every host.
@@ -127,10 +138,10 @@ type Witness struct {
 }
 
 // Ping answers about this host.
-func (w *Witness) Ping(_ context.Context, _ struct{}) (PingReply, error) {
+func (w *Witness) Ping(_ context.Context, req PingRequest) (PingReply, error) {
 	gen, keeper, master := w.Self.Health()
 	rep := PingReply{Host: w.Host, HostID: w.HostID, Role: w.Role(), Generation: gen, KeeperOK: keeper,
-		MasterValid: master, Started: w.Started}
+		MasterValid: master, Started: w.Started, RenewedAgo: w.Self.Renewed(), Use: w.Self.Heed(req)}
 	if w.Watchdog != nil {
 		rep.Watchdog, rep.WatchdogTime = w.Watchdog()
 	}

@@ -10,12 +10,9 @@ import (
 	"github.com/holdfast-io/holdfast/leases"
 )
 
-// Kinds of witnesses of a host. They are kept apart: what one of them says is never taken for what another one would say.
-const (
-	WitnessGossip = "gossip" // what the members tell each other; a hint, nothing follows from it
-	WitnessRPC    = "rpc"    // the leader's own questions
-	WitnessLease  = "lease"  // the host's record in the lockspace of a domain, which is the subject
-)
+// The witnesses of a host are kept apart: what one of them says is never taken for what another one would say. Gossip is what the
+// members tell each other, a hint from which nothing follows; RPC the leader's own questions; a lease the host's record in the lockspace
+// of a domain.
 
 // What gossip and RPC witnesses say. A lease witness says the states of package leases in lower case, or WitnessUnread.
 const (
@@ -46,24 +43,38 @@ type spaceFacts map[string]map[int]seenSpace
 // take adds what one keeper remembers, in a look that began then.
 func (f spaceFacts) take(seen []SpaceSight, begun time.Time) {
 	for _, s := range seen {
-		hosts := f[s.Lockspace]
-		if hosts == nil {
-			hosts = map[int]seenSpace{}
-			f[s.Lockspace] = hosts
+		f.add(s.Lockspace, s.Record.HostID, seenSpace{state: s.State, gen: s.Record.Generation, changed: begun.Add(-s.Silent),
+			looked: begun.Add(-s.Looked)})
+	}
+}
+
+// merge adds what another keeper remembers.
+func (f spaceFacts) merge(o spaceFacts) {
+	for ls, hosts := range o {
+		for id, s := range hosts {
+			f.add(ls, id, s)
 		}
-		n := seenSpace{state: s.State, gen: s.Record.Generation, changed: begun.Add(-s.Silent), looked: begun.Add(-s.Looked)}
-		o, ok := hosts[s.Record.HostID]
-		switch {
-		case ok && o.gen > n.gen:
-			continue
-		case ok && o.gen == n.gen && rank[o.state] >= rank[n.state]:
+	}
+}
+
+// add takes one more word about a record: the newest generation counts, and of it the liveliest word.
+func (f spaceFacts) add(lockspace string, hostID int, n seenSpace) {
+	hosts := f[lockspace]
+	if hosts == nil {
+		hosts = map[int]seenSpace{}
+		f[lockspace] = hosts
+	}
+	o, ok := hosts[hostID]
+	switch {
+	case ok && o.gen > n.gen:
+		return
+	case ok && o.gen == n.gen:
+		if rank[o.state] > rank[n.state] {
 			n.state = o.state
 		}
-		if ok && o.gen == n.gen {
-			n.changed, n.looked = later(o.changed, n.changed), later(o.looked, n.looked)
-		}
-		hosts[s.Record.HostID] = n
+		n.changed, n.looked = later(o.changed, n.changed), later(o.looked, n.looked)
 	}
+	hosts[hostID] = n
 }
 
 // latest is when the host's record was last seen to change in any lockspace.
@@ -81,7 +92,7 @@ func (f spaceFacts) latest(hostID int) time.Time {
 func (f spaceFacts) leaseWitnesses(domains []string, hostID int) []fsm.Witness {
 	out := make([]fsm.Witness, 0, len(domains))
 	for _, d := range domains {
-		w := fsm.Witness{Kind: WitnessLease, Subject: d, State: WitnessUnread}
+		w := fsm.Witness{Kind: fsm.WitnessLease, Subject: d, State: WitnessUnread}
 		if s, ok := f[d][hostID]; ok {
 			w.State = strings.ToLower(string(s.state))
 		}
