@@ -64,6 +64,9 @@ func (t *term) recordHosts(view *fsm.State, in Inputs) {
 		}
 		if c := t.hostChange(h, f, &in, domains); c.says() {
 			changes = append(changes, c)
+			if c.next.State == h.State && !t.under("hosts") {
+				t.marks[h.Name].tokens--
+			}
 		}
 	}
 	for name := range t.marks {
@@ -84,17 +87,15 @@ func (t *term) hostChange(h fsm.Host, f *Host, in *Inputs, domains []string) hos
 		c.generation = max(c.generation, t.generationOf(f.Name))
 		c.watchdog, c.watchdogTime = t.watchdogOf(f.Name, h)
 	}
-	m, now := t.marks[h.Name], t.m.cfg.Now()
 	seen := append(t.ownWitnesses(h, f, in.Policy), t.leaseWitnesses(domains, h.HostID)...)
-	next, changed := edges(h.Witnesses, seen, now)
-	if changed && (c.moves() || now.Sub(m.witnessed) >= max(witnessEvery, in.Policy.Grace)) {
+	if next, changed := edges(h.Witnesses, seen, v.Now); changed {
 		c.witnesses = next
+	}
+	if c.next.State == h.State && t.marks[h.Name].tokens == 0 {
+		c.next, c.witnesses = v.stay(), nil
 	}
 	return c
 }
-
-// witnessEvery is the least time between two changes of a host's witnesses alone: one that flutters does not fill the log.
-const witnessEvery = 5 * time.Second
 
 // domainIDs names the domains of the pool, in order.
 func domainIDs(view *fsm.State) []string {
@@ -182,11 +183,16 @@ func evidence(c hostChange) string {
 	return s
 }
 
-// fencing reports whether a fence operation on the host is under way.
-func (t *term) fencing(host string) bool {
+// under reports whether something with this key is under way.
+func (t *term) under(key string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.busy["fence "+host]
+	return t.busy[key]
+}
+
+// fencing reports whether a fence operation on the host is under way.
+func (t *term) fencing(host string) bool {
+	return t.under("fence " + host)
 }
 
 // steadyFor is how long a host has answered every ping.

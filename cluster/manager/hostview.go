@@ -11,12 +11,32 @@ import (
 
 // mark is what a term remembers of a host to record its state. Only the term's loop uses it.
 type mark struct {
-	ill             string
-	illAt, wellAt   time.Time
-	state           string
-	flaps           []time.Time // when it stopped being up
-	witnessed       time.Time   // when its witnesses were last committed
-	recorded        []fsm.Witness
+	ill           string
+	illAt, wellAt time.Time
+	state         string
+	flaps         []time.Time // when it stopped being up
+	tokens        int         // changes that may still be committed without a change of state
+	tokenAt       time.Time   // of the last one given
+}
+
+// A host whose state stays may change reason, deadline and witnesses tokenBurst times at once, and then once in tokenEvery: one that
+// flutters does not fill the log. Changes of state are not held back; they become rarer by themselves, see steadyNeed.
+const (
+	tokenBurst = 4
+	tokenEvery = 5 * time.Second
+)
+
+// refill gives the tokens that time has earned.
+func (m *mark) refill(now time.Time) {
+	if m.tokenAt.IsZero() {
+		m.tokens, m.tokenAt = tokenBurst, now
+	}
+	for m.tokens < tokenBurst && now.Sub(m.tokenAt) >= tokenEvery {
+		m.tokens, m.tokenAt = m.tokens+1, m.tokenAt.Add(tokenEvery)
+	}
+	if m.tokens == tokenBurst {
+		m.tokenAt = now
+	}
 }
 
 // A host that stops being up again and again has to be well for longer each time, until it was up for flapMemory.
@@ -29,9 +49,7 @@ func (m *mark) follow(h fsm.Host, ill string, now time.Time) {
 	}
 	m.state = h.CurrentState()
 	m.flaps = slices.DeleteFunc(m.flaps, func(at time.Time) bool { return now.Sub(at) > flapMemory })
-	if !slices.Equal(m.recorded, h.Witnesses) {
-		m.recorded, m.witnessed = h.Witnesses, now
-	}
+	m.refill(now)
 	switch {
 	case ill == "" && (m.wellAt.IsZero() || m.ill != ""):
 		m.wellAt = now

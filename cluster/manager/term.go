@@ -30,15 +30,15 @@ type term struct {
 	late  map[slot]bool        // records that were freed again after a late write; there can be one
 	void  map[slot]bool        // records that changed after a proof
 
-	spaces   spaceFacts // what keepers remember of all lockspaces
-	tenure   tenure     // who served last
-	marks    map[string]*mark // by host: what is remembered to record its state; only the loop uses it
+	spaces spaceFacts       // what keepers remember of all lockspaces
+	tenure tenure           // who served last
+	marks  map[string]*mark // by host: what is remembered to record its state; only the loop uses it
 
 	outreach outreachSince // only the loop uses it
 	spacesAt time.Time     // when watchSpaces looked last; only the loop uses it
-	asked    asked      // the holder of the lease, through the storage
-	proofsAt time.Time  // when watchProofs looked last
-	notes    sync.Mutex // held while an event is committed in the background, so that they stay in order
+	asked    asked         // the holder of the lease, through the storage
+	proofsAt time.Time     // when watchProofs looked last
+	notes    sync.Mutex    // held while an event is committed in the background, so that they stay in order
 }
 
 func newTerm(m *Manager, ctx context.Context) *term {
