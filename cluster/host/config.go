@@ -47,6 +47,8 @@ type Users interface {
 	EndAll(ctx context.Context) error
 	// Kick says that the storage is up.
 	Kick()
+	// UsedOn lists the volumes of a domain that are attached here, by UUID.
+	UsedOn(domainID string) []string
 }
 
 // keeperPidFile names the keeper's process, for supervisors.

@@ -2,6 +2,8 @@ package host
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 
 	"github.com/holdfast-io/holdfast/cluster"
 	"github.com/holdfast-io/holdfast/cluster/manager"
@@ -35,7 +37,7 @@ func (h *Host) register(node *cluster.Node) {
 				return rt.handlers[m](ctx, from, body)
 			}
 			if m == manager.MethodPing {
-				return h.pingWithoutStorage(node), nil
+				return h.pingWithoutStorage(node, body)
 			}
 			return nil, ErrNoStorage
 		})
@@ -43,12 +45,18 @@ func (h *Host) register(node *cluster.Node) {
 }
 
 // pingWithoutStorage tells the manager that the host lives but can do nothing.
-func (h *Host) pingWithoutStorage(node *cluster.Node) manager.PingReply {
+func (h *Host) pingWithoutStorage(node *cluster.Node, body []byte) (manager.PingReply, error) {
+	var req manager.PingRequest
+	if err := json.Unmarshal(body, &req); err != nil {
+		return manager.PingReply{}, fmt.Errorf("decoding the request: %w: %w", fsm.ErrInvalid, err)
+	}
 	name := h.cfg.Cluster.Name
-	return manager.PingReply{
+	rep := manager.PingReply{
 		Host: name, HostID: node.HostID(), Started: h.started,
 		Role: spm.Status{Host: name, HostID: node.HostID(), State: spm.StateNone, Reason: ErrNoStorage.Error()},
+		Use:  h.heed(req),
 	}
+	return rep, nil
 }
 
 // witness answers the manager from this runtime.

@@ -35,6 +35,7 @@ type runtime struct {
 	generation uint64              // of our host id in the master's lockspace
 
 	handlers map[string]spm.Handler
+	heed     heedFunc
 	health   atomic.Pointer[health]
 
 	protection atomic.Pointer[watchdog.Protection]
@@ -62,12 +63,12 @@ const (
 )
 
 // startRuntime brings the host's storage up: keeper, master domain, SPM role. Other domains follow in run.
-func startRuntime(ctx context.Context, cfg Config, node clusterNode, self fsm.Host, pool fsm.Pool) (*runtime, error) {
+func startRuntime(ctx context.Context, cfg Config, node clusterNode, self fsm.Host, pool fsm.Pool, heed heedFunc) (*runtime, error) {
 	profile, err := leases.ProfileByName(pool.Profile)
 	if err != nil {
 		return nil, err
 	}
-	rt := &runtime{cfg: cfg, node: node, self: self, pool: pool, profile: profile, log: cfg.Log,
+	rt := &runtime{cfg: cfg, node: node, self: self, pool: pool, heed: heed, profile: profile, log: cfg.Log,
 		handlers: map[string]spm.Handler{}, domains: map[string]*luns{}, lost: make(chan struct{}),
 		closing: make(chan struct{}), stopped: ctx.Done(),
 		opening: map[string]*opening{}, news: make(chan struct{})}

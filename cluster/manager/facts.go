@@ -47,7 +47,7 @@ type Host struct {
 	RoleFor     time.Duration // how long it has answered with this role
 	KeeperOK    bool          // its keeper runs and renews
 	MasterValid bool          // it can read the master domain
-	RenewedFor  time.Duration // since its last renewal of the master's lockspace, by its own word; 0 unknown
+	Renewals    string        // how they go in the master's lockspace, by its own word
 
 	Reports bool     // it says which domains it reaches
 	Reach   int      // active domains that it reaches

@@ -74,11 +74,11 @@ func handOutreach(in *Inputs, x *Host, stop Decision) (Decision, bool) {
 
 // handLate moves the role off a host whose lease is about to run out, while it can still give it back.
 func handLate(in *Inputs, x *Host, stop Decision) (Decision, bool) {
-	if x.RenewedFor <= in.Policy.LeaseLife*3/4 {
+	if x.Renewals != RenewalsFailing {
 		return Decision{}, false
 	}
 	c, _ := candidates(in)
-	fit := slices.ContainsFunc(c, func(y Host) bool { return y.RenewedFor > 0 && y.RenewedFor < in.Policy.LeaseLife/2 })
+	fit := slices.ContainsFunc(c, func(y Host) bool { return y.Renewals == RenewalsOK })
 	if !fit {
 		return Decision{}, false
 	}

@@ -142,12 +142,9 @@ func (t *term) askPower(ctx context.Context, s *sighting) bool {
 // facts makes the Host that Decide sees. Caller holds term.mu.
 func (s *sighting) facts(now time.Time, h fsm.Host, t *term) Host {
 	f := Host{Name: h.Name, HostID: h.HostID, Priority: h.Priority, Reachable: s.reachable, Answered: s.answered,
-		Maintenance: h.State == fsm.HostMaintenance, Leaving: leaving(h), KeeperOK: s.reply.KeeperOK, MasterValid: s.reply.MasterValid,
+		Maintenance: h.State == fsm.HostMaintenance, Leaving: leaving(h), Renewals: s.reply.Renewals, KeeperOK: s.reply.KeeperOK, MasterValid: s.reply.MasterValid,
 		Role: Role{State: s.reply.Role.State, Epoch: s.reply.Role.Epoch}, RoleFor: now.Sub(s.roleSince),
 		Fenceable: t.m.cfg.Fenceable(h.Name), Unprotected: !h.Protected(), Failures: s.failures, RetryIn: max(s.retryAt.Sub(now), 0)}
-	if s.reply.RenewedAgo > 0 {
-		f.RenewedFor = s.reply.RenewedAgo + now.Sub(s.last)
-	}
 	if f.Role.State == "" {
 		f.Role.State = RoleNone
 	}
