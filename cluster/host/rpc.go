@@ -31,6 +31,7 @@ var methods = []string{
 // register answers RPC with whatever runtime there is at the time.
 func (h *Host) register(node *cluster.Node) {
 	node.Handle(MethodSeeLUN, h.cfg.seeLUN)
+	node.Handle(manager.MethodExplain, h.explain)
 	for _, m := range methods {
 		node.Handle(m, func(ctx context.Context, from string, body []byte) (any, error) {
 			if rt := h.runtime(); rt != nil {
@@ -42,6 +43,16 @@ func (h *Host) register(node *cluster.Node) {
 			return nil, ErrNoStorage
 		})
 	}
+}
+
+// explain answers what this host's manager says about the SPM role, while it leads.
+func (h *Host) explain(context.Context, string, []byte) (any, error) {
+	if m := h.Manager(); m != nil {
+		if st, ok := m.Status(); ok {
+			return st, nil
+		}
+	}
+	return nil, manager.ErrNotLeading
 }
 
 // pingWithoutStorage tells the manager that the host lives but can do nothing.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/holdfast-io/holdfast/fsm"
 )
@@ -55,9 +56,18 @@ type MaintenanceRequest struct {
 	Reason string
 	// Force takes the word of By that nothing uses the host, whatever it says or does not say.
 	Force bool
+	Wait  time.Duration
 }
 
-// Maintain commits that a host is to go to maintenance, and waits until it is there or ctx ends. It works on the leader. The host
+// ActivateRequest wants a host back in use.
+type ActivateRequest struct {
+	Host   string
+	By     string
+	Reason string
+	Wait   time.Duration
+}
+
+// Maintain commits that a host is to go to maintenance, and waits until it is there or the time is over. It works on the leader. The host
 // that is returned says by its state and reason how far it got, and what it waits for.
 func (m *Manager) Maintain(ctx context.Context, r MaintenanceRequest) (fsm.Host, error) {
 	var index uint64
@@ -68,23 +78,23 @@ func (m *Manager) Maintain(ctx context.Context, r MaintenanceRequest) (fsm.Host,
 	if err != nil {
 		return fsm.Host{}, err
 	}
-	return m.awaitHost(ctx, r.Host, index, func(h fsm.Host) bool { return h.State == fsm.HostMaintenance || h.Wish.Want == "" })
+	return m.awaitHost(ctx, r.Host, index, r.Wait, func(h fsm.Host) bool { return h.State == fsm.HostMaintenance || h.Wish.Want == "" })
 }
 
-// Activate takes that back, and waits until the host is up, or surely is not, or ctx ends.
-func (m *Manager) Activate(ctx context.Context, host, by, reason string) (fsm.Host, error) {
+// Activate takes that back, and waits until the host is up, or surely is not, or the time is over.
+func (m *Manager) Activate(ctx context.Context, r ActivateRequest) (fsm.Host, error) {
 	var index uint64
 	err := m.inTerm(ctx, func(t *term) (err error) {
-		if h, ok := t.m.cfg.Cluster.View().Hosts.Get(host); ok && h.Wish.Want == "" {
+		if h, ok := t.m.cfg.Cluster.View().Hosts.Get(r.Host); ok && h.Wish.Want == "" {
 			return nil // nobody wants it anywhere else
 		}
-		index, err = t.wish(ctx, &fsm.HostWish{Host: host, By: by, Reason: reason}, "host.activated")
+		index, err = t.wish(ctx, &fsm.HostWish{Host: r.Host, By: r.By, Reason: r.Reason}, "host.activated")
 		return err
 	})
 	if err != nil {
 		return fsm.Host{}, err
 	}
-	return m.awaitHost(ctx, host, index, func(h fsm.Host) bool {
+	return m.awaitHost(ctx, r.Host, index, r.Wait, func(h fsm.Host) bool {
 		switch h.CurrentState() {
 		case fsm.HostMaintenance, fsm.HostPreparing, fsm.HostConnecting, fsm.HostJoining, fsm.HostRebooting, fsm.HostFencing:
 			return h.Wish.Want != ""
@@ -166,9 +176,11 @@ func (t *term) forgetRoleWish(ctx context.Context, host string) error {
 	return err
 }
 
-// awaitHost waits until the mirror shows of a host what was asked for at index. When ctx ends first, the host as it is then is the
-// answer: the wish stays.
-func (m *Manager) awaitHost(ctx context.Context, name string, index uint64, done func(fsm.Host) bool) (fsm.Host, error) {
+// awaitHost waits until the mirror shows of a host what was asked for at index. When the time is over first, the host as it is then
+// is the answer: the wish stays.
+func (m *Manager) awaitHost(ctx context.Context, name string, index uint64, wait time.Duration, done func(fsm.Host) bool) (fsm.Host, error) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
 	for {
 		changed := m.cfg.Cluster.Changed()
 		view := m.cfg.Cluster.View()
@@ -185,4 +197,19 @@ func (m *Manager) awaitHost(ctx context.Context, name string, index uint64, done
 			return h, nil
 		}
 	}
+}
+
+// SetPriority changes a host's SPM priority. It works on the leader.
+func (m *Manager) SetPriority(ctx context.Context, host string, priority int, by string) (fsm.Host, error) {
+	if err := fsm.CheckPriority(priority); err != nil {
+		return fsm.Host{}, err
+	}
+	err := m.inTerm(ctx, func(t *term) error {
+		if err := t.command(ctx, &fsm.HostUpdate{Name: host, Priority: &priority, Time: t.m.cfg.Now().UnixNano()}); err != nil {
+			return fmt.Errorf("setting the SPM priority of host %s: %w", host, err)
+		}
+		return t.event(ctx, fsm.Info, "host.priority", host, fmt.Sprintf("%s sets the SPM priority of %s to %d", by, host, priority), 0)
+	})
+	h, _ := m.cfg.Cluster.View().Hosts.Get(host)
+	return h, err
 }

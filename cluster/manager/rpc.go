@@ -21,6 +21,8 @@ const (
 	MethodFree    = "host.free"
 	MethodSight   = "host.sight"
 	MethodYield   = "host.yield"
+	// MethodExplain asks the leader for its Status.
+	MethodExplain = "manager.explain"
 )
 
 // PingReply is a host's answer about itself. It touches no disk.
