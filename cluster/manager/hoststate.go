@@ -126,7 +126,11 @@ func (v *HostView) comingBack(state string, need time.Duration) HostNext {
 	if well := v.Now.Add(-v.WellFor); v.Ill == "" && well.After(since) {
 		since = well
 	}
-	return to(fsm.HostConnecting, reason, since.Add(need))
+	next := to(fsm.HostConnecting, reason, since.Add(need))
+	if state == fsm.HostConnecting && next.Deadline == v.Committed.Deadline {
+		return v.stay() // the same, said otherwise
+	}
+	return next
 }
 
 // steadyNeed is how long a host that was away must be well before it is up: longer for one that comes and goes.
