@@ -179,7 +179,7 @@ func hostConfig(cfg config.Agent, log *slog.Logger, m *metrics) host.Config {
 		},
 		HostName: cfg.Name,
 		Keeper:   keeper.Config{Dir: cfg.DataDir, Watchdog: cfg.Watchdog, Log: log},
-		Profile:  cfg.Profile, Devices: cfg.Devices, Fencing: fenceAgent(cfg.Fencing), Grace: cfg.Grace, Log: log,
+		Profile:  cfg.Profile, Devices: cfg.Devices, Fencing: fenceAgent(cfg.Fencing), Grace: cfg.Grace, DomainFailure: cfg.Failure, Log: log,
 		UnprotectedTakeover: cfg.Takeover,
 	}
 }
