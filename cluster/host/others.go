@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -133,7 +134,7 @@ func (rt *runtime) letGoOfOthers(ctx context.Context, ids, serving []string) tim
 		case time.Until(st.retryAt) > 0:
 			next = min(next, time.Until(st.retryAt))
 		default:
-			rt.begin(st, func() error { return rt.letGo(ctx, l) })
+			rt.beginEvery(st, letGoEvery, func() error { return rt.letGo(ctx, l) })
 		}
 	}
 	return next
@@ -169,8 +170,11 @@ func (rt *runtime) completeLUNs(ctx context.Context) time.Duration {
 	return next
 }
 
-// begin runs fn for a domain. Caller holds mu.
-func (rt *runtime) begin(st *opening, fn func() error) {
+// begin runs fn for a domain, and when it fails again after a while, longer each time. Caller holds mu.
+func (rt *runtime) begin(st *opening, fn func() error) { rt.beginEvery(st, 0, fn) }
+
+// beginEvery is begin with a pause of its own after a failure. Caller holds mu.
+func (rt *runtime) beginEvery(st *opening, pause time.Duration, fn func() error) {
 	st.busy = true
 	rt.openers.Go(func() {
 		err := fn()
@@ -180,7 +184,7 @@ func (rt *runtime) begin(st *opening, fn func() error) {
 		if st.failures++; err == nil {
 			st.failures = 0
 		} else {
-			st.retryAt = time.Now().Add(retryIn(rt.profile, st.failures))
+			st.retryAt = time.Now().Add(cmp.Or(pause, retryIn(rt.profile, st.failures)))
 		}
 		rt.announce()
 	})

@@ -63,6 +63,7 @@ const (
 	stopTimeout = 20 * time.Second
 	domainRetry = 5 * time.Second
 	letGoPoll   = 200 * time.Millisecond
+	letGoEvery  = time.Second
 )
 
 // retryIn is how long a domain that failed so often in a row is left alone: twice as long each time, up to five minutes, spread so
