@@ -2,6 +2,7 @@ package apitest
 
 import (
 	"context"
+	"time"
 
 	"github.com/holdfast-io/holdfast/http/api"
 )
@@ -10,6 +11,7 @@ import (
 func otherDomain(id string) api.Domain {
 	d := domain()
 	d.ID, d.Name, d.Role, d.LUNs = id, "san2", "regular", []string{"/dev/mapper/36001405b"}
+	d.FailingHosts, d.Deadline = nil, time.Time{}
 	return d
 }
 
