@@ -43,6 +43,9 @@ const (
 // errStuck says that no further reads are sent before some have come back.
 var errStuck = errors.New("reads of earlier looks have not come back, and no more are sent before they have")
 
+// errPatient says that a path was not tried.
+var errPatient = errors.New("the path hung when it was opened last; it is opened again later")
+
 // look checks the domain once.
 func (m *monitor) look(ctx context.Context, d fsm.Domain, anew bool) look {
 	if anew {
@@ -59,7 +62,9 @@ func (m *monitor) look(ctx context.Context, d fsm.Domain, anew bool) look {
 	if err != nil {
 		m.drop()
 	}
-	m.patience(l.code)
+	if !errors.Is(err, errPatient) {
+		m.patience(l.code)
+	}
 	uctx, cancel := context.WithTimeout(ctx, m.read)
 	l.use = m.use(uctx, d.ID)
 	cancel()
@@ -117,8 +122,7 @@ func (m *monitor) opened(ctx context.Context, d fsm.Domain) (*luns, error) {
 	case len(m.stuck) >= maxStuck:
 		return nil, fmt.Errorf("%w: %w", blockdev.ErrPending, errStuck)
 	case now.Before(m.openAt):
-		return nil, fmt.Errorf("%w: the path hung when it was opened last; it is opened again in %v", blockdev.ErrTimeout,
-			m.openAt.Sub(now).Round(time.Second))
+		return nil, fmt.Errorf("%w: %w, in %v", blockdev.ErrTimeout, errPatient, m.openAt.Sub(now).Round(time.Second))
 	}
 	opened, err := m.open(ctx, d)
 	if err == nil {
