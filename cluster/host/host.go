@@ -23,7 +23,8 @@ type Host struct {
 	adopted chan *membership // from Init and Join to Run
 	settled chan struct{}    // closed when it is clear whether this host is a member; by Run
 
-	leaving *leaving // to maintenance
+	leaving  *leaving  // to maintenance
+	monitors *monitors // of the domains; they run while this host is a member
 
 	setup sync.Mutex // one Init, Join or Leave at a time
 
@@ -56,6 +57,7 @@ func New(cfg Config) *Host {
 	cfg.later = newLater(cfg.Cluster.DataDir, cfg.Log)
 	h := &Host{cfg: cfg, started: cfg.started, adopted: make(chan *membership), settled: make(chan struct{})}
 	h.leaving = &leaving{look: h.uses}
+	h.monitors = newMonitors(cfg.openForReading(h.profile), h.useOf, h.domainEdge, cfg.Log)
 	return h
 }
 
@@ -112,6 +114,7 @@ func (h *Host) stay(ctx context.Context, m *membership) error {
 	g, gctx := errgroup.WithContext(nodeCtx)
 	g.Go(func() error { return m.node.Run(nodeCtx) })
 	g.Go(func() error { h.cfg.later.run(gctx, m.node); return nil })
+	g.Go(func() error { h.monitors.run(gctx, m.node); return nil })
 	g.Go(func() error {
 		defer stopNode()
 		h.storage(gctx, m)
@@ -163,7 +166,7 @@ func (h *Host) storageOnce(ctx context.Context, m *membership) error {
 	if err != nil {
 		return err
 	}
-	rt, err := startRuntime(ctx, h.cfg, m.node, self, pool, h.heed)
+	rt, err := startRuntime(ctx, h.cfg, m.node, self, pool, h.monitors.reports, h.heed)
 	if err != nil {
 		return err
 	}

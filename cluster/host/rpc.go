@@ -32,6 +32,8 @@ var methods = []string{
 func (h *Host) register(node *cluster.Node) {
 	node.Handle(MethodSeeLUN, h.cfg.seeLUN)
 	node.Handle(manager.MethodExplain, h.explain)
+	node.Handle(manager.MethodEdge, h.answerEdge)
+	node.Handle(manager.MethodReopen, h.answerReopen)
 	for _, m := range methods {
 		node.Handle(m, func(ctx context.Context, from string, body []byte) (any, error) {
 			if rt := h.runtime(); rt != nil {
@@ -67,6 +69,7 @@ func (h *Host) pingWithoutStorage(node *cluster.Node, body []byte) (manager.Ping
 		Role: spm.Status{Host: name, HostID: node.HostID(), State: spm.StateNone, Reason: ErrNoStorage.Error()},
 		Use:  h.heed(req),
 	}
+	rep.Domains, rep.DomainsSeq = h.monitors.reports(req.Domains)
 	return rep, nil
 }
 
@@ -75,6 +78,7 @@ func (rt *runtime) witness() *manager.Witness {
 	return &manager.Witness{
 		Host: rt.self.Name, HostID: rt.self.HostID, Role: rt.role.Status, Self: rt, Master: rt.pool.Master, Spaces: lockspaces{rt},
 		Lease: spm.KeeperLease{Keeper: rt.keeper, Spec: rt.master}, Proofs: proofs{rt}, Asker: rt, Started: rt.cfg.started, Watchdog: rt.watchdog,
+		Domains: rt.reports,
 	}
 }
 

@@ -17,6 +17,8 @@ type DomainReport struct {
 	Domain string `json:"domain"` // UUID
 	Code   string `json:"code"`
 	Detail string `json:"detail,omitempty"` // why, for people
+	// Status is what the host's mirror said of the domain when the look began.
+	Status string `json:"status,omitempty"`
 	// Looks counts the finished checks of this monitor: the leader tells a new look from an old one by it.
 	Looks uint64 `json:"looks"`
 	// Delay is how long the last read of 4 KiB took, on the slowest LUN.

@@ -139,6 +139,8 @@ type Policy struct {
 	TroubleAfter time.Duration
 	// OutreachAfter is how long an SPM must have missed domains that another host reaches before the role goes there.
 	OutreachAfter time.Duration
+	// Domains are the times by which domains are judged.
+	Domains DomainPolicy
 	// ReleaseAfter is how long a contradiction between a lease and its owner's answer must last to be acted on.
 	ReleaseAfter time.Duration
 }

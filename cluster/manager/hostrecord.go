@@ -54,7 +54,7 @@ func (c *hostChange) command(now time.Time) *fsm.HostUpdate {
 
 // recordHosts brings the mirror's word about the hosts up to date, with an event for each change of state.
 func (t *term) recordHosts(view *fsm.State, in Inputs) {
-	domains := domainIDs(view)
+	domains, troubles := domainIDs(view), t.storageTrouble(view)
 	var changes []hostChange
 	for i := range in.Hosts {
 		f := &in.Hosts[i]
@@ -62,7 +62,7 @@ func (t *term) recordHosts(view *fsm.State, in Inputs) {
 		if !ok {
 			continue
 		}
-		if c := t.hostChange(h, f, &in, domains); c.says() {
+		if c := t.hostChange(h, t.hostView(h, f, &in, troubles[h.Name]), domains); c.says() {
 			changes = append(changes, c)
 			if c.next.State == h.State && !t.under("hosts") {
 				t.marks[h.Name].tokens--
@@ -80,14 +80,14 @@ func (t *term) recordHosts(view *fsm.State, in Inputs) {
 }
 
 // hostChange compares one host with what is committed about it.
-func (t *term) hostChange(h fsm.Host, f *Host, in *Inputs, domains []string) hostChange {
-	v := t.hostView(h, f, in)
+func (t *term) hostChange(h fsm.Host, v HostView, domains []string) hostChange {
+	f := &v.Seen
 	c := hostChange{old: h, next: NextHost(v), generation: h.Generation, watchdog: h.Watchdog, watchdogTime: h.WatchdogTime}
 	if f.Reachable {
 		c.generation = max(c.generation, t.generationOf(f.Name))
 		c.watchdog, c.watchdogTime = t.watchdogOf(f.Name, h)
 	}
-	seen := append(t.ownWitnesses(h, f, in.Policy), t.leaseWitnesses(domains, h.HostID)...)
+	seen := append(t.ownWitnesses(h, f, v.Policy), t.leaseWitnesses(domains, h.HostID)...)
 	if next, changed := edges(h.Witnesses, seen, v.Now); changed {
 		c.witnesses = next
 	}

@@ -20,9 +20,10 @@ type HostView struct {
 	Answer, LastAnswer time.Time
 	// Renewed is when a witness last saw it renew its record in any lockspace.
 	Renewed time.Time
-	// Ill says why a host that answers is not well; IllFor and WellFor how long that or the opposite has been so.
-	Ill             string
-	IllFor, WellFor time.Duration
+	// Ill says why a host that answers is not well; IllFor and WellFor how long that or the opposite has been so, and IllAfter how long
+	// it must be to matter.
+	Ill                       string
+	IllFor, IllAfter, WellFor time.Duration
 	// Flaps is how often the host stopped being up lately.
 	Flaps int
 	// Fencing says that a fence operation on the host is under way: it sets the state.
@@ -91,7 +92,7 @@ func to(state, reason string, deadline time.Time) HostNext {
 // answering decides about a host that answers.
 func (v *HostView) answering() HostNext {
 	state := v.Committed.CurrentState()
-	if v.Ill != "" && v.IllFor >= v.Policy.TroubleAfter {
+	if v.Ill != "" && v.IllFor >= v.IllAfter {
 		return to(fsm.HostNonOperational, v.Ill, time.Time{})
 	}
 	switch state {

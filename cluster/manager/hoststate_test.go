@@ -15,7 +15,7 @@ var noon = time.Unix(1_800_000_000, 0)
 // viewOf is a well host in a state, that has answered for an hour.
 func viewOf(state string, change ...func(*HostView)) HostView {
 	v := HostView{Committed: fsm.Host{Name: "a", HostID: 1, State: state, Reason: "as it was", Since: noon.Add(-time.Hour).UnixNano()},
-		Now: noon, Policy: DefaultPolicy("fast"), Answer: noon.Add(-time.Hour), LastAnswer: noon, WellFor: time.Hour,
+		Now: noon, Policy: DefaultPolicy("fast"), Answer: noon.Add(-time.Hour), LastAnswer: noon, WellFor: time.Hour, IllAfter: DefaultPolicy("fast").TroubleAfter,
 		Storage: Storage{Status: Live, Witnesses: 2, Generation: 4, DeadIn: 20 * sec}, Renewed: noon.Add(-sec),
 		Seen: Host{Name: "a", HostID: 1, Reachable: true, Answered: true, Fenceable: true}}
 	for _, fn := range change {
@@ -192,7 +192,7 @@ func badHost(v HostView, n HostNext) string {
 		return "isolated without a renewal after its last answer"
 	case n.State == fsm.HostNonResponsive && change && v.Seen.LostFor < v.Policy.Grace:
 		return "non-responsive within the grace time"
-	case n.State == fsm.HostNonOperational && change && v.IllFor < v.Policy.TroubleAfter:
+	case n.State == fsm.HostNonOperational && change && v.IllFor < v.IllAfter:
 		return "non-operational at the first trouble"
 	}
 	return badMaintenance(v, n, was, change)
@@ -275,7 +275,7 @@ func TestNextHost_plantedBugs(t *testing.T) {
 	t.Parallel()
 	bugs := map[string]func(HostView) HostNext{
 		"no grace":                        func(v HostView) HostNext { v.Policy.Grace = 0; return NextHost(v) },
-		"trouble at once":                 func(v HostView) HostNext { v.Policy.TroubleAfter = 0; return NextHost(v) },
+		"trouble at once":                 func(v HostView) HostNext { v.IllAfter = 0; return NextHost(v) },
 		"ignores fencing":                 func(v HostView) HostNext { v.Fencing = false; return NextHost(v) },
 		"ignores blocks":                  func(v HostView) HostNext { v.Blocks = nil; return NextHost(v) },
 		"ignores the role":                func(v HostView) HostNext { v.HasRole = false; return NextHost(v) },

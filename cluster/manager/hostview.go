@@ -1,7 +1,7 @@
 package manager
 
 import (
-	"fmt"
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -65,24 +65,28 @@ func away(state string) bool {
 }
 
 // hostView makes what NextHost looks at.
-func (t *term) hostView(h fsm.Host, f *Host, in *Inputs) HostView {
+func (t *term) hostView(h fsm.Host, f *Host, in *Inputs, trouble Trouble) HostView {
 	now := t.m.cfg.Now()
 	m := t.marks[h.Name]
 	if m == nil {
 		m = &mark{}
 		t.marks[h.Name] = m
 	}
-	ill := ""
+	ill, own := "", ""
 	if f.Reachable {
-		ill = illness(in, f)
+		own = illness(in, f)
+		ill = cmp.Or(own, trouble.Reason)
 	}
 	m.follow(h, ill, now)
 	v := HostView{Committed: h, Now: now, Policy: in.Policy, Seen: *f, Storage: in.Storage[h.HostID], Flaps: len(m.flaps),
-		Ill: ill, Fencing: t.fencing(h.Name), HasRole: hasRole(in, f)}
-	if ill != "" {
-		v.IllFor = now.Sub(m.illAt)
-	} else {
+		Ill: ill, IllAfter: in.Policy.TroubleAfter, Fencing: t.fencing(h.Name), HasRole: hasRole(in, f)}
+	switch {
+	case ill == "":
 		v.WellFor = now.Sub(m.wellAt)
+	case own == "" && h.State == fsm.HostUp: // whose guests still run on the other domains
+		v.IllFor, v.IllAfter = trouble.For, in.Policy.Domains.Failure
+	default:
+		v.IllFor = now.Sub(m.illAt)
 	}
 	if v.HasRole {
 		v.NoHeir = noHeir(in, f)
@@ -137,7 +141,8 @@ func noHeir(in *Inputs, f *Host) string {
 	return strings.Join(why, ", ")
 }
 
-// illness says why a host that answers is not well; empty: it is. What fails on all hosts is not the host's fault.
+// illness says why a host that answers is not well, the domains besides the master aside; empty: it is. What fails on all hosts is not
+// the host's fault.
 func illness(in *Inputs, f *Host) string {
 	if !in.Master {
 		return ""
@@ -155,15 +160,6 @@ func illness(in *Inputs, f *Host) string {
 		return "its lease keeper does not run, or has lost its host id"
 	case !f.MasterValid && others(func(h *Host) bool { return h.MasterValid }):
 		return "it cannot read the SPM lease on the master domain, and others can"
-	}
-	var misses []string
-	for _, d := range f.Misses {
-		if f.Reports && others(func(h *Host) bool { return h.Reports && !slices.Contains(h.Misses, d) }) {
-			misses = append(misses, d)
-		}
-	}
-	if len(misses) > 0 {
-		return fmt.Sprintf("it cannot reach %s, and others can", strings.Join(misses, ", "))
 	}
 	return ""
 }

@@ -29,6 +29,7 @@ func DefaultPolicy(profile string) Policy {
 		p.Grace, p.FenceQuiet, p.ReleaseAfter = 3*time.Second, time.Minute, time.Second
 		p.TroubleAfter, p.OutreachAfter = 10*time.Second, time.Second
 	}
+	p.Domains = DefaultDomainPolicy(lp)
 	p.LeaseLife = lp.Expiry()
 	p.RenewPeriod = lp.RenewalPeriod()
 	p.SilentAfter = 3 * p.RenewPeriod

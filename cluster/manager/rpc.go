@@ -23,6 +23,9 @@ const (
 	MethodYield   = "host.yield"
 	// MethodExplain asks the leader for its Status.
 	MethodExplain = "manager.explain"
+	// MethodEdge tells the leader that something changed on the host that calls; MethodReopen has a host look at a domain again.
+	MethodEdge   = "manager.edge"
+	MethodReopen = "domain.reopen"
 )
 
 // PingReply is a host's answer about itself. It touches no disk.
@@ -145,6 +148,8 @@ type Witness struct {
 	Started time.Time
 	// Watchdog is what resets this machine, and after how many seconds; nil or empty while it is not known.
 	Watchdog func() (kind string, seconds int)
+	// Domains reports on every domain, or nothing when seen is the number of the last reports; nil: nothing is monitored here.
+	Domains func(seen uint64) (reports []DomainReport, seq uint64)
 }
 
 // Ping answers about this host.
@@ -154,6 +159,9 @@ func (w *Witness) Ping(_ context.Context, req PingRequest) (PingReply, error) {
 		MasterValid: master, Started: w.Started, Renewals: w.Self.Renewals(), Use: w.Self.Heed(req)}
 	if w.Watchdog != nil {
 		rep.Watchdog, rep.WatchdogTime = w.Watchdog()
+	}
+	if w.Domains != nil {
+		rep.Domains, rep.DomainsSeq = w.Domains(req.Domains)
 	}
 	return rep, nil
 }

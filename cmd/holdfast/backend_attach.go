@@ -18,6 +18,9 @@ func (b *backend) AttachVolume(ctx context.Context, idOrName string, req api.Vol
 	if err != nil {
 		return api.Attachment{}, err
 	}
+	if err := b.refuseNew(v.Domain); err != nil {
+		return api.Attachment{}, err
+	}
 	done, err := b.host.Admit()
 	if err != nil {
 		return api.Attachment{}, apiError(err)
