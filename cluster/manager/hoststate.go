@@ -185,6 +185,8 @@ func (v *HostView) lost(state string, alive bool) HostNext {
 			until = v.LastAnswer.Add(v.Policy.FenceLiveAfter)
 		}
 		return to(fsm.HostIsolated, "it does not answer, and renews its lease on storage: its network is dead, its storage alive", until)
+	case state == fsm.HostIsolated && s.Status == Live && lost < v.Policy.SilentAfter+v.Policy.RenewPeriod:
+		return v.stay() // a new leader: no renewal could be told from an old one yet
 	case s.Status == Free:
 		return to(fsm.HostDown, "it does not answer and has left the lockspace", time.Time{})
 	case s.Status == Dead:
