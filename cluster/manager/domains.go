@@ -102,7 +102,8 @@ func (t *term) recordVerdict(d fsm.Domain, v DomainVerdict, in DomainInput) {
 		return
 	}
 	t.domains.told[d.ID] = now
-	cmd := &fsm.DomainUpdate{ID: d.ID, Reason: &v.Reason, Failing: &v.Failing, Deadline: new(int64), Expect: new(d.CurrentStatus()), Time: now.UnixNano()}
+	failing := append([]string{}, v.Failing...) // an empty list is a change too, no list is none
+	cmd := &fsm.DomainUpdate{ID: d.ID, Reason: &v.Reason, Failing: &failing, Deadline: new(int64), Expect: new(d.CurrentStatus()), Time: now.UnixNano()}
 	if moved {
 		cmd.Status = &v.Status
 	}

@@ -91,7 +91,10 @@ func (in *DomainInput) judgeActive(v *DomainVerdict) {
 	case len(bad) == total:
 		v.Reason, v.In = "no host that is up reaches it now: "+in.why(), in.Policy.Failure-slices.Min(bad)
 	default:
-		v.Reason, v.In = "some hosts cannot reach it: "+in.why(), max(in.Policy.Failure-slices.Max(bad), 0)
+		v.Reason = "some hosts cannot reach it: " + in.why()
+		if len(bad) > 0 {
+			v.In = max(in.Policy.Failure-slices.Max(bad), 0)
+		}
 	}
 }
 
