@@ -181,11 +181,11 @@ func (v *HostView) lost(state string, alive bool) HostNext {
 	switch {
 	case alive:
 		var until time.Time
-		if v.Policy.FenceLiveAfter > 0 && v.Seen.Fenceable {
-			until = v.LastAnswer.Add(v.Policy.FenceLiveAfter)
+		if fence := v.LastAnswer.Add(v.Policy.FenceLiveAfter); v.Policy.FenceLiveAfter > 0 && v.Seen.Fenceable && fence.After(v.Now) {
+			until = fence
 		}
 		return to(fsm.HostIsolated, "it does not answer, and renews its lease on storage: its network is dead, its storage alive", until)
-	case state == fsm.HostIsolated && s.Status == Live && lost < v.Policy.SilentAfter+v.Policy.RenewPeriod:
+	case state == fsm.HostIsolated && s.Status == Live && v.Seen.LostFor < v.Policy.SilentAfter+v.Policy.RenewPeriod:
 		return v.stay() // a new leader: no renewal could be told from an old one yet
 	case s.Status == Free:
 		return to(fsm.HostDown, "it does not answer and has left the lockspace", time.Time{})

@@ -113,7 +113,7 @@ func silentTests() []hostTest {
 		{"another life than the proven one", viewOf(fsm.HostNonResponsive, silentFor(time.Minute), proven, func(v *HostView) { v.Storage.Generation = 5 }), fsm.HostNonResponsive, "as it was", 0},
 		{"down stays down", viewOf(fsm.HostDown, silentFor(time.Hour), onStorage(Unseen, time.Hour)), fsm.HostDown, "as it was", 0},
 		{"fenced stays as it is written", viewOf(fsm.HostFenced, silentFor(time.Hour), onStorage(Free, time.Hour)), fsm.HostFenced, "as it was", 0},
-		{"down, renews without a network", viewOf(fsm.HostDown, silentFor(time.Hour), onStorage(Live, sec)), fsm.HostIsolated, "storage alive", p.FenceLiveAfter - time.Hour},
+		{"down, renews without a network", viewOf(fsm.HostDown, silentFor(time.Hour), onStorage(Live, sec)), fsm.HostIsolated, "storage alive", 0},
 		{"rebooting, not due", viewOf(fsm.HostRebooting, silentFor(time.Hour), until(sec)), fsm.HostRebooting, "as it was", sec},
 		{"rebooting, overdue, left before", viewOf(fsm.HostRebooting, silentFor(time.Hour), until(-sec), onStorage(Free, time.Hour)), fsm.HostDown, "left the lockspace", 0},
 		{"rebooting, overdue", viewOf(fsm.HostRebooting, silentFor(time.Hour), until(-sec), onStorage(Unknown, time.Hour)), fsm.HostNonResponsive, "nothing proves", 20 * sec},

@@ -67,6 +67,7 @@ func TestManager_maintenanceOfTheSPM(t *testing.T) {
 			t.Errorf("%d commands for a host that nobody misses", n)
 		}
 		s.set(spm, func(h *simHost) { h.cut = false })
+		time.Sleep(time.Second)
 		h, err := m.Activate(t.Context(), ActivateRequest{Host: spm, By: "ann", Wait: 10 * time.Second})
 		if err != nil || h.State != fsm.HostUp || h.Wish.Want != "" {
 			t.Errorf("%+v, %v", h, err)

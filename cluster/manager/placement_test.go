@@ -184,10 +184,10 @@ func TestManager_explainsNobody(t *testing.T) {
 		defer stop()
 		s.until(t, "election", 2*time.Second, func() bool { return s.serving() != "" })
 		spm := s.serving()
-		st, _ := m.Status()
-		if len(st.Next) != 2 || !st.Next[0].Able || len(st.Moves) == 0 {
-			t.Errorf("while somebody serves: %+v", st)
-		}
+		s.until(t, "who is next, while somebody serves", time.Second, func() bool {
+			st, _ := m.Status()
+			return len(st.Next) == 2 && st.Next[0].Able && len(st.Moves) > 0
+		})
 		s.kill(spm)
 		time.Sleep(6 * time.Second)
 		first, _ := m.Status()
