@@ -59,6 +59,13 @@ type Hosts interface {
 	ConfirmRebooted(ctx context.Context, name string, req api.HostConfirm, by string) (api.HostConfirmed, error)
 	// RemoveHost ends the membership of a host that is dead. It runs on the leader.
 	RemoveHost(ctx context.Context, name string, req api.HostRemove, by string) (api.HostRemoved, error)
+	// SetHost changes settings, at least one of which is given. It runs on the leader, as do the next two.
+	SetHost(ctx context.Context, name string, req api.HostSet, by string) (api.Host, error)
+	// MaintainHost wants a host out of use and waits, for as long as the request says, until it is. The host that is returned
+	// says how far it got and what it waits for.
+	MaintainHost(ctx context.Context, name string, req api.HostMaintain, by string) (api.Host, error)
+	// ActivateHost takes that back, and waits until the host is up.
+	ActivateHost(ctx context.Context, name string, req api.HostActivate, by string) (api.Host, error)
 }
 
 // Domains lists, makes and checks storage domains.
@@ -69,6 +76,10 @@ type Domains interface {
 	ExtendDomain(ctx context.Context, idOrName string, req api.DomainExtend) (api.DomainExtended, error)
 	// SetDomain changes settings, at least one of which is given. It runs on the SPM, which is who minds them.
 	SetDomain(ctx context.Context, id string, req api.DomainSet) (api.Domain, error)
+	// ActivateDomain and DeactivateDomain do what the person called by wants and return when it is so, or with an error that says what
+	// it waits for. They run on the leader.
+	ActivateDomain(ctx context.Context, id string, req api.DomainWish, by string) (api.Domain, error)
+	DeactivateDomain(ctx context.Context, id string, req api.DomainWish, by string) (api.Domain, error)
 	// CheckDomain reads the domain's disks; it changes nothing and runs on the host that was asked.
 	CheckDomain(ctx context.Context, id string) (api.Check, error)
 }

@@ -8,7 +8,13 @@ import (
 )
 
 func getSPM(b *Backend, r *http.Request) (reply, error) {
-	return mirrored(b, r, b.SPM, func(ctx context.Context) (api.SPM, error) { return b.SPM.SPM(ctx) })
+	return mirrored(b, r, b.SPM, func(ctx context.Context) (api.SPM, error) {
+		s, err := b.SPM.SPM(ctx)
+		if e := s.Explained; e != nil {
+			e.Next, e.Moves = noNil(e.Next), noNil(e.Moves)
+		}
+		return s, err
+	})
 }
 
 func moveSPM(b *Backend, r *http.Request) (reply, error) {

@@ -29,10 +29,14 @@ func (h *Host) managerConfig(node *cluster.Node, pool fsm.Pool) manager.Config {
 	if h.cfg.Grace > 0 {
 		policy.Grace = h.cfg.Grace
 	}
+	if h.cfg.DomainFailure > 0 {
+		policy.Domains.Failure = h.cfg.DomainFailure
+	}
 	if h.cfg.UnprotectedTakeover != "" {
 		policy.UnprotectedTakeover = h.cfg.UnprotectedTakeover == "allow"
 	}
-	cfg := manager.Config{Host: h.cfg.Cluster.Name, Cluster: node, Policy: policy, Log: h.cfg.Log}
+	cfg := manager.Config{Host: h.cfg.Cluster.Name, Cluster: node, Policy: policy, Gossip: gossip{node}, Log: h.cfg.Log,
+		Limits: spaceLimits}
 	cfg.Power, cfg.Term = h.powers(node), node.Term
 	if len(h.cfg.Soft.Argv) > 0 {
 		cfg.Soft = softRestart(h.cfg.Soft)
@@ -41,6 +45,12 @@ func (h *Host) managerConfig(node *cluster.Node, pool fsm.Pool) manager.Config {
 		cfg.Kdump = crashes{h.cfg.Kdump}
 	}
 	return cfg
+}
+
+// spaceLimits are those of a domain, as its settings say.
+func spaceLimits(view *fsm.State, d fsm.Domain) manager.SpaceLimits {
+	s := DomainSettings(view, d.ID)
+	return manager.SpaceLimits{Warn: s.WarnBelow(d.Size), Critical: s.CriticalBelow(d.Size)}
 }
 
 // awaitAnyPool waits for the pool; before that there is nothing to manage.
@@ -56,4 +66,24 @@ func awaitAnyPool(ctx context.Context, node *cluster.Node) (fsm.Pool, error) {
 		case <-ch:
 		}
 	}
+}
+
+// gossip is what the members tell each other, for the manager.
+type gossip struct{ node *cluster.Node }
+
+// Says is what gossip says of a host. A host that it never heard of is not known, rather than gone.
+func (g gossip) Says(host string) string {
+	if host == g.node.Name() {
+		return manager.WitnessAlive
+	}
+	for _, m := range g.node.Members() {
+		switch {
+		case m.Name != host:
+		case m.Alive:
+			return manager.WitnessAlive
+		default:
+			return manager.WitnessFailed
+		}
+	}
+	return manager.WitnessUnknown
 }

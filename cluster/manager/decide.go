@@ -40,6 +40,9 @@ const (
 	RowUnwanted     Row = "live, serving, stopped by the operator"
 	RowMove         Row = "live, serving, wanted elsewhere"
 	RowHandOver     Row = "live, serving, master not valid"
+	RowMaintenance  Row = "live, serving, its host goes to maintenance"
+	RowOutreach     Row = "live, serving, another host reaches more"
+	RowLate         Row = "live, serving, renewals fail"
 	RowChanging     Row = "live, starting or stopping"
 	RowStaleOwner   Row = "live, but not in the role"
 	RowFailing      Row = "reachable, lease failing"
@@ -66,6 +69,7 @@ type Decision struct {
 	Epoch      uint64 // for ActStop: the epoch that is to end; 0 any
 	Holder     string // who holds the lease, as far as known
 	Reason     string
+	Cause      string // for ActStop: why the role moves, as spm.moved says it
 	Awaits     string
 	In         time.Duration // countdown of Awaits; 0 unknown
 }
@@ -144,7 +148,16 @@ func free(in *Inputs, row Row, why string) Decision {
 	if len(c) == 0 {
 		return wait(RowFreeNobody, why+" and no host can take the role", nobodyAwaits(retry), retry)
 	}
-	return Decision{Action: ActStart, Row: row, Host: c[0].Name, HostID: c[0].HostID, Expect: in.Lease.Version, Reason: why}
+	return Decision{Action: ActStart, Row: row, Host: c[0].Name, HostID: c[0].HostID, Expect: in.Lease.Version,
+		Reason: why + "; " + chosen(in, c)}
+}
+
+// chosen says why the best candidate is it.
+func chosen(in *Inputs, c []Host) string {
+	if len(c) == 1 {
+		return c[0].Name + " is the only host that can take the role"
+	}
+	return fmt.Sprintf("%s comes first of %d hosts (%s)", c[0].Name, len(c), merits(in, &c[0]))
 }
 
 // nobodyAwaits says what an election without candidates waits for.

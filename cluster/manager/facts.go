@@ -41,11 +41,17 @@ type Host struct {
 	LostFor   time.Duration // since the last answer, or since the term began; 0 while reachable
 	Answered  bool          // answered at least once in this term
 
-	Maintenance bool
+	Maintenance bool // out of use: no candidate, not fenced
+	Leaving     bool // on its way there: gives the role up as soon as another host can take it
 	Role        Role
 	RoleFor     time.Duration // how long it has answered with this role
 	KeeperOK    bool          // its keeper runs and renews
 	MasterValid bool          // it can read the master domain
+	Renewals    string        // how they go in the master's lockspace, by its own word
+
+	Reports bool     // it says which domains it reaches
+	Reach   int      // active domains that it reaches
+	Misses  []string // names of the active domains that it does not reach
 
 	RTT time.Duration // of its pings, smoothed; 0 unknown
 
@@ -89,6 +95,7 @@ type Desired struct {
 // Inputs is everything that Decide looks at. It holds no clock: durations were taken when it was made.
 type Inputs struct {
 	Master  bool // the pool has a master domain
+	Active  int  // how many domains the SPM should reach
 	Desired Desired
 	Lease   Lease
 	Storage map[int]Storage // by host id
@@ -97,6 +104,10 @@ type Inputs struct {
 	Policy  Policy
 	// DisarmedFor is how long nobody is fenced without a person; 0: armed.
 	DisarmedFor time.Duration
+
+	// OutreachFor is how long the holder has missed domains that a candidate reaches; OutreachAfter how long that must be so, which
+	// grows with every such move.
+	OutreachFor, OutreachAfter time.Duration
 
 	Asked    bool          // the holder of this version of the lease was asked through the storage to give it up
 	AskedFor time.Duration // since then
@@ -146,6 +157,12 @@ type Policy struct {
 	RebootWait time.Duration
 	// StartTimeout bounds how long a host may stay in role starting, StopTimeout in stopping.
 	StartTimeout, StopTimeout time.Duration
+	// TroubleAfter is how long a host that answers must be unwell to be non-operational.
+	TroubleAfter time.Duration
+	// OutreachAfter is how long an SPM must have missed domains that another host reaches before the role goes there.
+	OutreachAfter time.Duration
+	// Domains are the times by which domains are judged.
+	Domains DomainPolicy
 	// ReleaseAfter is how long a contradiction between a lease and its owner's answer must last to be acted on.
 	ReleaseAfter time.Duration
 }

@@ -89,7 +89,7 @@ func (t *term) beginFence(ctx context.Context, op fsm.FenceOp) (fsm.FenceOp, err
 	t.wg.Go(func() { // beside what follows: the intent is committed already
 		t.notes.Lock()
 		defer t.notes.Unlock()
-		t.report(t.fenceEvent(t.ctx, fsm.Warning, kind, op, message, op.Reason, ""), "recording an event")
+		t.report(t.fenceEvent(t.ctx, fsm.Warning, kind, op, message, ""), "recording an event")
 		if _, open := t.m.cfg.Cluster.View().OpenFence(op.Host); open {
 			t.report(t.hostState(t.ctx, op.Host, state, op.Reason), "recording the state of "+op.Host)
 		}
@@ -251,10 +251,10 @@ func (t *term) ended(ctx context.Context, op fsm.FenceOp, outcome, why string) {
 		t.report(t.hostState(ctx, op.Host, fsm.HostDown, why), "recording the state of "+op.Host)
 		return
 	case fsm.FenceAbandoned:
-		t.report(t.fenceEvent(ctx, fsm.Info, "fence.abandoned", op, message, op.Reason, why), "recording an event")
+		t.report(t.fenceEvent(ctx, fsm.Info, "fence.abandoned", op, message, why), "recording an event")
 		return
 	case fsm.FenceSkipped:
-		t.report(t.fenceEvent(ctx, fsm.Warning, "fence.skipped", op, message, op.Reason, why), "recording an event")
+		t.report(t.fenceEvent(ctx, fsm.Warning, "fence.skipped", op, message, why), "recording an event")
 	default:
 		t.complain(ctx, fsm.Error, "fence.failed", op.Host, message)
 	}
@@ -262,10 +262,8 @@ func (t *term) ended(ctx context.Context, op fsm.FenceOp, outcome, why string) {
 }
 
 // fenceEvent records one line of history about an operation.
-func (t *term) fenceEvent(ctx context.Context, severity, kind string, op fsm.FenceOp, message, reason, evidence string) error {
-	t.m.cfg.Log.Info(message, "kind", kind, "host", op.Host, "operation", op.ID)
-	return t.command(ctx, &fsm.EventAdd{Events: []fsm.Event{{Time: t.m.cfg.Now().UnixNano(), Kind: kind, Severity: severity, Host: op.Host,
-		Subject: "fence", Message: message, Reason: reason, Evidence: evidence}}})
+func (t *term) fenceEvent(ctx context.Context, severity, kind string, op fsm.FenceOp, message, evidence string) error {
+	return t.record(ctx, fsm.Event{Kind: kind, Severity: severity, Host: op.Host, Message: message, Reason: op.Reason, Evidence: evidence})
 }
 
 // since is the time that has passed since a committed moment.

@@ -94,7 +94,7 @@ func (t *term) endedOn(ctx context.Context, op fsm.FenceOp, outcome, why string)
 	t.wg.Go(func() {
 		t.notes.Lock()
 		defer t.notes.Unlock()
-		t.report(t.fenceEvent(t.ctx, fsm.Info, "fence.on", op, op.Host+" was switched on again", op.Reason, why), "recording an event")
+		t.report(t.fenceEvent(t.ctx, fsm.Info, "fence.on", op, op.Host+" was switched on again", why), "recording an event")
 		t.report(t.rebooting(t.ctx, op.Host, why), "recording the state of "+op.Host)
 	})
 }

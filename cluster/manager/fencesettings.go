@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/holdfast-io/holdfast/fsm"
@@ -176,10 +175,4 @@ func (s Settings) apply(ctx context.Context, cmd fsm.Command) error {
 func (s Settings) event(ctx context.Context, severity, kind, host, message, reason string) error {
 	return s.apply(ctx, &fsm.EventAdd{Events: []fsm.Event{{Time: s.Now().UnixNano(), Kind: kind, Severity: severity, Host: host, Subject: subjectOf(kind),
 		Message: message, Reason: reason}}})
-}
-
-// subjectOf is what an event is about, by its kind.
-func subjectOf(kind string) string {
-	subject, _, _ := strings.Cut(kind, ".")
-	return subject
 }

@@ -27,7 +27,7 @@ func fencingPool(t *testing.T, fn func(t *testing.T, s *sim, m *Manager, spm str
 	})
 }
 
-func (s *sim) set(change func()) {
+func (s *sim) alter(change func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change()
@@ -106,7 +106,7 @@ func dieAtPoint(t *testing.T, n int) (died string) {
 		first := s.leadUntil(t, ctx, "e")
 		s.until(t, "election", 2*time.Second, func() bool { return s.serving() != "" })
 		spm, points := s.serving(), 0
-		s.set(func() {
+		s.alter(func() {
 			s.point = func(what string) {
 				if points == n && died == "" {
 					died = what
@@ -124,7 +124,7 @@ func dieAtPoint(t *testing.T, n int) (died string) {
 		}
 		cancel()
 		<-first
-		s.set(func() { s.point = nil })
+		s.alter(func() { s.point = nil })
 		_, stop := s.lead(t, "d")
 		defer stop()
 		s.until(t, "failover after "+died, 20*time.Second, func() bool { return another(spm)(s) })
@@ -167,13 +167,13 @@ func TestFence_twoLeaders(t *testing.T) {
 		defer stopOld()
 		s.until(t, "election", 2*time.Second, func() bool { return s.serving() != "" })
 		spm := s.serving()
-		s.set(func() { s.offHangs = true })
+		s.alter(func() { s.offHangs = true })
 		s.kill(spm)
 		s.until(t, "the old leader's order", 5*time.Second, func() bool { return len(s.lastOp(spm).Steps) >= 5 })
 		_, stopNew := s.lead(t, "e")
 		defer stopNew()
 		s.until(t, "the takeover", 5*time.Second, func() bool { return s.lastOp(spm).Term == 2 })
-		s.set(func() { s.offHangs = false })
+		s.alter(func() { s.offHangs = false })
 		s.until(t, "failover", 20*time.Second, func() bool { return another(spm)(s) })
 		op := s.lastOp(spm)
 		taken := false
@@ -198,7 +198,7 @@ func TestFence_twoLeaders(t *testing.T) {
 // The quorum is lost in the middle: the order that is out is not followed by another one, and nothing is proven, until it is back.
 func TestFence_lostQuorumInTheMiddle(t *testing.T) {
 	fencingPool(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
-		s.set(func() {
+		s.alter(func() {
 			s.point = func(what string) {
 				if what == "before off" {
 					s.quorum = false
@@ -211,7 +211,7 @@ func TestFence_lostQuorumInTheMiddle(t *testing.T) {
 		if s.proven(spm) || s.switched().offs != 1 || s.switched().frees != 0 {
 			t.Fatalf("without a quorum: proven %v, %+v", s.proven(spm), s.switched())
 		}
-		s.set(func() { s.quorum, s.point = true, nil })
+		s.alter(func() { s.quorum, s.point = true, nil })
 		s.until(t, "failover", 10*time.Second, func() bool { return another(spm)(s) && s.proven(spm) })
 	})
 }
@@ -219,7 +219,7 @@ func TestFence_lostQuorumInTheMiddle(t *testing.T) {
 // A switch that says yes and does nothing is no proof, and the lease that is dead is.
 func TestFence_switchLies(t *testing.T) {
 	fencingPool(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
-		s.set(func() {
+		s.alter(func() {
 			h := s.hosts[spm]
 			h.cut, h.deaf, s.offLies = true, true, true
 		})
@@ -247,7 +247,7 @@ func TestFence_deviceDeadWithItsHost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			fencingPool(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
-				s.set(func() { broken(s) })
+				s.alter(func() { broken(s) })
 				s.kill(spm)
 				took := s.until(t, "failover", 20*time.Second, func() bool { return another(spm)(s) })
 				if took < 9*time.Second || took > 14*time.Second {
@@ -267,9 +267,9 @@ func TestFence_deviceDeadWithItsHost(t *testing.T) {
 // A host that answers again before the order goes out is left alone, with the evidence.
 func TestFence_answersAgain(t *testing.T) {
 	fencingPool(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
-		s.set(func() { s.hosts[spm].cut, s.hosts[spm].deaf, s.switchUp = true, true, false })
+		s.alter(func() { s.hosts[spm].cut, s.hosts[spm].deaf, s.switchUp = true, true, false })
 		s.until(t, "an operation", 40*time.Second, func() bool { return len(s.View().OpenFences()) == 1 })
-		s.set(func() { s.hosts[spm].cut = false })
+		s.alter(func() { s.hosts[spm].cut = false })
 		s.until(t, "its end", 5*time.Second, func() bool { return s.lastOp(spm).Outcome != "" })
 		if op := s.lastOp(spm); op.Outcome != fsm.FenceAbandoned || !strings.Contains(op.Detail, "answers again") || s.switched().offs != 0 {
 			t.Errorf("%s: %s; %d offs", op.Outcome, rungs(op), s.switched().offs)
@@ -329,7 +329,7 @@ func TestOrder(t *testing.T) {
 		if _, err := m.Order(t.Context(), PowerOrder{Host: "zz", Action: fsm.FenceOff}); !errors.Is(err, fsm.ErrNotFound) {
 			t.Errorf("a stranger: %v", err)
 		}
-		s.set(func() { s.hosts[spm].hung = true }) // or the simulation takes it for a breach
+		s.alter(func() { s.hosts[spm].hung = true }) // or the simulation takes it for a breach
 		op, err := order(fsm.FenceOff, true)
 		if err != nil || op.Outcome != fsm.FenceDone || !op.ByPerson || op.By != "ann" || !s.proven(spm) {
 			t.Fatalf("%+v, %v", op, err)
@@ -393,7 +393,7 @@ func TestFence_planted_falseProof(t *testing.T) {
 		defer stop()
 		s.until(t, "election", 2*time.Second, func() bool { return s.serving() != "" })
 		spm := s.serving()
-		s.set(func() { s.hosts[spm].hung, s.hosts[spm].deaf, s.offLies, s.statusLies = true, true, true, true })
+		s.alter(func() { s.hosts[spm].hung, s.hosts[spm].deaf, s.offLies, s.statusLies = true, true, true, true })
 		s.until(t, "the false proof", 60*time.Second, func() bool { return s.proven(spm) })
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/fencing"
 	"github.com/holdfast-io/holdfast/fsm"
+	"github.com/holdfast-io/holdfast/leases"
 )
 
 // Cluster is what the manager needs of the node it runs on.
@@ -42,6 +43,8 @@ type Config struct {
 	Policy Policy
 	// Term is the number of the leader's term, which grows with each leader. nil: there is only ever one leader.
 	Term func() uint64
+	// Gossip is what the members tell each other about the hosts; nil: nothing is known.
+	Gossip Gossip
 
 	// Tick is how often hosts are pinged and the table is consulted (150 ms).
 	Tick time.Duration
@@ -53,6 +56,9 @@ type Config struct {
 	// devices of a silent host are asked (2 s); those of a local group at each tick.
 	FenceTimeout, StatusTimeout, PowerEvery time.Duration
 
+	// Limits are the free bytes below which a domain is warned of; nil: never.
+	Limits func(view *fsm.State, d fsm.Domain) SpaceLimits
+
 	Log *slog.Logger
 	Now func() time.Time
 }
@@ -63,6 +69,7 @@ type Manager struct {
 	status atomic.Pointer[Status]
 	asks   chan func(*term) // what an operator wants of the present term
 	proxy  *PowerProxy      // this host's
+	edges  chan string      // hosts that say that something changed there
 }
 
 // New makes a Manager.
@@ -82,6 +89,9 @@ func New(cfg Config) (*Manager, error) {
 	def(&cfg.FenceTimeout, 150*time.Second)
 	def(&cfg.StatusTimeout, 30*time.Second)
 	def(&cfg.PowerEvery, 2*time.Second)
+	if cfg.Policy.Domains == (DomainPolicy{}) {
+		cfg.Policy.Domains = DefaultDomainPolicy(leases.Compatible)
+	}
 	if cfg.Power == nil {
 		cfg.Power = AgentSwitches(cfg.Agent, cfg.Fenceable)
 	}
@@ -95,7 +105,7 @@ func New(cfg Config) (*Manager, error) {
 		cfg.Now = time.Now
 	}
 	proxy := &PowerProxy{Host: cfg.Host, View: cfg.Cluster.View, Switches: cfg.Power}
-	return &Manager{cfg: cfg, asks: make(chan func(*term)), proxy: proxy}, nil
+	return &Manager{cfg: cfg, asks: make(chan func(*term)), edges: make(chan string, 64), proxy: proxy}, nil
 }
 
 // Lead does the work of one leadership term. It returns when ctx, the term, ends and everything it started has
@@ -113,35 +123,4 @@ func (m *Manager) Status() (Status, bool) {
 		return *s, true
 	}
 	return Status{}, false
-}
-
-// Status explains why the role is where it is, and what is awaited.
-type Status struct {
-	Leader  string        `json:"leader"`
-	Host    string        `json:"host"` // who has the role, or holds its lease; empty: nobody
-	HostID  int           `json:"host_id"`
-	Epoch   uint64        `json:"epoch"`
-	State   string        `json:"state"`
-	Since   time.Time     `json:"since"`
-	Desired string        `json:"desired"`
-	Action  Action        `json:"action"`
-	Row     Row           `json:"row"` // of the decision table
-	Why     string        `json:"why"`
-	Awaits  string        `json:"awaits,omitempty"`
-	In      time.Duration `json:"in_ns,omitempty"` // countdown of Awaits; 0 unknown
-	At      time.Time     `json:"at"`
-}
-
-// explain publishes what the table said.
-func (m *Manager) explain(view *fsm.State, in Inputs, d Decision) {
-	pool, _ := view.Pool()
-	st := Status{Leader: m.cfg.Host, Desired: pool.SPM.Desired, Action: d.Action, Row: d.Row, Why: d.Reason, Awaits: d.Awaits,
-		In: d.In, At: m.cfg.Now(), State: RoleNone, Epoch: in.Lease.Version, Since: time.Unix(0, pool.SPM.Since)}
-	if in.Lease.Known && in.Lease.Held {
-		st.Host, st.HostID, st.State = in.ownerName(), in.Lease.Owner, RoleNone
-		if h := in.byID(in.Lease.Owner); h != nil && h.Reachable {
-			st.State = h.Role.State
-		}
-	}
-	m.status.Store(&st)
 }

@@ -385,7 +385,7 @@ func TestManager_flapping(t *testing.T) {
 		if s.serving() != spm || s.switched().offs != 0 {
 			t.Fatalf("serving %s, offs %d", s.serving(), s.switched().offs)
 		}
-		if n := s.View().Index - before; n > 10 {
+		if n := s.View().Index - before; n > 16 { // the first edges, and then one in a while
 			t.Errorf("%d commands in the log for a host within the grace time", n)
 		}
 	})

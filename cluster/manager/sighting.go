@@ -20,6 +20,7 @@ type sighting struct {
 	since     time.Time // of the first answer in the present row of answers
 	reply     PingReply
 	roleSince time.Time
+	domains   map[string]domainSeen // by domain
 
 	asked bool          // a ping has ended, with or without an answer
 	rtt   time.Duration // of pings, smoothed
@@ -76,7 +77,7 @@ func (t *term) ping(ctx context.Context, s *sighting) bool {
 	defer cancel()
 	var rep PingReply
 	begun := t.m.cfg.Now()
-	err := t.m.cfg.Cluster.Call(cctx, s.name, MethodPing, struct{}{}, &rep)
+	err := t.m.cfg.Cluster.Call(cctx, s.name, MethodPing, t.pingRequest(s.name), &rep)
 	if ctx.Err() != nil {
 		return false
 	}
@@ -103,7 +104,8 @@ func (t *term) seen(s *sighting, rep PingReply) bool {
 	now := t.m.cfg.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	changed := !s.reachable || s.reply.Role.State != rep.Role.State || s.reply.Role.Epoch != rep.Role.Epoch ||
+	news := s.heard(&rep, now)
+	changed := news || !s.reachable || s.reply.Role.State != rep.Role.State || s.reply.Role.Epoch != rep.Role.Epoch ||
 		s.reply.KeeperOK != rep.KeeperOK || s.reply.MasterValid != rep.MasterValid || s.reply.Generation != rep.Generation
 	if !s.answered || s.reply.Role.State != rep.Role.State || s.reply.Role.Epoch != rep.Role.Epoch {
 		s.roleSince = now
@@ -118,6 +120,24 @@ func (t *term) seen(s *sighting, rep PingReply) bool {
 	return changed
 }
 
+// reportsSeen is the number of the domain reports that this term has from a host.
+func (t *term) reportsSeen(s *sighting) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return s.reply.DomainsSeq
+}
+
+// heard takes over what the host reports of domains; with nothing new the last reports stay. It returns whether a verdict may depend
+// on it. Caller holds term.mu.
+func (s *sighting) heard(rep *PingReply, now time.Time) bool {
+	if rep.DomainsSeq != 0 && rep.DomainsSeq == s.reply.DomainsSeq {
+		rep.Domains = s.reply.Domains
+		return false
+	}
+	s.domains = domainsHeard(s.domains, rep.Domains, now)
+	return true
+}
+
 // missed notes a ping without answer.
 func (t *term) missed(s *sighting) bool {
 	t.mu.Lock()
@@ -130,7 +150,7 @@ func (t *term) missed(s *sighting) bool {
 // facts makes the Host that Decide sees. Caller holds term.mu.
 func (s *sighting) facts(now time.Time, h fsm.Host, t *term) Host {
 	f := Host{Name: h.Name, HostID: h.HostID, Priority: h.Priority, Reachable: s.reachable, Answered: s.answered,
-		Maintenance: h.State == fsm.HostMaintenance, KeeperOK: s.reply.KeeperOK, MasterValid: s.reply.MasterValid,
+		Maintenance: h.State == fsm.HostMaintenance, Leaving: leaving(h), Renewals: s.reply.Renewals, KeeperOK: s.reply.KeeperOK, MasterValid: s.reply.MasterValid,
 		Role: Role{State: s.reply.Role.State, Epoch: s.reply.Role.Epoch}, RoleFor: now.Sub(s.roleSince), RTT: s.rtt,
 		Unprotected: !h.Protected(), Failures: s.failures, RetryIn: max(s.retryAt.Sub(now), 0)}
 	if f.Role.State == "" {

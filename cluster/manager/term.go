@@ -34,15 +34,23 @@ type term struct {
 
 	intents map[string]int // by fence operation: the step that is an intent of this term and has not gone out
 
-	asked    asked      // the holder of the lease, through the storage
-	proofsAt time.Time  // when watchProofs looked last
-	notes    sync.Mutex // held while an event is committed in the background, so that they stay in order
+	domains domainWork // what domains are judged by
+
+	spaces spaceFacts       // what keepers remember of all lockspaces
+	tenure tenure           // who served last
+	marks  map[string]*mark // by host: what is remembered to record its state; only the loop uses it
+
+	outreach outreachSince // only the loop uses it
+	spacesAt time.Time     // when watchSpaces looked last; only the loop uses it
+	asked    asked         // the holder of the lease, through the storage
+	proofsAt time.Time     // when watchProofs looked last
+	notes    sync.Mutex    // held while an event is committed in the background, so that they stay in order
 }
 
 func newTerm(m *Manager, ctx context.Context) *term {
 	return &term{m: m, ctx: ctx, start: m.cfg.Now(), number: m.cfg.Term(), intents: map[string]int{}, kick: make(chan struct{}, 1),
 		hosts: map[string]*sighting{}, busy: map[string]bool{}, said: map[string]time.Time{}, freed: map[slot]time.Time{},
-		late: map[slot]bool{}, void: map[slot]bool{}}
+		late: map[slot]bool{}, void: map[slot]bool{}, marks: map[string]*mark{}, spaces: spaceFacts{}, domains: newDomainWork()}
 }
 
 // run is the loop.
@@ -60,6 +68,8 @@ func (t *term) run() {
 		case <-t.kick:
 		case ask := <-t.m.asks:
 			t.wg.Go(func() { ask(t) })
+		case host := <-t.m.edges:
+			t.suspect(host)
 		case <-changed:
 		}
 		pause(t.ctx, breath) // however fast answers and commits come, the loop never spins
@@ -82,7 +92,11 @@ func (t *term) step() {
 	view := t.m.cfg.Cluster.View()
 	t.members(view)
 	in := t.inputs(view)
+	t.settleOutreach(&in)
 	d := Decide(in)
+	if d.Row == RowAdopt {
+		t.serves(d)
+	}
 	t.m.explain(view, in, d)
 	t.mu.Lock()
 	t.calm = d.Row == RowAdopt && d.Action == ActNone || d.Row == RowFreeStopped || d.Row == RowNoMaster
@@ -97,9 +111,11 @@ func (t *term) step() {
 		t.performFence(view, fd)
 	}
 	t.watchProofs(view)
+	t.watchSpaces(view)
 	t.powerOn(view, in)
 	t.recordHosts(view, in)
 	t.recordRole(view, in, d)
+	t.lookAfterDomains(view)
 }
 
 // once runs fn unless something with this key is under way, and looks again when it is done.
@@ -152,7 +168,7 @@ func (t *term) note(severity, kind, host, message string, epoch uint64) {
 func (t *term) inputs(view *fsm.State) Inputs {
 	now := t.m.cfg.Now()
 	pool, _ := view.Pool()
-	in := Inputs{Master: pool.Master != "", TermAge: now.Sub(t.start), Policy: t.m.cfg.Policy.under(view), Storage: map[int]Storage{}}
+	in := Inputs{Master: pool.Master != "", Active: activeDomains(view), TermAge: now.Sub(t.start), Policy: t.m.cfg.Policy.under(view), Storage: map[int]Storage{}}
 	in.DisarmedFor = max(in.Policy.DisarmedUntil.Sub(now), 0)
 	fenced, _ := lastFences(view)
 	in.Desired.Stopped = pool.SPM.Desired == fsm.DesireStopped
@@ -170,6 +186,8 @@ func (t *term) inputs(view *fsm.State) Inputs {
 			f := s.facts(now, h, t)
 			f.Fenceable = len(t.m.cfg.Power.Groups(view, h.Name)) > 0
 			f.FenceIn = quietLeft(fenced[h.Name], in.Policy.FenceQuiet, now)
+			f.Reports = s.reachable && s.reply.Domains != nil
+			f.Reach, f.Misses = reach(view, s.reply.Domains)
 			f.ProofGen = provenGeneration(view, h.Name, max(in.Lease.Generation, t.disk.generation(h.HostID)))
 			if t.void[slot{pool.Master, h.HostID, f.ProofGen}] {
 				f.ProofGen = 0
@@ -206,8 +224,11 @@ func (t *term) command(ctx context.Context, cmd fsm.Command) error {
 
 // event records one line of history.
 func (t *term) event(ctx context.Context, severity, kind, host, message string, epoch uint64) error {
-	t.m.cfg.Log.Info(message, "kind", kind, "host", host, "epoch", epoch)
+	return t.record(ctx, fsm.Event{Kind: kind, Severity: severity, Host: host, Message: message, Epoch: epoch})
+}
+
+// subjectOf is what an event is about, by its kind.
+func subjectOf(kind string) string {
 	subject, _, _ := strings.Cut(kind, ".")
-	return t.command(ctx, &fsm.EventAdd{Events: []fsm.Event{{Time: t.m.cfg.Now().UnixNano(), Kind: kind, Severity: severity,
-		Host: host, Subject: subject, Message: message, Epoch: epoch}}})
+	return subject
 }

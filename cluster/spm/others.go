@@ -91,7 +91,7 @@ func (s *session) openMissing(list []string, places chan struct{}) time.Duration
 func (s *session) retire(list []string) {
 	for _, d := range s.domains()[1:] {
 		if !slices.Contains(list, d.id) {
-			d.fail("the domain is not to be served any more")
+			d.leaveToOthers()
 		}
 	}
 	s.mu.Lock()
@@ -192,6 +192,16 @@ func (d *served) fail(reason string) {
 	d.s.spawn(func() { d.s.drop(d, reason) })
 }
 
+// leaveToOthers ends serving a domain that is not to be served any more, when what is under way on it has ended.
+func (d *served) leaveToOthers() {
+	if !d.close() {
+		return
+	}
+	const reason = "it is not to be used any more"
+	d.s.tell(fsm.Info, "domain.retired", d.id, fmt.Sprintf("the SPM stops serving domain %s: %s", d.name, reason))
+	d.s.spawn(func() { d.s.drop(d, reason) })
+}
+
 // spawn runs fn as a goroutine of the session, unless that is ending and cleans up itself.
 func (s *session) spawn(fn func()) {
 	s.mu.Lock()
@@ -235,6 +245,9 @@ func (s *session) tell(severity, kind, subject, message string) {
 func (s *session) domain(ctx context.Context, idOrName string) (*served, error) {
 	if idOrName == "" || idOrName == s.master.id || idOrName == s.master.name {
 		return s.master, nil
+	}
+	if err := s.r.cfg.Refused(idOrName); err != nil {
+		return nil, err
 	}
 	t := time.NewTimer(s.r.cfg.OpenWait)
 	defer t.Stop()
