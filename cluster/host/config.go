@@ -29,7 +29,7 @@ type Config struct {
 	Devices []string
 	// Fencing powers hosts off and on; nil where there is none.
 	Fencing fencing.Agent
-	// OpenDevice makes power devices of their configuration in the cluster; nil: only those of type process can be used.
+	// OpenDevice makes power devices of their configuration in the cluster; nil: those of package power.
 	OpenDevice OpenDevice
 	// Soft is a command that tries to bring a silent host back before its power is switched off; without Argv there is none.
 	Soft soft.Command

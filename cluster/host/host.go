@@ -54,6 +54,9 @@ var errLeft = errors.New("the host left the cluster")
 // New makes a Host. Nothing runs before Run.
 func New(cfg Config) *Host {
 	cfg.started = time.Now()
+	if cfg.OpenDevice == nil {
+		cfg.OpenDevice = openPower
+	}
 	cfg.later = newLater(cfg.Cluster.DataDir, cfg.Log)
 	h := &Host{cfg: cfg, started: cfg.started, adopted: make(chan *membership), settled: make(chan struct{})}
 	h.leaving = &leaving{look: h.uses}

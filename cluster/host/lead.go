@@ -24,7 +24,8 @@ func (h *Host) lead(ctx context.Context, node *cluster.Node) error {
 	return mgr.Lead(ctx)
 }
 
-func (h *Host) managerConfig(node *cluster.Node, pool fsm.Pool) manager.Config {
+// policy is the manager's, as the profile and this host's configuration file have it.
+func (h *Host) policy(pool fsm.Pool) manager.Policy {
 	policy := manager.DefaultPolicy(pool.Profile)
 	if h.cfg.Grace > 0 {
 		policy.Grace = h.cfg.Grace
@@ -35,6 +36,11 @@ func (h *Host) managerConfig(node *cluster.Node, pool fsm.Pool) manager.Config {
 	if h.cfg.UnprotectedTakeover != "" {
 		policy.UnprotectedTakeover = h.cfg.UnprotectedTakeover == "allow"
 	}
+	return policy
+}
+
+func (h *Host) managerConfig(node *cluster.Node, pool fsm.Pool) manager.Config {
+	policy := h.policy(pool)
 	cfg := manager.Config{Host: h.cfg.Cluster.Name, Cluster: node, Policy: policy, Gossip: gossip{node}, Log: h.cfg.Log,
 		Limits: spaceLimits}
 	cfg.Power, cfg.Term = h.powers(node), node.Term

@@ -10,11 +10,26 @@ import (
 	"github.com/holdfast-io/holdfast/cluster/join"
 	"github.com/holdfast-io/holdfast/cluster/manager"
 	"github.com/holdfast-io/holdfast/fencing"
+	"github.com/holdfast-io/holdfast/fencing/power"
 	"github.com/holdfast-io/holdfast/fsm"
 )
 
 // OpenDevice makes a power device of its configuration and its secret in the clear.
 type OpenDevice func(d fsm.FenceDevice, secret fencing.Secret) (fencing.Device, error)
+
+// openPower makes a device of package power. The folders of fence agents are looked through when an agent is used.
+func openPower(d fsm.FenceDevice, secret fencing.Secret) (fencing.Device, error) {
+	o, err := power.NewOpener(nil)
+	if err != nil {
+		return nil, err
+	}
+	c := power.Config{Name: d.Name, Type: d.Type, Order: d.Order, Address: d.Address, Port: d.Port, User: d.User, Secret: secret,
+		Options: map[string]string{}}
+	for _, opt := range d.Options {
+		c.Options[opt.Key] = opt.Value
+	}
+	return o.Open(c)
+}
 
 // powerPurpose is what secrets of power devices are sealed for.
 const powerPurpose = "power devices"
@@ -107,7 +122,7 @@ func (p powers) machine(host string, group []fsm.FenceDevice) (manager.Switch, e
 		if err != nil {
 			return nil, fmt.Errorf("power device %s of host %s: %w", d.Name, host, err)
 		}
-		members = append(members, fencing.Member{Name: d.Name, Order: d.Order, Device: fencing.Bounded(dev, fencing.DefaultLimits())})
+		members = append(members, fencing.Member{Name: d.Name, Order: d.Order, Device: dev})
 	}
 	m, err := fencing.NewMachine(host, members, fencing.DefaultTiming())
 	if err != nil {
@@ -118,9 +133,6 @@ func (p powers) machine(host string, group []fsm.FenceDevice) (manager.Switch, e
 
 // device opens one device with its secret.
 func (p powers) device(d fsm.FenceDevice) (fencing.Device, error) {
-	if p.open == nil {
-		return nil, fmt.Errorf("this program opens no device of type %s: %w", d.Type, fencing.ErrConfig)
-	}
 	secret := fencing.Secret{}
 	if len(d.Secret) > 0 {
 		box, err := p.box()
@@ -190,21 +202,15 @@ func (h *Host) SealSecret(host, device, secret string) ([]byte, error) {
 
 // CheckDevice says what is wrong with a power device's configuration, as far as this host can tell without asking it.
 func (h *Host) CheckDevice(d fsm.FenceDevice, secret string) error {
-	switch {
-	case d.Type == fsm.FenceNone || d.Type == fsm.FenceProcess:
+	if d.Type == fsm.FenceNone || d.Type == fsm.FenceProcess {
 		return nil
-	case h.cfg.OpenDevice == nil:
-		return fmt.Errorf("this program opens no device of type %s: %w", d.Type, fencing.ErrConfig)
 	}
 	_, err := h.cfg.OpenDevice(d, fencing.NewSecret(secret))
 	return err
 }
 
-// PowerHealth looks at a host's power devices from here.
-func (h *Host) PowerHealth(ctx context.Context, host string) (fencing.Health, error) {
-	node := h.Node()
-	if node == nil {
-		return fencing.Health{}, ErrNotMember
-	}
-	return h.powerProxy(node).Health(ctx, manager.PowerRequest{Host: host})
+// FencePolicy is how this host would fence if it led now, with what the cluster's configuration says.
+func (h *Host) FencePolicy(view *fsm.State) manager.Policy {
+	pool, _ := view.Pool()
+	return h.policy(pool).Under(view)
 }

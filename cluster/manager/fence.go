@@ -45,7 +45,7 @@ func (t *term) finish(ctx context.Context, h fsm.Host, err error) {
 
 // beginAndClimb commits the intent and goes on from there.
 func (t *term) beginAndClimb(ctx context.Context, h fsm.Host, d Decision) {
-	policy := t.m.cfg.Policy.under(t.m.cfg.Cluster.View())
+	policy := t.m.cfg.Policy.Under(t.m.cfg.Cluster.View())
 	op := fsm.FenceOp{Host: h.Name, HostID: h.HostID, Generation: d.Generation, Action: fsm.FenceOff, Reason: d.Reason, By: byManager}
 	if policy.RestartAfterOff {
 		op.Action = fsm.FenceRestart

@@ -9,9 +9,9 @@ import (
 	"github.com/holdfast-io/holdfast/fsm"
 )
 
-// under returns the policy as the cluster's configuration changes it. A value that cannot be read changes nothing: it was checked
+// Under returns the policy as the cluster's configuration changes it. A value that cannot be read changes nothing: it was checked
 // when it was set, by whatever program.
-func (p Policy) under(view *fsm.State) Policy {
+func (p Policy) Under(view *fsm.State) Policy {
 	get := func(key string) string { v, _ := view.Config.Get(key); return v }
 	flag := func(dst *bool, key string) {
 		if v, err := strconv.ParseBool(get(key)); err == nil {

@@ -152,11 +152,11 @@ func (v *HostView) silent() HostNext {
 	state, lost := v.Committed.CurrentState(), v.Seen.LostFor
 	alive := v.aliveOnStorage()
 	switch {
+	case state == fsm.HostRebooting && !v.deadlinePassed(): // the proof is of the life before
+		return v.stay()
 	case v.proven() && state != fsm.HostDown:
 		return to(fsm.HostDown, "its death is proven", time.Time{})
 	case state == fsm.HostDown && !alive:
-		return v.stay()
-	case state == fsm.HostRebooting && !v.deadlinePassed():
 		return v.stay()
 	case lost >= v.Policy.Grace:
 		return v.lost(state, alive)

@@ -52,7 +52,7 @@ type Config struct {
 	PingTimeout, InspectTimeout time.Duration
 	// InspectEvery is how often the disk is looked at while all is well (2 s). When it is not, each tick looks.
 	InspectEvery time.Duration
-	// FenceTimeout bounds one order to power devices (150 s), StatusTimeout one question (30 s). PowerEvery is how often the
+	// FenceTimeout bounds one order to power devices (5 min), StatusTimeout one question (30 s). PowerEvery is how often the
 	// devices of a silent host are asked (2 s); those of a local group at each tick.
 	FenceTimeout, StatusTimeout, PowerEvery time.Duration
 
@@ -86,7 +86,7 @@ func New(cfg Config) (*Manager, error) {
 	def(&cfg.PingTimeout, 4*cfg.Tick)
 	def(&cfg.InspectTimeout, time.Second)
 	def(&cfg.InspectEvery, 2*time.Second)
-	def(&cfg.FenceTimeout, 150*time.Second)
+	def(&cfg.FenceTimeout, 5*time.Minute)
 	def(&cfg.StatusTimeout, 30*time.Second)
 	def(&cfg.PowerEvery, 2*time.Second)
 	if cfg.Policy.Domains == (DomainPolicy{}) {

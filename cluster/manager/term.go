@@ -168,7 +168,7 @@ func (t *term) note(severity, kind, host, message string, epoch uint64) {
 func (t *term) inputs(view *fsm.State) Inputs {
 	now := t.m.cfg.Now()
 	pool, _ := view.Pool()
-	in := Inputs{Master: pool.Master != "", Active: activeDomains(view), TermAge: now.Sub(t.start), Policy: t.m.cfg.Policy.under(view), Storage: map[int]Storage{}}
+	in := Inputs{Master: pool.Master != "", Active: activeDomains(view), TermAge: now.Sub(t.start), Policy: t.m.cfg.Policy.Under(view), Storage: map[int]Storage{}}
 	in.DisarmedFor = max(in.Policy.DisarmedUntil.Sub(now), 0)
 	fenced, _ := lastFences(view)
 	in.Desired.Stopped = pool.SPM.Desired == fsm.DesireStopped

@@ -137,7 +137,11 @@ func apiError(err error) error {
 		return dressed(err, errorRule{code: api.CodeConflict,
 			next: "see whether the host really is down; storage will say so when it has been silent for long enough. --force takes your word against storage: if the host still writes, data is lost"})
 	}
-	for _, r := range slices.Concat(attachRules, domainErrors, errorRules) {
+	var quiet *manager.QuietError
+	if errors.As(err, &quiet) {
+		return dressed(err, errorRule{code: api.CodeConflict, next: "wait, or use --force"})
+	}
+	for _, r := range slices.Concat(attachRules, domainErrors, powerRules, errorRules) {
 		if errors.Is(err, r.target) {
 			return dressed(err, r)
 		}
@@ -155,6 +159,10 @@ func dressed(err error, r errorRule) *api.Error {
 	var held *domain.VolumeHeldError
 	if errors.As(err, &held) {
 		e.Holder, e.RetryAfter = held.Holder, held.RetryAfter
+	}
+	var quiet *manager.QuietError
+	if errors.As(err, &quiet) {
+		e.RetryAfter = quiet.Left
 	}
 	var notSPM *spm.NotSPMError
 	if errors.As(err, &notSPM) {

@@ -14,7 +14,7 @@ import (
 func newHostCommand(g *global) *cobra.Command {
 	cmd := &cobra.Command{Use: "host", Short: "Hosts of the pool"}
 	cmd.AddCommand(newHostListCommand(g), newHostShowCommand(g), newHostSetCommand(g), newHostMaintenanceCommand(g), newHostActivateCommand(g),
-		newHostConfirmCommand(g), newHostRemoveCommand(g))
+		newHostConfirmCommand(g), newHostRemoveCommand(g), newHostFenceCommand(g), newPowerCommand(g), newPowersaveCommand(g))
 	return cmd
 }
 

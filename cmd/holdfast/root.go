@@ -43,7 +43,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 the outcome is unknown: look bef
 		newAgentCommand(), newKeeperCommand(), newExportCommand(), newDeviceCommand(), newDevCommand(), newDemoCommand(), newBenchCommand(), newVersionCommand(g),
 		newInitCommand(g), newJoinCommand(g), newLeaveCommand(g), newStatusCommand(g),
 		newHostCommand(g), newDomainCommand(g), newVolumeCommand(g), newImageCommand(g), newSPMCommand(g), newMailboxCommand(g), newLeaseCommand(g),
-		newEventsCommand(g), newOperatorCommand(g), newSanlockCommand(), newNemesisCommand(g),
+		newFencingCommand(g), newEventsCommand(g), newOperatorCommand(g), newSanlockCommand(), newNemesisCommand(g),
 	)
 	strict(root)
 	return root
