@@ -118,19 +118,51 @@ func (b *bench) moves(ctx context.Context) error {
 
 // killAgents times from SIGKILL of the SPM's agent to the next volume.
 func (b *bench) killAgents(ctx context.Context) error {
-	t, err := b.kills(ctx, func(host string) error { return b.pool.killAgent(host) })
+	t, err := b.kills(ctx, func(host string) error { return b.pool.killAgent(host) }, nil)
 	b.report.times("SIGKILL of the SPM's agent to the next volume", t, 1500*time.Millisecond)
 	return err
 }
 
-// killHosts times from SIGKILL of agent and keeper to the next volume.
+// offGoal is how long after the confirmed power-off of the SPM the next volume may take.
+const offGoal = 2 * time.Second
+
+// killHosts times from SIGKILL of agent and keeper to the next volume, and from the confirmed power-off.
 func (b *bench) killHosts(ctx context.Context) error {
-	t, err := b.kills(ctx, func(host string) error { _, err := b.pool.kill(host); return err })
+	var afterOff samples
+	t, err := b.kills(ctx, func(host string) error { _, err := b.pool.kill(host); return err }, func(host string, done time.Time) error {
+		off, err := b.confirmedOff(ctx, host, done)
+		if err == nil {
+			afterOff = append(afterOff, done.Sub(off))
+		}
+		return err
+	})
 	b.report.times("SIGKILL of agent and keeper to the next volume", t, 4*time.Second)
+	b.report.times("the same, from the confirmed power-off (power-off + x)", afterOff, offGoal)
 	return err
 }
 
-func (b *bench) kills(ctx context.Context, kill func(host string) error) (samples, error) {
+// confirmedOff is when the power-off of a host was last confirmed, by the history of its fencing.
+func (b *bench) confirmedOff(ctx context.Context, host string, before time.Time) (off time.Time, err error) {
+	err = poll(ctx, "the fencing of "+host+" is in its history", func() error {
+		l, _, err := b.pool.client(b.pool.other(host)).FenceHistory(ctx, host, 8, client.Read{})
+		if err != nil {
+			return err
+		}
+		for _, op := range l {
+			for _, s := range op.Steps {
+				if s.Rung == "power_off" && s.Result == "ok" && s.Time.Before(before) {
+					off = s.Time
+					return nil
+				}
+			}
+		}
+		return fmt.Errorf("no power-off of %s among %d operations", host, len(l))
+	})
+	return off, err
+}
+
+// kills times kills of the SPM to the next volume; then is told of each.
+func (b *bench) kills(ctx context.Context, kill func(host string) error, then func(host string, done time.Time) error) (samples, error) {
 	var all samples
 	for range b.o.runs {
 		if err := b.pool.awaitUp(ctx); err != nil {
@@ -150,6 +182,12 @@ func (b *bench) kills(ctx context.Context, kill func(host string) error) (sample
 			return all, err
 		}
 		all = append(all, t...)
+		if then == nil {
+			continue
+		}
+		if err := then(spm.Host, time.Now()); err != nil {
+			return all, err
+		}
 	}
 	return all, nil
 }
