@@ -24,6 +24,7 @@ type Host struct {
 	settled chan struct{}    // closed when it is clear whether this host is a member; by Run
 
 	leaving  *leaving  // to maintenance
+	usage    *usage    // for the power-saving policy
 	monitors *monitors // of the domains; they run while this host is a member
 
 	setup sync.Mutex // one Init, Join or Leave at a time
@@ -60,6 +61,7 @@ func New(cfg Config) *Host {
 	cfg.later = newLater(cfg.Cluster.DataDir, cfg.Log)
 	h := &Host{cfg: cfg, started: cfg.started, adopted: make(chan *membership), settled: make(chan struct{})}
 	h.leaving = &leaving{look: h.uses}
+	h.usage = &usage{look: h.uses}
 	h.monitors = newMonitors(cfg.openForReading(h.profile), h.useOf, h.domainEdge, cfg.Log)
 	return h
 }
@@ -67,6 +69,7 @@ func New(cfg Config) *Host {
 // Run runs the host until ctx ends: as a member, or waiting to become one.
 func (h *Host) Run(ctx context.Context) error {
 	defer h.leaving.all.Wait()
+	defer h.usage.all.Wait()
 	h.set(func() { h.runCtx = ctx })
 	if cluster.IsMember(h.cfg.Cluster.DataDir) {
 		node, err := cluster.Open(ctx, h.cfg.Cluster)

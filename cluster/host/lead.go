@@ -39,11 +39,27 @@ func (h *Host) policy(pool fsm.Pool) manager.Policy {
 	return policy
 }
 
+// voters are the names of Raft's voters; none when that is not known.
+func voters(node *cluster.Node) []string {
+	peers, err := node.RaftPeers()
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, p := range peers {
+		if p.Voter {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
+
 func (h *Host) managerConfig(node *cluster.Node, pool fsm.Pool) manager.Config {
 	policy := h.policy(pool)
 	cfg := manager.Config{Host: h.cfg.Cluster.Name, Cluster: node, Policy: policy, Gossip: gossip{node}, Log: h.cfg.Log,
 		Limits: spaceLimits}
 	cfg.Power, cfg.Term = h.powers(node), node.Term
+	cfg.Voters = func() []string { return voters(node) }
 	if len(h.cfg.Soft.Argv) > 0 {
 		cfg.Soft = softRestart(h.cfg.Soft)
 	}

@@ -41,7 +41,7 @@ func (h *Host) register(node *cluster.Node) {
 	for _, m := range methods {
 		node.Handle(m, func(ctx context.Context, from string, body []byte) (any, error) {
 			if rt := h.runtime(); rt != nil {
-				return rt.handlers[m](ctx, from, body)
+				return h.withUsage(rt.handlers[m](ctx, from, body))
 			}
 			if m == manager.MethodPing {
 				return h.pingWithoutStorage(node, body)
@@ -59,6 +59,15 @@ func (h *Host) explain(context.Context, string, []byte) (any, error) {
 		}
 	}
 	return nil, manager.ErrNotLeading
+}
+
+// withUsage adds to the answer to a ping how much this host uses.
+func (h *Host) withUsage(rep any, err error) (any, error) {
+	if p, ok := rep.(manager.PingReply); ok {
+		p.Busy = h.usage.count(h.mirrored())
+		return p, err
+	}
+	return rep, err
 }
 
 // pingWithoutStorage tells the manager that the host lives but can do nothing.

@@ -15,10 +15,10 @@ func lastStep(op fsm.FenceOp) (fsm.FenceStep, bool) {
 	return op.Steps[len(op.Steps)-1], true
 }
 
-// forced tells whether a person wants the operation whatever is seen of the host. It is its first step, so that every leader
-// knows.
+// forced tells whether a person, or the power-saving policy for a host in maintenance, wants the operation whatever is seen of the host.
+// It is its first step, so that every leader knows.
 func forced(op fsm.FenceOp) bool {
-	return op.ByPerson && len(op.Steps) > 0 && op.Steps[0].Rung == RungPerson && op.Steps[0].Result == fsm.StepOK
+	return (op.ByPerson || op.By == fsm.WishByPolicy) && len(op.Steps) > 0 && op.Steps[0].Rung == RungPerson && op.Steps[0].Result == fsm.StepOK
 }
 
 // last is the last step on a rung.

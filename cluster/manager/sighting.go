@@ -29,6 +29,9 @@ type sighting struct {
 	powerAt  time.Time
 	powerTry time.Time // when a group that is not local was asked last
 
+	emptySince time.Time // since when it has said that it uses nothing
+	health     powerHealth
+
 	failures int
 	retryAt  time.Time
 }
@@ -115,6 +118,11 @@ func (t *term) seen(s *sighting, rep PingReply) bool {
 	}
 	if !s.reply.Started.Equal(rep.Started) {
 		s.failures, s.retryAt = 0, time.Time{} // another agent: its predecessor's failures say nothing
+	}
+	if rep.Busy == nil || *rep.Busy > 0 {
+		s.emptySince = time.Time{}
+	} else if s.emptySince.IsZero() {
+		s.emptySince = now
 	}
 	s.asked, s.answered, s.reachable, s.last, s.reply, s.power = true, true, true, now, rep, PowerUnknown
 	return changed

@@ -239,6 +239,7 @@ func (h *simHost) ping(req PingRequest) PingReply {
 	if req.Want == fsm.WishMaintenance {
 		rep.Use = &HostUse{Since: req.Since, Uses: h.uses}
 	}
+	rep.Busy = new(len(h.uses))
 	h.looks++
 	rep.DomainsSeq = h.looks
 	for id := range h.s.View().Domains.All() {

@@ -113,6 +113,7 @@ func (t *term) step() {
 	t.watchProofs(view)
 	t.watchSpaces(view)
 	t.powerOn(view, in)
+	t.savePower(view, in, d)
 	t.recordHosts(view, in)
 	t.recordRole(view, in, d)
 	t.lookAfterDomains(view)
