@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -20,6 +21,8 @@ import (
 	"github.com/holdfast-io/holdfast/cluster/attach"
 	"github.com/holdfast-io/holdfast/cluster/host"
 	"github.com/holdfast-io/holdfast/fencing"
+	"github.com/holdfast-io/holdfast/fencing/kdump"
+	"github.com/holdfast-io/holdfast/fencing/soft"
 	"github.com/holdfast-io/holdfast/internal/config"
 	"github.com/holdfast-io/holdfast/leases/keeper"
 )
@@ -91,6 +94,11 @@ func runAgent(ctx context.Context, cfg config.Agent, log *slog.Logger) error {
 	u := &users{}
 	hostCfg := hostConfig(cfg, log, metrics)
 	hostCfg.Users = u
+	if cfg.Fencing.Kdump != "" {
+		if hostCfg.Kdump, err = kdump.Listen(ctx, cfg.Fencing.Kdump); err != nil {
+			return err
+		}
+	}
 	h := host.New(hostCfg)
 	if u.Manager, err = newAttach(cfg, h, h, metrics, log); err != nil {
 		return err
@@ -111,6 +119,14 @@ func runAgent(ctx context.Context, cfg config.Agent, log *slog.Logger) error {
 		defer stopHost()
 		return runServed(gctx, servers, h, u.Manager, log)
 	})
+	if l := hostCfg.Kdump; l != nil {
+		g.Go(func() error {
+			if err := l.Run(gctx); err != nil { // the host goes on: its fencing says that nobody listens
+				log.Error("nobody listens for crash kernels any more", "err", err)
+			}
+			return nil
+		})
+	}
 	g.Go(func() error {
 		if err := h.Run(hostCtx); err != nil {
 			return err
@@ -181,16 +197,36 @@ func hostConfig(cfg config.Agent, log *slog.Logger, m *metrics) host.Config {
 		HostName: cfg.Name,
 		Keeper:   keeper.Config{Dir: cfg.DataDir, Watchdog: cfg.Watchdog, Log: log},
 		Profile:  cfg.Profile, Devices: cfg.Devices, Fencing: fenceAgent(cfg.Fencing), Grace: cfg.Grace, DomainFailure: cfg.Failure, Log: log,
-		UnprotectedTakeover: cfg.Takeover,
+		UnprotectedTakeover: cfg.Takeover, Soft: soft.Command{Argv: cfg.Fencing.Soft, Timeout: cfg.Fencing.SoftTime},
 	}
 }
 
 // fenceAgent is the power switch of the other hosts; nil where there is none.
 func fenceAgent(c config.Fencing) fencing.Agent {
 	if c.Agent == "process" {
-		return fencing.NewProcess(c.Socket)
+		return timedAgent{fencing.NewProcess(c.Socket), c.Wait}
 	}
 	return nil
+}
+
+// timedAgent gives each action of an agent its time.
+type timedAgent struct {
+	fencing.Agent
+	limit time.Duration
+}
+
+// Off switches a host off within the time.
+func (a timedAgent) Off(ctx context.Context, host string) (fencing.Evidence, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.limit)
+	defer cancel()
+	return a.Agent.Off(ctx, host)
+}
+
+// On switches a host on within the time.
+func (a timedAgent) On(ctx context.Context, host string) error {
+	ctx, cancel := context.WithTimeout(ctx, a.limit)
+	defer cancel()
+	return a.Agent.On(ctx, host)
 }
 
 // apiURL is where clients reach this host's API.

@@ -46,11 +46,14 @@ type HTTP struct {
 	KeyFile   string `yaml:"key_file" doc:"PEM file with the key of cert_file."`
 }
 
-// Fencing chooses a fence agent.
+// Fencing is what this host adds to the power devices that the cluster knows.
 type Fencing struct {
-	Agent  string   `yaml:"agent" doc:"none or process. process asks the supervisor of holdfast dev."`
-	Socket string   `yaml:"socket" doc:"Path of the supervisor's socket, for the agent process."`
-	Wait   Duration `yaml:"timeout" doc:"How long one power action may take (duration)."`
+	Agent    string   `yaml:"agent" doc:"none or process, for hosts that have no power device of their own (holdfast host power add). process asks the supervisor of holdfast dev."`
+	Socket   string   `yaml:"socket" doc:"Path of the supervisor's socket, for the agent process."`
+	Wait     Duration `yaml:"timeout" doc:"How long one action of that agent may take (duration). Power devices have options of their own for that."`
+	Soft     []string `yaml:"soft" doc:"Program, by its absolute path, and arguments, that tries to bring a silent host back before its power is switched off. It finds the host in HOLDFAST_HOST, HOLDFAST_HOST_ADDRESS and HOLDFAST_HOST_ID. Whatever it returns proves nothing. Empty: none."`
+	SoftTime Duration `yaml:"soft_timeout" doc:"How long that program may run (duration, 1s to 10m)."`
+	Kdump    string   `yaml:"kdump" doc:"Address to listen on for the messages of crash kernels (fence_kdump_send), such as 0.0.0.0:7410: a host that saves its memory keeps its power until it has, for up to ten minutes. They can be forged, so they prove nothing. Empty: nobody listens."`
 }
 
 // Growth is when and by how much attached thin volumes are extended.
@@ -85,7 +88,7 @@ func Default() Agent {
 		Gossip:     Endpoint{Listen: "0.0.0.0:7421"},
 		HTTP:       HTTP{Listen: "0.0.0.0:7422"},
 		Devices:    []string{},
-		Fencing:    Fencing{Agent: "none", Wait: 30 * time.Second},
+		Fencing:    Fencing{Agent: "none", Wait: 30 * time.Second, Soft: []string{}, SoftTime: time.Minute},
 		Watchdog:   "auto",
 		Growth:     Growth{Chunk: 2560 << 20, Utilization: 20},
 		Raft: Raft{

@@ -121,6 +121,17 @@ func (c Agent) fencing(p *problems) {
 	if c.Fencing.Wait <= 0 {
 		p.addf("fencing.timeout", "must be greater than 0")
 	}
+	if len(c.Fencing.Soft) > 0 && !filepath.IsAbs(c.Fencing.Soft[0]) {
+		p.addf("fencing.soft", "%q is not the absolute path of a program", c.Fencing.Soft[0])
+	}
+	if c.Fencing.SoftTime < time.Second || c.Fencing.SoftTime > 10*time.Minute {
+		p.addf("fencing.soft_timeout", "%s is not between 1s and 10m", c.Fencing.SoftTime)
+	}
+	if c.Fencing.Kdump != "" {
+		if _, err := net.ResolveUDPAddr("udp", c.Fencing.Kdump); err != nil {
+			p.addf("fencing.kdump", "%q is not an address and port", c.Fencing.Kdump)
+		}
+	}
 }
 
 // watchdog checks the form; whether it can be used is known when the pool's time is.
