@@ -402,3 +402,128 @@ func TestFence_planted_falseProof(t *testing.T) {
 		}
 	})
 }
+
+// fakeKdump hears a crash kernel for a while, or nothing.
+type fakeKdump struct{ dump time.Duration }
+
+func (k fakeKdump) Await(ctx context.Context, _ fsm.Host, start time.Duration) (bool, string, error) {
+	if k.dump > 0 {
+		return true, "it said so", nil
+	}
+	pause(ctx, start)
+	return false, "", context.Cause(ctx)
+}
+
+func (k fakeKdump) Finished(ctx context.Context, _ fsm.Host, limit time.Duration) (string, error) {
+	pause(ctx, min(k.dump, limit))
+	return "it has ended", context.Cause(ctx)
+}
+
+// The rungs below the power devices, when they are configured: each is tried once, is committed before, and is bounded.
+func TestFence_softAndKdump(t *testing.T) {
+	for name, tc := range map[string]struct {
+		soft func(s *sim) error // what the command does
+		dump time.Duration
+		want string
+	}{
+		"neither helps": {func(*sim) error { return errors.New("no route to host") }, 0,
+			"soft intent, soft failed, kdump intent, kdump skipped, power_off intent, power_off ok"},
+		"the dump is waited for": {func(*sim) error { return errors.New("no route to host") }, 2 * time.Second,
+			"soft intent, soft failed, kdump intent, kdump ok, power_off intent, power_off ok"},
+		"the command brings it back": {func(s *sim) error {
+			s.alter(func() {
+				for _, h := range s.hosts {
+					h.cut = false
+				}
+			})
+			return nil
+		}, 0, "soft intent, soft ok"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newSim(t, "a", "b", "c", "d", "e")
+				s.hosts["e"].master = false
+				runs := 0
+				_, stop := s.lead(t, "e", func(c *Config) {
+					c.Policy.FenceLiveAfter, c.Policy.SkipIfLive = 0, false
+					c.Soft = func(context.Context, fsm.Host) (string, error) { runs++; return "ran", tc.soft(s) }
+					c.Kdump = fakeKdump{tc.dump}
+				})
+				defer s.check(t)
+				defer stop()
+				s.until(t, "election", 2*time.Second, func() bool { return s.serving() != "" })
+				victim := map[bool]string{true: "b", false: "a"}[s.serving() == "a"]
+				s.alter(func() { s.hosts[victim].cut, s.hosts[victim].deaf = true, true })
+				s.until(t, "the end of the operation", time.Minute, func() bool { return s.lastOp(victim).Outcome != "" })
+				op := s.lastOp(victim)
+				if got := rungs(op); got != "rpc failed, storage skipped, "+tc.want || runs != 1 {
+					t.Errorf("%s (%s), the command ran %d times", got, op.Outcome, runs)
+				}
+				if back := tc.want == "soft intent, soft ok"; back != (op.Outcome == fsm.FenceAbandoned) || back == (s.switched().offs == 1) {
+					t.Errorf("%s, switched off %d times", op.Outcome, s.switched().offs)
+				}
+			})
+		})
+	}
+}
+
+// A person's word ends an operation that waits for the lease to die: the last rung.
+func TestFence_aPersonsWordEndsIt(t *testing.T) {
+	fencingPool(t, func(t *testing.T, s *sim, m *Manager, spm string) {
+		s.alter(func() { s.switchUp = false })
+		s.kill(spm)
+		s.until(t, "the wait for the lease", 9*time.Second, func() bool { return strings.Contains(rungs(s.lastOp(spm)), "lease_dead intent") })
+		done, err := m.ConfirmRebooted(t.Context(), Confirmation{Host: spm, Reason: "I pulled the plug", By: "ann", Force: true})
+		if err != nil || done.Proof.Kind != fsm.ProofPerson {
+			t.Fatalf("%+v, %v", done, err)
+		}
+		op := s.lastOp(spm)
+		if op.Outcome != fsm.FenceDone || op.ProofGeneration == 0 || !strings.Contains(op.Detail, "ann") {
+			t.Errorf("%s (%s): %s", op.Outcome, op.Detail, rungs(op))
+		}
+		s.until(t, "failover", 2*time.Second, func() bool { return another(spm)(s) })
+	})
+}
+
+// What is set is checked, and taken back by nothing but itself.
+func TestSettings(t *testing.T) {
+	fencingPool(t, func(t *testing.T, s *sim, _ *Manager, _ string) {
+		set := Settings{Cluster: s, Now: time.Now}
+		base := DefaultPolicy("dev")
+		now := func() Policy { return base.Under(s.View()) }
+		for name, change := range map[string]func() error{
+			"grace too short": func() error { return set.Fencing(t.Context(), "ann", FenceSettings{Grace: new(time.Millisecond)}) },
+			"grace too long":  func() error { return set.Fencing(t.Context(), "ann", FenceSettings{Grace: new(2 * time.Hour)}) },
+			"quiet negative":  func() error { return set.Fencing(t.Context(), "ann", FenceSettings{Quiet: new(-time.Second)}) },
+			"disarm for ever": func() error { _, err := set.Disarm(t.Context(), "ann", "", 1000*time.Hour); return err },
+			"reserve":         func() error { return set.Powersave(t.Context(), "ann", PowersaveSettings{Reserve: new(-1)}) },
+		} {
+			if err := change(); !errors.Is(err, ErrSetting) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if got := now(); got.Grace != base.Grace || !got.Fencing || !got.SkipIfLive || got.disarmed(time.Now()) {
+			t.Fatalf("refused settings changed something: %+v", got)
+		}
+		if err := set.Fencing(t.Context(), "ann", FenceSettings{Grace: new(45 * time.Second), Enabled: new(false), Restart: new(false)}); err != nil {
+			t.Fatal(err)
+		}
+		if got := now(); got.Grace != 45*time.Second || got.Fencing || got.RestartAfterOff || !got.SkipIfLive {
+			t.Errorf("%+v", got)
+		}
+		if err := set.Fencing(t.Context(), "ann", FenceSettings{Grace: new(time.Duration(0)), Enabled: new(true)}); err != nil || now().Grace != base.Grace || !now().Fencing {
+			t.Errorf("%v, %+v", err, now())
+		}
+		if _, err := set.Disarm(t.Context(), "ann", "switches", time.Hour); err != nil || !new(now()).disarmed(time.Now()) || new(now()).disarmed(time.Now().Add(2*time.Hour)) {
+			t.Errorf("%v, %+v", err, now())
+		}
+		if err := set.Arm(t.Context(), "ann"); err != nil || new(now()).disarmed(time.Now()) {
+			t.Errorf("%v, %+v", err, now())
+		}
+		s.must(t, &fsm.ConfigSet{Key: fsm.ConfigDisarmedUntil, Value: "tomorrow"})
+		if p := now(); !p.disarmed(time.Now()) {
+			t.Error("somebody meant to disarm, and it was not understood: that must not arm")
+		}
+	})
+}
