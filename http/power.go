@@ -120,6 +120,9 @@ func getPowerHealth(b *Backend, r *http.Request) (reply, error) {
 	if b.Power == nil {
 		return reply{}, notMember()
 	}
+	if err := checkQuery(r, "through"); err != nil {
+		return reply{}, err
+	}
 	h, err := b.Power.PowerHealth(r.Context(), name, r.URL.Query().Get("through"))
 	h.Devices = noNil(h.Devices)
 	return reply{body: h}, err
