@@ -26,7 +26,7 @@ const (
 )
 
 // testWaits leave time for a machine that is busy with other tests; answers come at once in all but the silent cases.
-var testWaits = []time.Duration{2 * time.Second, 8 * time.Second, 20 * time.Second}
+var testWaits = []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second}
 
 // quickWaits are for tests in which no answer is to come.
 var quickWaits = []time.Duration{50 * time.Millisecond, 200 * time.Millisecond}

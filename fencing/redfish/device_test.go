@@ -40,7 +40,7 @@ func both(t *testing.T, m *mock, secret string) map[string]fencing.Device {
 	}
 	exec, err := clusterlabs.New(catalog, clusterlabs.Config{
 		Agent: "fence_redfish", Address: m.url.Hostname(), Port: m.port(t), User: testUser, Secret: fencing.NewSecret(secret),
-		Parameters: map[string]string{"systems_uri": "/redfish/v1/Systems/1", "ssl_insecure": "1", "power_timeout": "5"},
+		Parameters: map[string]string{"systems_uri": "/redfish/v1/Systems/1", "ssl_insecure": "1", "power_timeout": "5", "shell_timeout": "60", "login_timeout": "60"},
 	})
 	if err != nil {
 		t.Fatal(err)
