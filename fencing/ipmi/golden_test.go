@@ -94,7 +94,7 @@ func TestGolden(t *testing.T) {
 		}
 		s.request, found = seq, true
 	}
-	if opened != 8 || !found {
+	if opened != 7 || !found {
 		t.Fatalf("opened %d requests, chassis status among them: %v", opened, found)
 	}
 	for _, b := range answers {
