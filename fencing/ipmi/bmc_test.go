@@ -2,7 +2,6 @@ package ipmi
 
 import (
 	"context"
-	"encoding/binary"
 	"net"
 	"sync"
 	"testing"
@@ -173,6 +172,3 @@ func kindOf(b []byte) (types.PayloadType, bool) {
 	}
 	return types.PayloadType(b[5] & 0x3f), b[5]&(flagAuthenticated|flagEncrypted) != 0
 }
-
-// sessionOf is the receiver's session number of a packet.
-func sessionOf(b []byte) uint32 { return binary.LittleEndian.Uint32(b[6:]) }
