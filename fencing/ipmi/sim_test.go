@@ -175,7 +175,7 @@ func TestSim_offThatLies(t *testing.T) {
 	s := startSim(t)
 	s.write(t, "stuck", "")
 	for name, d := range agents(t, s, testSecret, "2") {
-		r, err := machine(t, d, 3).Off(t.Context())
+		r, err := machine(t, d, 2).Off(t.Context())
 		if _, ok := r.Evidence(); ok || !errors.Is(err, fencing.ErrNotConfirmed) {
 			t.Errorf("%s: evidence %v, %v", name, ok, err)
 		}
@@ -189,7 +189,7 @@ func TestSim_wrongSecret(t *testing.T) {
 	t.Parallel()
 	s := startSim(t)
 	for name, d := range agents(t, s, "not the secret", "2") {
-		r, err := machine(t, d, 3).Off(t.Context())
+		r, err := machine(t, d, 2).Off(t.Context())
 		if _, ok := r.Evidence(); ok || !errors.Is(err, fencing.ErrNotConfirmed) || strings.Contains(err.Error()+r.String(), "not the secret") {
 			t.Errorf("%s: evidence %v, %v", name, ok, err)
 		}

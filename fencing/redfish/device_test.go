@@ -22,7 +22,7 @@ import (
 
 func machine(t *testing.T, d fencing.Device, polls int) *fencing.Machine {
 	t.Helper()
-	timing := fencing.Timing{First: 10 * time.Millisecond, Longest: 100 * time.Millisecond, Polls: polls, Unknowns: 3, OnOrders: 1, Pause: time.Millisecond}
+	timing := fencing.Timing{First: 10 * time.Millisecond, Longest: 100 * time.Millisecond, Polls: polls, Unknowns: 1, OnOrders: 1, Pause: time.Millisecond}
 	m, err := fencing.NewMachine("h1", []fencing.Member{{Name: "bmc", Device: d}}, timing)
 	if err != nil {
 		t.Fatal(err)
