@@ -33,13 +33,7 @@ type bounded struct {
 
 // Bounded returns dev with limits. What a call does beyond its time it does for nothing: its answer is ErrTimeout even if it
 // is a success, because an answer may be old by then.
-func Bounded(dev Device, limits Limits) Device {
-	b := bounded{dev, limits}
-	if c, ok := dev.(Checker); ok {
-		return boundedChecker{b, c}
-	}
-	return b
-}
+func Bounded(dev Device, limits Limits) Device { return bounded{dev, limits} }
 
 func (b bounded) Status(ctx context.Context) (State, error) {
 	st := Unknown
@@ -57,14 +51,20 @@ func (b bounded) Off(ctx context.Context) error   { return within(ctx, b.limits.
 func (b bounded) On(ctx context.Context) error    { return within(ctx, b.limits.Order, b.dev.On) }
 func (b bounded) Reset(ctx context.Context) error { return within(ctx, b.limits.Order, b.dev.Reset) }
 
-// boundedChecker is bounded for a device that is a Checker.
-type boundedChecker struct {
-	bounded
-	checker Checker
+// Check is the device's, if it is a Checker.
+func (b bounded) Check(ctx context.Context) error {
+	if c, ok := b.dev.(Checker); ok {
+		return within(ctx, b.limits.Status, c.Check)
+	}
+	return nil
 }
 
-func (b boundedChecker) Check(ctx context.Context) error {
-	return within(ctx, b.limits.Status, b.checker.Check)
+// Settle is the device's, if it is a Settler.
+func (b bounded) Settle(ctx context.Context) error {
+	if s, ok := b.dev.(Settler); ok {
+		return within(ctx, b.limits.Order, s.Settle)
+	}
+	return nil
 }
 
 // within runs one call with a deadline.

@@ -141,7 +141,7 @@ func TestAgentDevice(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeSwitch{state: map[string]State{"h1": On}, settle: 3 * time.Second}
-		m, err := NewMachine("h1", []Member{{"process", 1, AgentDevice(f, "h1")}}, DefaultTiming())
+		m, err := NewMachine("h1", []Member{{"process", 1, Bounded(AgentDevice(f, "h1"), DefaultLimits())}}, DefaultTiming())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -150,6 +150,15 @@ func TestAgentDevice(t *testing.T) {
 		if err != nil || time.Since(start) < 3*time.Second || !strings.Contains(r.String(), "pid 1 exited") {
 			t.Fatalf("%v after %s: %s", err, time.Since(start), r)
 		}
+		// One that had died before may have requests under way all the same.
+		start = time.Now()
+		if r, err := m.Off(t.Context()); err != nil || !r.Skipped || time.Since(start) < 3*time.Second {
+			t.Fatalf("already off: %v after %s: %s", err, time.Since(start), r)
+		}
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		r, err = m.Off(short)
+		checkOff(t, r, err, context.DeadlineExceeded)
 		if _, err := m.On(t.Context()); err != nil {
 			t.Fatal(err)
 		}

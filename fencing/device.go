@@ -23,6 +23,12 @@ type Checker interface {
 	Check(ctx context.Context) error
 }
 
+// Settler is a Device whose machine may have sent requests that are carried out after it is off. Settle is called when the
+// device has said off, whoever switched it off, and returns when they are over; an error means that off proves nothing yet.
+type Settler interface {
+	Settle(ctx context.Context) error
+}
+
 // Action is what a device can be asked for.
 type Action string
 
@@ -32,6 +38,7 @@ const (
 	ActionOff     Action = "off"
 	ActionOn      Action = "on"
 	ActionReset   Action = "reset"
+	ActionSettle  Action = "settle" // Settler
 	ActionRestart Action = "restart"
 )
 
@@ -58,14 +65,25 @@ func AgentDevice(agent Agent, host string) Device { return agentDevice{agent, ho
 func (d agentDevice) Status(ctx context.Context) (State, error) { return d.agent.Status(ctx, d.host) }
 
 func (d agentDevice) Off(ctx context.Context) error {
-	ev, err := d.agent.Off(ctx, d.host)
-	if err == nil {
-		err = settle(ctx, ev.Settle) // requests of the dead host may be under way at a server
+	_, err := d.off(ctx)
+	return err
+}
+
+// Settle asks the agent for its evidence of a host that is off, and waits as long as that says.
+func (d agentDevice) Settle(ctx context.Context) error {
+	ev, err := d.off(ctx)
+	if err != nil {
+		return err
 	}
+	return settle(ctx, ev.Settle)
+}
+
+func (d agentDevice) off(ctx context.Context) (Evidence, error) {
+	ev, err := d.agent.Off(ctx, d.host)
 	if err == nil && ev.Detail != "" {
 		Note(ctx, ev.Detail)
 	}
-	return err
+	return ev, err
 }
 
 func (d agentDevice) On(ctx context.Context) error { return d.agent.On(ctx, d.host) }

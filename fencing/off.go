@@ -12,6 +12,9 @@ func (m *Machine) off(ctx context.Context, j *journal) (skipped bool, err error)
 	for i, g := range m.groups {
 		skipped, err := m.offGroup(ctx, j, g, i < len(m.groups)-1)
 		if err == nil {
+			err = errors.Join(each(g, func(_ int, mem Member) error { return j.settle(ctx, mem) })...)
+		}
+		if err == nil {
 			j.confirmedOff()
 			return skipped, nil
 		}

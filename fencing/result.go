@@ -108,6 +108,18 @@ func (j *journal) status(ctx context.Context, m Member) (State, error) {
 	return st, err
 }
 
+// settle waits until nothing of a machine that is off is under way any more.
+func (j *journal) settle(ctx context.Context, m Member) error {
+	s, ok := m.Device.(Settler)
+	if b, is := m.Device.(bounded); is {
+		_, ok = b.dev.(Settler)
+	}
+	if !ok {
+		return nil
+	}
+	return j.call(ctx, m, ActionSettle, func(ctx context.Context, _ *Step) error { return s.Settle(ctx) })
+}
+
 // order gives one device an order, and writes it down.
 func (j *journal) order(ctx context.Context, m Member, a Action) error {
 	orders := map[Action]func(context.Context) error{

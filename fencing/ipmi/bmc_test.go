@@ -2,13 +2,13 @@ package ipmi
 
 import (
 	"context"
-	"encoding/binary"
 	"net"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/bougou/go-ipmi/pkg/bmc"
+	"github.com/bougou/go-ipmi/pkg/hal"
 	"github.com/bougou/go-ipmi/pkg/hal/mock"
 	"github.com/bougou/go-ipmi/pkg/server"
 	"github.com/bougou/go-ipmi/pkg/transport/udp"
@@ -26,20 +26,38 @@ const (
 )
 
 // testWaits leave time for a machine that is busy with other tests; answers come at once in all but the silent cases.
-var testWaits = []time.Duration{2 * time.Second, 8 * time.Second, 20 * time.Second}
+var testWaits = []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second}
 
 // quickWaits are for tests in which no answer is to come.
 var quickWaits = []time.Duration{50 * time.Millisecond, 200 * time.Millisecond}
 
+// testChassis is that of the mock, with a lock around what the tests look at.
+type testChassis struct {
+	*mock.Chassis
+	mu     sync.Mutex // guards resets
+	resets int
+}
+
+// ColdReset is what the BMC does for a hard reset.
+func (c *testChassis) ColdReset(context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.resets++
+	return nil
+}
+
+// hardware is the mock's, with our chassis.
+type hardware struct {
+	*mock.HAL
+	chassis *testChassis
+}
+
+func (h hardware) Chassis() hal.ChassisHAL { return h.chassis }
+
 // startBMC runs the reference BMC of go-ipmi, whose machine is on, and returns its port and its chassis.
-func startBMC(t *testing.T, ciphers ...types.CipherSuiteID) (int, *mock.Chassis) {
+func startBMC(t *testing.T, ciphers ...types.CipherSuiteID) (int, *testChassis) {
 	t.Helper()
-	h := mock.New()
-	chassis, ok := h.Chassis().(*mock.Chassis)
-	if !ok {
-		t.Fatal("the mock has another chassis")
-	}
-	chassis.On = true
+	h := hardware{mock.New(), &testChassis{Chassis: &mock.Chassis{On: true}}}
 	b := bmc.New(bmc.DeviceInfo{DeviceID: 1, IPMIVersion: 0x20}, [16]byte{1, 2, 3}, h)
 	for id, u := range map[uint8]struct {
 		name  string
@@ -62,7 +80,7 @@ func startBMC(t *testing.T, ciphers ...types.CipherSuiteID) (int, *mock.Chassis)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(ctx) }()
 	t.Cleanup(func() { cancel(); _ = s.Close(); <-done })
-	return portOf(t, conn.LocalAddr()), chassis
+	return portOf(t, conn.LocalAddr()), h.chassis
 }
 
 func portOf(t *testing.T, a net.Addr) int {
@@ -154,6 +172,3 @@ func kindOf(b []byte) (types.PayloadType, bool) {
 	}
 	return types.PayloadType(b[5] & 0x3f), b[5]&(flagAuthenticated|flagEncrypted) != 0
 }
-
-// sessionOf is the receiver's session number of a packet.
-func sessionOf(b []byte) uint32 { return binary.LittleEndian.Uint32(b[6:]) }

@@ -2,6 +2,7 @@ package ipmi
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 
 	"github.com/bougou/go-ipmi/pkg/command/chassis"
@@ -117,4 +118,44 @@ func unpackLogin(b []byte, s suite) {
 	_ = (&rmcpplus.RAKPMessage2{AuthAlg: s.auth}).Unpack(b)
 	_ = (&rmcpplus.RAKPMessage4{AuthAlg: s.auth}).Unpack(b)
 	_ = (&chassis.GetChassisStatusResponse{}).Unpack(b)
+}
+
+// A session takes one answer once, and no other packet, even if the BMC itself has signed it.
+func TestSession_accept(t *testing.T) {
+	t.Parallel()
+	cmd := types.CommandGetChassisStatus
+	sign := func(p packet) []byte {
+		b, err := p.encode(testKeys(3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	good := packet{session: 7, seq: 5, payload: saysOff(9)}
+	other := func(change func(*packet)) []byte {
+		p := good
+		change(&p)
+		return sign(p)
+	}
+	s := &session{keys: testKeys(3), ours: 7, request: 9, seen: 4}
+	for name, b := range map[string][]byte{
+		"another session": other(func(p *packet) { p.session = 8 }),
+		"older":           other(func(p *packet) { p.seq = 4 }),
+		"without number":  other(func(p *packet) { p.seq = 0 }),
+		"another kind":    other(func(p *packet) { p.kind = types.PayloadTypeSOL }),
+		"another request": other(func(p *packet) { p.payload = saysOff(8) }),
+		"a request":       other(func(p *packet) { p.payload = message(cmd, 9, nil) }),
+		"no message":      other(func(p *packet) { p.payload = nil }),
+	} {
+		var drop errIgnored
+		if _, _, err := s.accept(b, cmd); !errors.As(err, &drop) || s.seen != 4 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if code, data, err := s.accept(sign(good), cmd); err != nil || code != 0 || len(data) != 3 {
+		t.Errorf("%d, %x, %v", code, data, err)
+	}
+	if _, _, err := s.accept(sign(good), cmd); err == nil {
+		t.Error("taken twice")
+	}
 }

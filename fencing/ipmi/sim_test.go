@@ -73,7 +73,8 @@ set_working_mc 0x20
   user 2 true "%s" "%s" admin 10 none md2 md5 straight
 `, s.port, s.dir, testUser, testSecret))
 	s.write(t, "emu", "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\nsel_enable 0x20 1000 0x0a\nmc_enable 0x20\n")
-	s.cmd = testutil.Command(t, "ipmi_sim", "-c", filepath.Join(s.dir, "lan.conf"), "-f", filepath.Join(s.dir, "emu"), "-s", s.dir, "-n")
+	// Its life is the test's, however slow the machine.
+	s.cmd = exec.Command("ipmi_sim", "-c", filepath.Join(s.dir, "lan.conf"), "-f", filepath.Join(s.dir, "emu"), "-s", s.dir, "-n")
 	s.cmd.Stdout, s.cmd.Stderr = os.Stderr, os.Stderr // it says little, and that only when it does not start
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -108,7 +109,7 @@ func (s *sim) power(t *testing.T) string {
 }
 
 // agents are the two ways to such a BMC: our own and fence_ipmilan.
-func agents(t *testing.T, s *sim, secret string) map[string]fencing.Device {
+func agents(t *testing.T, s *sim, secret, powerTimeout string) map[string]fencing.Device {
 	t.Helper()
 	testutil.NeedTool(t, "fence_ipmilan", "ipmitool")
 	catalog, err := clusterlabs.NewCatalog(clusterlabs.DefaultDirs())
@@ -117,7 +118,8 @@ func agents(t *testing.T, s *sim, secret string) map[string]fencing.Device {
 	}
 	exec, err := clusterlabs.New(catalog, clusterlabs.Config{
 		Agent: "fence_ipmilan", Address: "127.0.0.1", Port: s.port, User: testUser, Secret: fencing.NewSecret(secret),
-		Parameters: map[string]string{"lanplus": "1", "cipher": "3", "power_wait": "0", "power_timeout": "5"},
+		Parameters: map[string]string{"lanplus": "1", "cipher": "3", "power_wait": "0", "power_timeout": powerTimeout,
+			"shell_timeout": "60", "login_timeout": "60"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -143,7 +145,7 @@ func machine(t *testing.T, d fencing.Device, polls int) *fencing.Machine {
 func TestSim_restart(t *testing.T) {
 	t.Parallel()
 	s := startSim(t)
-	for name, d := range agents(t, s, testSecret) {
+	for name, d := range agents(t, s, testSecret, "60") {
 		m := machine(t, d, 50)
 		r, err := m.Off(t.Context())
 		if _, ok := r.Evidence(); err != nil || !ok || r.Skipped || s.power(t) != "0" {
@@ -172,8 +174,8 @@ func TestSim_offThatLies(t *testing.T) {
 	t.Parallel()
 	s := startSim(t)
 	s.write(t, "stuck", "")
-	for name, d := range agents(t, s, testSecret) {
-		r, err := machine(t, d, 3).Off(t.Context())
+	for name, d := range agents(t, s, testSecret, "2") {
+		r, err := machine(t, d, 2).Off(t.Context())
 		if _, ok := r.Evidence(); ok || !errors.Is(err, fencing.ErrNotConfirmed) {
 			t.Errorf("%s: evidence %v, %v", name, ok, err)
 		}
@@ -186,8 +188,8 @@ func TestSim_offThatLies(t *testing.T) {
 func TestSim_wrongSecret(t *testing.T) {
 	t.Parallel()
 	s := startSim(t)
-	for name, d := range agents(t, s, "not the secret") {
-		r, err := machine(t, d, 3).Off(t.Context())
+	for name, d := range agents(t, s, "not the secret", "2") {
+		r, err := machine(t, d, 2).Off(t.Context())
 		if _, ok := r.Evidence(); ok || !errors.Is(err, fencing.ErrNotConfirmed) || strings.Contains(err.Error()+r.String(), "not the secret") {
 			t.Errorf("%s: evidence %v, %v", name, ok, err)
 		}
@@ -204,7 +206,7 @@ func TestSim_wrongSecret(t *testing.T) {
 func TestSim_deadWithItsHost(t *testing.T) {
 	t.Parallel()
 	s := startSim(t)
-	d := agents(t, s, testSecret)
+	d := agents(t, s, testSecret, "2")
 	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}

@@ -72,14 +72,20 @@ func TestRun_killsTheGroup(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "pid")
 	ctx, cancel := context.WithCancel(testutil.Deadline(t))
+	defer cancel()
+	ended := make(chan error, 1)
 	go func() {
-		defer cancel()
-		for ctx.Err() == nil && childPid(file) == 0 {
-			time.Sleep(time.Millisecond)
-		}
+		_, err := Run(ctx, script("sleep 1000 & echo $! > "+file+".new; mv "+file+".new "+file+"; wait"))
+		ended <- err
 	}()
-	_, err := Run(ctx, script("sleep 1000 & echo $! > "+file+".new; mv "+file+".new "+file+"; wait"))
-	if !errors.Is(err, context.Canceled) {
+	testutil.Retry(t, 30*time.Second, func() error {
+		if childPid(file) == 0 {
+			return errors.New("the child has not begun")
+		}
+		return nil
+	})
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	mustBeGone(t, childPid(file))

@@ -28,44 +28,51 @@ type conversation struct {
 
 // get reads a resource.
 func (c *conversation) get(ctx context.Context, path string, out any) error {
-	resp, body, err := c.do(ctx, http.MethodGet, path, nil)
+	r, err := c.do(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return err
 	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s: %w", path, c.statusError(resp.StatusCode, body))
+	if r.status != http.StatusOK {
+		return fmt.Errorf("GET %s: %w", path, c.statusError(r))
 	}
-	if err := json.Unmarshal(body, out); err != nil {
+	if err := json.Unmarshal(r.body, out); err != nil {
 		return fmt.Errorf("GET %s: reading the answer: %v: %w", path, err, fencing.ErrGarbage)
 	}
 	return nil
 }
 
 // post runs an action.
-func (c *conversation) post(ctx context.Context, path string, in any) (*http.Response, []byte, error) {
-	resp, body, err := c.do(ctx, http.MethodPost, path, in)
+func (c *conversation) post(ctx context.Context, path string, in any) (reply, error) {
+	r, err := c.do(ctx, http.MethodPost, path, in)
 	if err != nil {
-		return nil, nil, err
+		return reply{}, err
 	}
-	if resp.StatusCode/100 != 2 {
-		return nil, nil, fmt.Errorf("POST %s: %w", path, c.statusError(resp.StatusCode, body))
+	if r.status/100 != 2 {
+		return reply{}, fmt.Errorf("POST %s: %w", path, c.statusError(r))
 	}
-	return resp, body, nil
+	return r, nil
+}
+
+// reply is an answer that was read.
+type reply struct {
+	status int
+	header http.Header
+	body   []byte
 }
 
 // do sends a request to the configured host; path begins with /.
-func (c *conversation) do(ctx context.Context, method, path string, in any) (*http.Response, []byte, error) {
+func (c *conversation) do(ctx context.Context, method, path string, in any) (reply, error) {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
-			return nil, nil, fmt.Errorf("%s %s: %w", method, path, err)
+			return reply{}, fmt.Errorf("%s %s: %w", method, path, err)
 		}
 		body = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.d.base+path, body)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s %s: %w: %w", method, path, fencing.ErrGarbage, err)
+		return reply{}, fmt.Errorf("%s %s: %w: %w", method, path, fencing.ErrGarbage, err)
 	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("OData-Version", "4.0")
@@ -80,17 +87,17 @@ func (c *conversation) do(ctx context.Context, method, path string, in any) (*ht
 	}
 	resp, err := c.d.http.Do(req)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s %s: %w", method, path, sendError(ctx, err))
+		return reply{}, fmt.Errorf("%s %s: %w", method, path, sendError(ctx, err))
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s %s: reading the answer: %w", method, path, sendError(ctx, err))
+		return reply{}, fmt.Errorf("%s %s: reading the answer: %w", method, path, sendError(ctx, err))
 	}
 	if len(b) > maxBody {
-		return nil, nil, fmt.Errorf("%s %s: the answer has more than %d bytes: %w", method, path, maxBody, fencing.ErrGarbage)
+		return reply{}, fmt.Errorf("%s %s: the answer has more than %d bytes: %w", method, path, maxBody, fencing.ErrGarbage)
 	}
-	return resp, b, nil
+	return reply{resp.StatusCode, resp.Header, b}, nil
 }
 
 // sendError names why there is no answer.
@@ -109,8 +116,8 @@ func sendError(ctx context.Context, err error) error {
 }
 
 // statusError names an HTTP status that is no success, with the BMC's own words.
-func (c *conversation) statusError(status int, body []byte) error {
-	sentinel := fencing.ErrRefused
+func (c *conversation) statusError(r reply) error {
+	status, sentinel := r.status, fencing.ErrRefused
 	switch {
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		sentinel = fencing.ErrAuth
@@ -119,7 +126,7 @@ func (c *conversation) statusError(status int, body []byte) error {
 	case status/100 < 2:
 		sentinel = fencing.ErrGarbage
 	}
-	words := c.d.config.Secret.Redact(explain(body))
+	words := c.d.config.Secret.Redact(explain(r.body))
 	return fmt.Errorf("HTTP %d %s: %s: %w", status, http.StatusText(status), fencing.Clean(words, 500), sentinel)
 }
 

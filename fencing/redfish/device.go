@@ -101,11 +101,11 @@ func (d *Device) reset(ctx context.Context, kinds ...string) error {
 		if err != nil {
 			return err
 		}
-		resp, _, err := c.post(ctx, target, map[string]string{"ResetType": kind})
+		r, err := c.post(ctx, target, map[string]string{"ResetType": kind})
 		if err != nil {
 			return err
 		}
-		fencing.Note(ctx, fmt.Sprintf("%s answered with HTTP %d", kind, resp.StatusCode))
+		fencing.Note(ctx, fmt.Sprintf("%s answered with HTTP %d", kind, r.status))
 		return nil
 	})
 }
@@ -203,17 +203,17 @@ func (d *Device) with(ctx context.Context, fn func(*conversation) error) error {
 
 // login makes a session.
 func (c *conversation) login(ctx context.Context) error {
-	resp, _, err := c.post(ctx, root+"SessionService/Sessions", map[string]string{
+	r, err := c.post(ctx, root+"SessionService/Sessions", map[string]string{
 		"UserName": c.d.config.User, "Password": c.d.config.Secret.Reveal(),
 	})
 	if err != nil {
 		return err
 	}
-	c.token = resp.Header.Get("X-Auth-Token")
+	c.token = r.header.Get("X-Auth-Token")
 	if c.token == "" {
 		return fmt.Errorf("the BMC gave no token: %w", fencing.ErrGarbage)
 	}
-	if u, err := url.Parse(resp.Header.Get("Location")); err == nil {
+	if u, err := url.Parse(r.header.Get("Location")); err == nil {
 		c.session, _ = localPath(u.Path)
 	}
 	return nil
@@ -226,5 +226,5 @@ func (c *conversation) logout(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	_, _, _ = c.do(ctx, http.MethodDelete, c.session, nil)
+	_, _ = c.do(ctx, http.MethodDelete, c.session, nil)
 }

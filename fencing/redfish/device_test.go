@@ -22,7 +22,7 @@ import (
 
 func machine(t *testing.T, d fencing.Device, polls int) *fencing.Machine {
 	t.Helper()
-	timing := fencing.Timing{First: 10 * time.Millisecond, Longest: 100 * time.Millisecond, Polls: polls, Unknowns: 3, OnOrders: 1, Pause: time.Millisecond}
+	timing := fencing.Timing{First: 10 * time.Millisecond, Longest: 100 * time.Millisecond, Polls: polls, Unknowns: 1, OnOrders: 1, Pause: time.Millisecond}
 	m, err := fencing.NewMachine("h1", []fencing.Member{{Name: "bmc", Device: d}}, timing)
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +40,7 @@ func both(t *testing.T, m *mock, secret string) map[string]fencing.Device {
 	}
 	exec, err := clusterlabs.New(catalog, clusterlabs.Config{
 		Agent: "fence_redfish", Address: m.url.Hostname(), Port: m.port(t), User: testUser, Secret: fencing.NewSecret(secret),
-		Parameters: map[string]string{"systems_uri": "/redfish/v1/Systems/1", "ssl_insecure": "1", "power_timeout": "5"},
+		Parameters: map[string]string{"systems_uri": "/redfish/v1/Systems/1", "ssl_insecure": "1", "power_timeout": "5", "shell_timeout": "60", "login_timeout": "60"},
 	})
 	if err != nil {
 		t.Fatal(err)

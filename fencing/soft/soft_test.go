@@ -33,7 +33,7 @@ func TestCommand_Run(t *testing.T) {
 	}{
 		{"works", shell(`echo "$HOLDFAST_HOST $HOLDFAST_HOST_ADDRESS $HOLDFAST_HOST_ID"`), "h1 10.0.0.1 7", 0, nil},
 		{"fails", shell("echo no route >&2; exit 255"), "no route", 255, fencing.ErrRefused},
-		{"hangs", Command{[]string{"/bin/sh", "-c", "echo begun; sleep 1000"}, time.Second}, "begun", -1, fencing.ErrTimeout},
+		{"hangs", Command{[]string{"/bin/sh", "-c", "sleep 1000"}, time.Second}, "", -1, fencing.ErrTimeout},
 		{"missing", Command{[]string{"/nonexistent/x"}, time.Second}, "", 0, fencing.ErrNoProgram},
 		{"relative", Command{[]string{"reboot"}, time.Second}, "", 0, fencing.ErrConfig},
 		{"nothing", Default(), "", 0, fencing.ErrConfig},
