@@ -70,7 +70,7 @@ func (p powers) Groups(view *fsm.State, host string) []manager.Group {
 		}
 		g := &out[len(out)-1]
 		g.Label = strings.TrimPrefix(g.Label+","+d.Name, ",")
-		g.Local = g.Local && d.Type == fsm.FenceProcess
+		g.Local = g.Local && bySupervisor(d)
 		for _, proxy := range d.Proxies {
 			if !slices.Contains(g.Prefer, proxy) {
 				g.Prefer = append(g.Prefer, proxy)
@@ -84,6 +84,9 @@ func (p powers) Groups(view *fsm.State, host string) []manager.Group {
 	}
 	return out
 }
+
+// bySupervisor tells whether a device is the supervisor that each host's own configuration file names.
+func bySupervisor(d fsm.FenceDevice) bool { return d.Type == fsm.FenceProcess && d.Address == "" }
 
 // maxLabel bounds what a step calls a group; the log keeps no more.
 const maxLabel = 200
@@ -100,12 +103,12 @@ func (p powers) Open(view *fsm.State, host string, order int) (manager.Switch, e
 			group = append(group, d)
 		}
 	}
-	process := slices.ContainsFunc(group, func(d fsm.FenceDevice) bool { return d.Type == fsm.FenceProcess })
+	process := slices.ContainsFunc(group, bySupervisor)
 	switch {
 	case len(group) == 0:
 		return nil, fmt.Errorf("power devices of order %d of host %s: %w", order, host, fencing.ErrNoAgent)
 	case process && len(group) > 1:
-		return nil, fmt.Errorf("host %s: a device of type process stands alone in its order: %w", host, fencing.ErrConfig)
+		return nil, fmt.Errorf("host %s: a device of type process without an address stands alone in its order: %w", host, fencing.ErrConfig)
 	case process && p.agent == nil:
 		return nil, fmt.Errorf("host %s: this host's configuration names no supervisor (fencing.agent process): %w", host, fencing.ErrConfig)
 	case process:
@@ -202,7 +205,7 @@ func (h *Host) SealSecret(host, device, secret string) ([]byte, error) {
 
 // CheckDevice says what is wrong with a power device's configuration, as far as this host can tell without asking it.
 func (h *Host) CheckDevice(d fsm.FenceDevice, secret string) error {
-	if d.Type == fsm.FenceNone || d.Type == fsm.FenceProcess {
+	if d.Type == fsm.FenceNone || bySupervisor(d) {
 		return nil
 	}
 	_, err := h.cfg.OpenDevice(d, fencing.NewSecret(secret))
