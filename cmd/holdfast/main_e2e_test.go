@@ -28,6 +28,9 @@ import (
 const asProgram = "HOLDFAST_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
+	if where := os.Getenv(asChassis); where != "" {
+		os.Exit(chassis(where, os.Args[1:]))
+	}
 	if os.Getenv(asProgram) != "" {
 		os.Exit(mainStatus())
 	}
