@@ -232,6 +232,10 @@ func TestDecide_table(t *testing.T) {
 		{"disarmed", world(lost(time.Hour), asked1(5*sec), status(Live, false), func(in *Inputs) { in.DisarmedFor = sec }), RowDisarmed, ActWait, ""},
 		{"switched off", world(lost(time.Hour), asked1(5*sec), status(Live, false), func(in *Inputs) { in.Policy.Fencing = false }), RowDisarmed, ActWait, ""},
 		{"live, and the policy does not care", world(lost(2*sec), asked1(5*sec), func(in *Inputs) { in.Policy.SkipIfLive = false }), RowFence, ActFence, "a"},
+		{"one lost, one in maintenance answers", world(lost(time.Hour), asked1(5*sec), status(Live, false), func(in *Inputs) { in.Hosts[1].Maintenance = true }), RowFence, ActFence, "a"},
+		{"one lost, one in maintenance is off", world(lost(time.Hour), asked1(5*sec), status(Live, false), func(in *Inputs) {
+			in.Hosts[1].Maintenance, in.Hosts[1].Reachable = true, false
+		}), RowHold, ActWait, ""},
 		{"most lost, and the policy does not care", world(lost(time.Hour), asked1(5*sec), status(Live, false), func(in *Inputs) {
 			in.Hosts[1].Reachable, in.Policy.SkipIfHalfDead = false, false
 		}), RowFence, ActFence, "a"},

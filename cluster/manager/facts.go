@@ -187,15 +187,15 @@ func (in *Inputs) byName(name string) *Host {
 	return nil
 }
 
-// mostLost reports whether at least half of the hosts that should answer do not. Then the fault is more likely here. Those in
-// maintenance and those proven dead count for nothing: their silence is expected.
+// mostLost reports whether at least half of the hosts that should answer do not. Then the fault is more likely here. The
+// silence of those in maintenance and of those proven dead is expected, and counts for nothing.
 func (in *Inputs) mostLost() bool {
 	lost, all := 0, 0
 	for _, h := range in.Hosts {
 		switch {
-		case h.Maintenance || !h.Reachable && h.ProofGen != 0:
 		case h.Reachable:
 			all++
+		case h.Maintenance || h.ProofGen != 0:
 		default:
 			all, lost = all+1, lost+1
 		}

@@ -527,3 +527,26 @@ func TestSettings(t *testing.T) {
 		}
 	})
 }
+
+// A new leader counts silence by itself: what was before its term says nothing, unless the power switch says off.
+func TestFence_newLeaderWaitsItsGrace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const grace = 6 * time.Second
+		s := newSim(t, "a", "b", "c", "d", "e")
+		s.hosts["a"].cut, s.hosts["a"].deaf = true, true
+		time.Sleep(10 * time.Minute)
+		begun := time.Now()
+		_, stop := s.lead(t, "e", func(c *Config) { c.Policy.Grace, c.Policy.SkipIfLive = grace, false })
+		defer s.check(t)
+		defer stop()
+		s.until(t, "an operation", time.Minute, func() bool { return s.View().Fences.Len() > 0 })
+		if took := time.Since(begun); took < grace {
+			t.Errorf("it began after %s of its term", took)
+		}
+		s.kill("b")
+		if took := s.until(t, "a host that is off", grace+2*time.Second, func() bool { return s.proven("b") }); took > grace+time.Second {
+			t.Errorf("took %s", took)
+		}
+	})
+}

@@ -91,7 +91,7 @@ func moveViolation(in Inputs, x *Host, d Decision) string {
 func halfSilent(in Inputs) bool {
 	silent, answer := 0, 0
 	for _, h := range in.Hosts {
-		if h.Reachable && !h.Maintenance {
+		if h.Reachable {
 			answer++
 		} else if !h.Maintenance && h.ProofGen == 0 {
 			silent++
