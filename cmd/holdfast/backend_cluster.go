@@ -149,7 +149,11 @@ func (b *backend) hosts() []api.Host {
 // operator carries out wishes about the role.
 func (b *backend) operator() (manager.Operator, error) {
 	n, err := b.node()
-	return manager.Operator{Cluster: n, Now: time.Now}, err
+	op := manager.Operator{Cluster: n, Now: time.Now}
+	if mgr := b.host.Manager(); mgr != nil {
+		op.Status = mgr.Status
+	}
+	return op, err
 }
 
 // wish runs one wish and shows what came of it.
