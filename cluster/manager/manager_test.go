@@ -267,7 +267,7 @@ func TestManager_moveToAHostThatFails(t *testing.T) {
 
 func TestManager_stopStart(t *testing.T) {
 	simulate(t, func(t *testing.T, s *sim, m *Manager, _ string) {
-		o := Operator{Cluster: s, Now: time.Now}
+		o := Operator{Cluster: s, Now: time.Now, By: "ann", Reason: "work on the SAN"}
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		if got, err := o.Stop(ctx); err != nil || got.State != fsm.SPMNone {
@@ -276,6 +276,9 @@ func TestManager_stopStart(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		if s.serving() != "" {
 			t.Fatal("it did not stay stopped")
+		}
+		if l := eventsOf(s, "spm.wish"); len(l) != 1 || l[0].Message != "ann wants nobody to be SPM: work on the SAN" {
+			t.Errorf("%+v", l)
 		}
 		if st, _ := m.Status(); st.Row != RowFreeStopped {
 			t.Fatalf("%+v", st)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/holdfast-io/holdfast/fsm"
@@ -25,6 +26,8 @@ var (
 type Operator struct {
 	Cluster Cluster
 	Now     func() time.Time
+	// By and Reason are for the pool's history; without By it does not hear of the wish.
+	By, Reason string
 	// Status is what the manager says, on the leader; nil elsewhere.
 	Status func() (Status, bool)
 }
@@ -96,7 +99,25 @@ func (o Operator) desire(ctx context.Context, pool, wish string) (uint64, error)
 	if err != nil {
 		return 0, fmt.Errorf("committing the wish %q: %w", wish, err)
 	}
+	o.tell(ctx, wish)
 	return out.Index, nil
+}
+
+// tell records who wished what and why. The wish is committed: that it is not in the history does not undo it.
+func (o Operator) tell(ctx context.Context, wish string) {
+	if o.By == "" {
+		return
+	}
+	what := map[string]string{fsm.DesireAny: "wants a host to be SPM", fsm.DesireStopped: "wants nobody to be SPM"}[wish]
+	if what == "" {
+		what = "wants " + strings.TrimPrefix(wish, fsm.DesireHost) + " to be SPM"
+	}
+	message := o.By + " " + what
+	if o.Reason != "" {
+		message += ": " + o.Reason
+	}
+	_, _ = o.Cluster.Apply(ctx, &fsm.EventAdd{Events: []fsm.Event{{Time: o.Now().UnixNano(), Kind: "spm.wish", Severity: fsm.Info, Subject: "spm",
+		Message: message, Reason: o.Reason}}})
 }
 
 // takeBack withdraws a wish that nobody waits for any more, unless it was replaced by another one.
