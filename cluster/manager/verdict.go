@@ -14,6 +14,8 @@ import (
 type DomainPolicy struct {
 	// Failure is how long hosts must fail to reach a domain before anything follows from it.
 	Failure time.Duration
+	// Notice is how long a host must fail to reach a domain before it is named: joining a lockspace takes a moment.
+	Notice time.Duration
 	// ReportAge is how old the last look of a host may be; an older one counts as failed.
 	ReportAge time.Duration
 	// ValidHosts or ValidLooks bring a domain back: so many hosts that see it, or so many looks in a row of one.
@@ -26,7 +28,7 @@ type DomainPolicy struct {
 
 // DefaultDomainPolicy is the policy of a pool with these lease times.
 func DefaultDomainPolicy(p leases.Profile) DomainPolicy {
-	d := DomainPolicy{Failure: 5 * time.Minute, ReportAge: min(9*p.IOTimeout, 30*time.Second), ValidHosts: 2, ValidLooks: 3,
+	d := DomainPolicy{Failure: 5 * time.Minute, Notice: max(2*p.IOTimeout, 3*time.Second), ReportAge: min(9*p.IOTimeout, 30*time.Second), ValidHosts: 2, ValidLooks: 3,
 		RetryMin: 10 * time.Second, RetryMax: 5 * time.Minute, SlowRead: 5 * time.Second}
 	switch p.Name {
 	case leases.Fast.Name:
@@ -61,7 +63,7 @@ type DomainInput struct {
 type DomainVerdict struct {
 	Status  string
 	Reason  string
-	Failing []string      // hosts that fail to reach it now
+	Failing []string      // hosts that fail to reach it, and not just for a moment
 	In      time.Duration // until the verdict changes by itself if nothing else does; 0: it does not
 }
 
@@ -160,11 +162,16 @@ func (in *DomainInput) badFor() (bad []time.Duration, total int) {
 	return bad, total
 }
 
+// noticed says that a host has failed for long enough to be named.
+func (in *DomainInput) noticed(w DomainView) bool {
+	return w.Sees && w.Known && w.Bad > 0 && w.Bad >= min(in.Policy.Notice, in.Policy.Failure)
+}
+
 // failing names the hosts that answer and cannot reach the domain.
 func (in *DomainInput) failing() []string {
 	var out []string
 	for _, w := range in.Views {
-		if w.Sees && w.Known && w.Bad > 0 {
+		if in.noticed(w) {
 			out = append(out, w.Host)
 		}
 	}
@@ -179,7 +186,7 @@ const maxWhy = 3
 func (in *DomainInput) why() string {
 	var out []string
 	for _, w := range in.Views {
-		if w.Sees && w.Known && w.Bad > 0 {
+		if in.noticed(w) {
 			out = append(out, fmt.Sprintf("%s: %s", w.Host, w.problem()))
 		}
 	}
