@@ -427,7 +427,9 @@ func TestManager_AskHost(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := newDomainSim(t, "a", "b", "c")
-		m, stop := d.lead(t, "c", d.wire, func(c *Config) { c.Tick, c.Policy.Domains.ReportAge, c.Policy.Domains.Notice = time.Minute, time.Hour, 1 })
+		m, stop := d.lead(t, "c", d.wire, func(c *Config) {
+			c.Tick, c.Policy.Domains.ReportAge, c.Policy.Domains.Notice = time.Minute, time.Hour, 1
+		})
 		defer stop()
 		time.Sleep(5*time.Minute + 30*time.Second)
 		quiet := "a" // the SPM is asked more often
