@@ -65,7 +65,7 @@ func TestManager_outreachDoesNotFlap(t *testing.T) {
 			time.Sleep(3 * time.Second)
 		}
 		moves := countEvents(s, kindMoved)
-		if moves < 1 || moves > 6 { // the wait doubles from 1 s: 1, 2, 4, 8, 16, 32 s
+		if moves < 1 || moves > 6 { // the wait doubles: 1.5, 3, 6, 12, 24, 48 s
 			t.Errorf("%d moves in 2 minutes", moves)
 		}
 	})

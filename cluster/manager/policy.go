@@ -21,13 +21,13 @@ func DefaultPolicy(profile string) Policy {
 		p.Grace, p.FenceLiveAfter, p.FenceQuiet, p.FenceOthers = time.Second, 12*time.Second, 5*time.Second, true
 		p.YieldAfter, p.YieldWait = 900*time.Millisecond, 3*time.Second
 		p.UnprotectedTakeover = true // the supervisor is the watchdog
-		p.TroubleAfter, p.OutreachAfter = 5*time.Second, time.Second
+		p.TroubleAfter, p.OutreachAfter = 5*time.Second, 1500*time.Millisecond
 		p.StartTimeout, p.StopTimeout, p.ReleaseAfter = 10*time.Second, 5*time.Second, 600*time.Millisecond
 	case leases.Fast.Name:
 		lp = leases.Fast
 		p.YieldAfter, p.YieldWait = 900*time.Millisecond, 3*time.Second
 		p.Grace, p.FenceQuiet, p.ReleaseAfter = 3*time.Second, time.Minute, time.Second
-		p.TroubleAfter, p.OutreachAfter = 10*time.Second, time.Second
+		p.TroubleAfter, p.OutreachAfter = 10*time.Second, 1500*time.Millisecond
 	}
 	p.Domains = DefaultDomainPolicy(lp)
 	p.LeaseLife = lp.Expiry()
