@@ -33,7 +33,7 @@ type session struct {
 	shut   bool // no new requests, no further domains
 	others map[string]*standing
 	bases  map[string]uint64 // what this epoch's writers of a domain that was given up had counted to
-	news   chan struct{} // closed and replaced when a standing changes
+	news   chan struct{}     // closed and replaced when a standing changes
 }
 
 // newSession makes a session with the master domain and starts its outbox, which the reconcile needs.
