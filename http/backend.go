@@ -113,9 +113,9 @@ type Volumes interface {
 // SPM shows and moves the role. The three changes run on the leader and return when the new state is reached.
 type SPM interface {
 	SPM(ctx context.Context) (api.SPM, error)
-	MoveSPM(ctx context.Context, req api.SPMMove) (api.SPM, error)
-	StopSPM(ctx context.Context, req api.SPMStop) (api.SPM, error)
-	StartSPM(ctx context.Context, req api.SPMStart) (api.SPM, error)
+	MoveSPM(ctx context.Context, req api.SPMMove, by string) (api.SPM, error)
+	StopSPM(ctx context.Context, req api.SPMStop, by string) (api.SPM, error)
+	StartSPM(ctx context.Context, req api.SPMStart, by string) (api.SPM, error)
 }
 
 // Events reads the pool's history.

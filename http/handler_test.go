@@ -259,6 +259,8 @@ func TestHandler_badInput(t *testing.T) {
 		"domain device path":    {"POST", "/v1/domains", `{"name":"d","devices":["sdb"]}`, api.CodeInvalid},
 		"domain device twice":   {"POST", "/v1/domains", `{"name":"d","devices":["/dev/sdb","/dev/sdb"]}`, api.CodeInvalid},
 		"move to nonsense":      {"POST", "/v1/spm/move", `{"to":"h1;reboot"}`, api.CodeInvalid},
+		"move, odd reason":      {"POST", "/v1/spm/move", `{"reason":"a\nb"}`, api.CodeInvalid},
+		"stop, long reason":     {"POST", "/v1/spm/stop", `{"reason":"` + strings.Repeat("x", 501) + `"}`, api.CodeInvalid},
 		"priority 11":           {"PATCH", "/v1/hosts/h1", `{"priority":11}`, api.CodeInvalid},
 		"priority -2":           {"PATCH", "/v1/hosts/h1", `{"priority":-2}`, api.CodeInvalid},
 		"no setting":            {"PATCH", "/v1/hosts/h1", `{}`, api.CodeInvalid},

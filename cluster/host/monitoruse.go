@@ -55,14 +55,14 @@ func (h *Host) usersOf(id string) []string {
 }
 
 func (rt *runtime) useOf(ctx context.Context, id string) domainUse {
+	var u domainUse
 	rt.mu.Lock()
-	l, st := rt.domains[id], rt.opening[id]
-	rt.mu.Unlock()
-	u := domainUse{open: l != nil}
-	if st != nil {
-		u.open = u.open || st.busy
-		u.err = st.err
+	l := rt.domains[id]
+	u.open = l != nil
+	if st := rt.opening[id]; st != nil {
+		u.open, u.err = u.open || st.busy, st.err
 	}
+	rt.mu.Unlock()
 	if l == nil {
 		return u
 	}

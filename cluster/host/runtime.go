@@ -185,6 +185,9 @@ func (rt *runtime) join(ctx context.Context, l *luns, master bool) error {
 	if l.guard, err = rt.keeper.JoinGuarded(ctx, spec); err != nil {
 		return err
 	}
+	if err := l.guard.Check(0); err != nil {
+		return fmt.Errorf("the host id was lost as soon as it was taken: %w", err)
+	}
 	generation := l.guard.Epoch()
 	rt.log.Info("joined lockspace", "domain", l.id, "host_id", spec.HostID, "generation", generation)
 	if master {

@@ -27,6 +27,7 @@ type Row string
 // Rows of the decision table in DESIGN.md.
 const (
 	RowNoMaster     Row = "no master"
+	RowLooking      Row = "lease not read yet"
 	RowUnreadable   Row = "lease unreadable on all hosts"
 	RowConflict     Row = "two owners"
 	RowStaleClaim   Row = "claim without lease"
@@ -81,6 +82,8 @@ func Decide(in Inputs) Decision {
 		return wait(RowNoMaster, "the pool has no master domain yet", "a first data domain", 0)
 	case in.Lease.Conflict:
 		return conflict(&in)
+	case !in.Lease.Known && in.Looking:
+		return wait(RowLooking, "the lease is being read, after the last change or for the first time", "a look at the disk", 0)
 	case !in.Lease.Known:
 		return wait(RowUnreadable, "no host can read the SPM lease", "the master domain to be readable", 0)
 	}

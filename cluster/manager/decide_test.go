@@ -143,6 +143,7 @@ func TestDecide_table(t *testing.T) {
 	t.Parallel()
 	tests := append(placementTests(), []decideTest{
 		{"no master", world(func(in *Inputs) { in.Master = false }), RowNoMaster, ActWait, ""},
+		{"not read yet", world(func(in *Inputs) { in.Lease, in.Looking = Lease{}, true }), RowLooking, ActWait, ""},
 		{"unreadable", world(func(in *Inputs) { in.Lease = Lease{} }), RowUnreadable, ActWait, ""},
 		{"two owners, writers stop", world(func(in *Inputs) { in.Lease.Conflict = true }), RowConflict, ActAlarm, "a"},
 		{"two owners, none writes", world(func(in *Inputs) { in.Lease.Conflict = true }, role(RoleNone, 0, sec)), RowConflict, ActAlarm, ""},
@@ -265,6 +266,6 @@ func TestDecide_table(t *testing.T) {
 	}
 }
 
-var allRows = []Row{RowNoMaster, RowUnreadable, RowConflict, RowStaleClaim, RowFreeStopped, RowFreeStarting, RowFreeElect,
+var allRows = []Row{RowNoMaster, RowLooking, RowUnreadable, RowConflict, RowStaleClaim, RowFreeStopped, RowFreeStarting, RowFreeElect,
 	RowFreeNobody, RowGone, RowProof, RowAdopt, RowUnwanted, RowMove, RowHandOver, RowMaintenance, RowOutreach, RowLate, RowChanging, RowStaleOwner, RowFailing,
 	RowUnknown, RowYield, RowAsked, RowGrace, RowLostAlive, RowLostDead, RowFence, RowHold, RowUnprotected, RowDisarmed}

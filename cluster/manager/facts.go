@@ -98,6 +98,7 @@ type Inputs struct {
 	Active  int  // how many domains the SPM should reach
 	Desired Desired
 	Lease   Lease
+	Looking bool            // no look at the disk has ended since the last action
 	Storage map[int]Storage // by host id
 	Hosts   []Host
 	TermAge time.Duration // since this leader's term began

@@ -120,7 +120,7 @@ func (v *HostView) comingBack(state string, need time.Duration) HostNext {
 	switch {
 	case state == fsm.HostMaintenance || state == fsm.HostPreparing:
 		reason = "maintenance is over; it has to be well for a while"
-	case v.Flaps > 0:
+	case v.Flaps > fewFlaps:
 		reason = fmt.Sprintf("it answers again; it came and went %d times lately, so it has to be well for longer", v.Flaps)
 	}
 	since := v.Answer
@@ -136,11 +136,15 @@ func (v *HostView) comingBack(state string, need time.Duration) HostNext {
 
 // steadyNeed is how long a host that was away must be well before it is up: longer for one that comes and goes.
 func (v *HostView) steadyNeed() time.Duration {
-	return min(v.Policy.Grace/4<<min(v.Flaps, 8), maxSteady*v.Policy.Grace)
+	return min(v.Policy.Grace/4<<min(max(v.Flaps-fewFlaps, 0), 8), maxSteady*v.Policy.Grace)
 }
 
-// maxSteady bounds, in grace times, how long a host that comes and goes has to be well.
-const maxSteady = 10
+// A host may be restarted fewFlaps times in a row without having to be well for longer; maxSteady bounds, in grace times, how long that
+// becomes.
+const (
+	fewFlaps  = 2
+	maxSteady = 5
+)
 
 // deadlinePassed tells whether the committed deadline lies behind.
 func (v *HostView) deadlinePassed() bool {

@@ -105,7 +105,7 @@ func (m *Manager) Activate(ctx context.Context, r ActivateRequest) (fsm.Host, er
 
 // maintain commits the wish, and with force the state.
 func (t *term) maintain(ctx context.Context, r MaintenanceRequest) (uint64, error) {
-	if r.Force && t.servesNow(r.Host) {
+	if r.Force && t.servesNow(ctx, r.Host) {
 		return 0, fmt.Errorf("host %s: %w", r.Host, ErrHasRole)
 	}
 	h, _ := t.m.cfg.Cluster.View().Hosts.Get(r.Host)
@@ -133,12 +133,11 @@ func (t *term) maintain(ctx context.Context, r MaintenanceRequest) (uint64, erro
 	return index, t.event(ctx, fsm.Warning, "host."+fsm.HostMaintenance, r.Host, fmt.Sprintf("host %s is in maintenance, %s", r.Host, reason), 0)
 }
 
-// servesNow tells whether a host answers and is in the role.
-func (t *term) servesNow(host string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := t.hosts[host]
-	return s != nil && s.reachable && s.reply.Role.State != RoleNone && s.reply.Role.State != ""
+// servesNow asks a host whether it is in the role; one that does not answer is not.
+func (t *term) servesNow(ctx context.Context, host string) bool {
+	var rep PingReply
+	err := t.call(ctx, t.m.cfg.PingTimeout, host, MethodPing, t.pingRequest(host), &rep)
+	return err == nil && rep.Role.State != RoleNone && rep.Role.State != ""
 }
 
 // wish commits what is wanted of a host, with an event that says who wants it.

@@ -88,6 +88,19 @@ func TestManager_maintenanceBlockedByUses(t *testing.T) {
 	})
 }
 
+// What a host said about an earlier wish is no word about this one: it may have let something in between.
+func TestManager_maintenanceNeedsAFreshWord(t *testing.T) {
+	simulate(t, func(t *testing.T, s *sim, m *Manager, spm string) {
+		other := map[string]string{"a": "b", "b": "a", "c": "a"}[spm]
+		s.set(other, func(h *simHost) { h.heeds = 1 })
+		if h := maintain(t, m, other, 3*time.Second); h.State != fsm.HostPreparing || !strings.Contains(h.Reason, "takes nothing new") {
+			t.Fatalf("%+v", h)
+		}
+		s.set(other, func(h *simHost) { h.heeds = 0 })
+		s.until(t, "maintenance", 10*time.Second, func() bool { return s.hostOf(other).State == fsm.HostMaintenance })
+	})
+}
+
 // Nobody else can have the role: it stays, the reason names why for each host, and the host goes as soon as one can.
 func TestManager_maintenanceWithoutHeir(t *testing.T) {
 	simulate(t, func(t *testing.T, s *sim, m *Manager, spm string) {

@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -64,8 +65,35 @@ func TestManager_outreachDoesNotFlap(t *testing.T) {
 			time.Sleep(3 * time.Second)
 		}
 		moves := countEvents(s, kindMoved)
-		if moves < 1 || moves > 6 { // the wait doubles from 1 s: 1, 2, 4, 8, 16, 32 s
+		if moves < 1 || moves > 6 { // the wait doubles: 1.5, 3, 6, 12, 24, 48 s
 			t.Errorf("%d moves in 2 minutes", moves)
+		}
+	})
+}
+
+// Without a name the role goes to the host that the manager would take next; one that reaches less is refused, with the reason.
+func TestManager_moveByReach(t *testing.T) {
+	simulate(t, func(t *testing.T, s *sim, m *Manager, spm string) {
+		s.twoDomains(t)
+		less, more := "a", "b"
+		switch spm {
+		case "a":
+			less, more = "b", "c"
+		case "b":
+			more = "c"
+		}
+		if _, err := m.SetPriority(t.Context(), less, 10, "ann"); err != nil {
+			t.Fatal(err)
+		}
+		s.reaches(less, simOther, false)
+		time.Sleep(time.Second)
+		o := Operator{Cluster: s, Now: time.Now, Status: m.Status}
+		if _, err := o.Move(timeout(t, 3*time.Second), less); !errors.Is(err, ErrNotReached) || !strings.Contains(err.Error(), "cannot reach san2") {
+			t.Errorf("err = %v", err)
+		}
+		got, err := o.Move(timeout(t, 10*time.Second), "")
+		if err != nil || got.Host == less || got.Host == spm {
+			t.Errorf("%+v, %v; %s reaches all", got, err, more)
 		}
 	})
 }

@@ -24,14 +24,14 @@ func DefaultPolicy(profile string) Policy {
 		p.SoftWait, p.KdumpStart, p.RebootWait = 5*time.Second, 2*time.Second, 30*time.Second
 		p.YieldAfter, p.YieldWait = 900*time.Millisecond, 3*time.Second
 		p.UnprotectedTakeover = true // the supervisor is the watchdog
-		p.TroubleAfter, p.OutreachAfter = 5*time.Second, time.Second
+		p.TroubleAfter, p.OutreachAfter = 5*time.Second, 1500*time.Millisecond
 		p.StartTimeout, p.StopTimeout, p.ReleaseAfter = 10*time.Second, 5*time.Second, 600*time.Millisecond
 	case leases.Fast.Name:
 		lp = leases.Fast
 		p.YieldAfter, p.YieldWait = 900*time.Millisecond, 3*time.Second
 		p.Grace, p.GraceSPM, p.FenceQuiet, p.ReleaseAfter = 3*time.Second, 0, time.Minute, time.Second
 		p.SoftWait, p.KdumpStart = 20*time.Second, 10*time.Second
-		p.TroubleAfter, p.OutreachAfter = 10*time.Second, time.Second
+		p.TroubleAfter, p.OutreachAfter = 10*time.Second, 1500*time.Millisecond
 	}
 	p.Domains = DefaultDomainPolicy(lp)
 	p.LeaseLife = lp.Expiry()

@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -65,6 +66,7 @@ type simHost struct {
 	uses          []string        // what keeps it from maintenance
 	misses        map[string]bool // domains that it cannot reach
 	renewals      string
+	heeds         int64 // the time of the wish that it answers to; 0: that of the ping
 	looks         uint64
 }
 
@@ -237,7 +239,7 @@ func (h *simHost) ping(req PingRequest) PingReply {
 	rep := PingReply{Host: h.name, HostID: h.id, Generation: h.gen, KeeperOK: h.keeper, MasterValid: h.master, Started: h.started,
 		Role: spm.Status{State: h.role, Epoch: h.epoch}, Renewals: h.renewals}
 	if req.Want == fsm.WishMaintenance {
-		rep.Use = &HostUse{Since: req.Since, Uses: h.uses}
+		rep.Use = &HostUse{Since: cmp.Or(h.heeds, req.Since), Uses: h.uses}
 	}
 	rep.Busy = new(len(h.uses))
 	h.looks++

@@ -2,7 +2,6 @@ package manager
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -64,14 +63,15 @@ func (m *Manager) explain(view *fsm.State, in Inputs, d Decision) {
 // heirs are all hosts but the one that is in the role: those that can take it in their order, then the others by name.
 func heirs(in *Inputs) []Heir {
 	able, _ := candidates(in)
-	var out []Heir
+	out, known := make([]Heir, 0, len(in.Hosts)), make(map[string]bool, len(able))
 	for i := range able {
+		known[able[i].Name] = true
 		out = append(out, Heir{Host: able[i].Name, Able: true, Why: merits(in, &able[i])})
 	}
 	for i := range in.Hosts {
 		h := &in.Hosts[i]
 		switch {
-		case slices.ContainsFunc(able, func(a Host) bool { return a.Name == h.Name }):
+		case known[h.Name]:
 		case unfit(h) != "":
 			out = append(out, Heir{Host: h.Name, Why: unfit(h)})
 		case h.Role.State == RoleNone:

@@ -12,7 +12,7 @@ import (
 type Trouble struct {
 	Domains []string      // names of the domains that it misses
 	For     time.Duration // how long it has missed the one it has missed longest
-	Over    bool          // for longer than the failure time-out
+	Over    bool          // for longer than it may
 	Reason  string
 }
 
@@ -34,7 +34,7 @@ func storageTrouble(in StorageInput) map[string]Trouble {
 		}
 		for _, w := range d.Views {
 			if why := missing(d, w, in); why != "" {
-				out[w.Host] = out[w.Host].with(d.Name, w.Bad, in.Policy, why)
+				out[w.Host] = out[w.Host].with(d.Name, w, in.Policy, why)
 			}
 		}
 	}
@@ -67,10 +67,10 @@ func (in *DomainInput) reachedBesides(host string) bool {
 }
 
 // with adds a domain. What is recorded must not change with every look, so the reason carries no times.
-func (tr Trouble) with(domain string, bad time.Duration, p DomainPolicy, why string) Trouble {
+func (tr Trouble) with(domain string, w DomainView, p DomainPolicy, why string) Trouble {
 	tr.Domains = append(tr.Domains, domain)
-	tr.For = max(tr.For, bad)
-	tr.Over = tr.For >= p.Failure
+	tr.For = max(tr.For, w.Bad)
+	tr.Over = tr.Over || w.Bad > 0 && w.left(p) <= 0
 	part := "domain " + domain + ": " + why
 	if tr.Reason == "" {
 		tr.Reason = "it cannot reach storage that other hosts reach: " + part

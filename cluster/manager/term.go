@@ -21,16 +21,17 @@ type term struct {
 	wg     sync.WaitGroup
 
 	// mu guards what follows.
-	mu    sync.Mutex
-	hosts map[string]*sighting
-	disk  diskFacts
-	fresh time.Time            // disk facts gathered before this are not believed: something was done since
-	busy  map[string]bool      // actions under way, by key
-	calm  bool                 // the last decision asks for nothing
-	said  map[string]time.Time // when a failure was last recorded, by kind and host
-	freed map[slot]time.Time   // records that were freed on disk in this term, and when that was known
-	late  map[slot]bool        // records that were freed again after a late write; there can be one
-	void  map[slot]bool        // records that changed after a proof
+	mu       sync.Mutex
+	hosts    map[string]*sighting
+	disk     diskFacts
+	lookedAt time.Time            // when the last look at the disk began that has ended, whatever it found
+	fresh    time.Time            // disk facts gathered before this are not believed: something was done since
+	busy     map[string]bool      // actions under way, by key
+	calm     bool                 // the last decision asks for nothing
+	said     map[string]time.Time // when a failure was last recorded, by kind and host
+	freed    map[slot]time.Time   // records that were freed on disk in this term, and when that was known
+	late     map[slot]bool        // records that were freed again after a late write; there can be one
+	void     map[slot]bool        // records that changed after a proof
 
 	intents map[string]int // by fence operation: the step that is an intent of this term and has not gone out
 
@@ -180,6 +181,7 @@ func (t *term) inputs(view *fsm.State) Inputs {
 		in.Lease = t.disk.lease
 		in.Lease.SeenFor = now.Sub(t.disk.leaseSince)
 	}
+	in.Looking = !t.lookedAt.After(t.fresh) && len(t.witnesses()) > 0
 	in.AskedFor = now.Sub(t.asked.at)
 	in.Asked = t.asked.version == in.Lease.Version && !t.asked.at.IsZero() && in.AskedFor < askAgain*t.m.cfg.Policy.YieldWait
 	for _, h := range view.Hosts.All() {

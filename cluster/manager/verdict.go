@@ -14,6 +14,11 @@ import (
 type DomainPolicy struct {
 	// Failure is how long hosts must fail to reach a domain before anything follows from it.
 	Failure time.Duration
+	// Join is how much longer a host may fail that reads a domain and has not joined its lockspace: it may have to wait until a former
+	// holder of its id is dead.
+	Join time.Duration
+	// Notice is how long a host must fail to reach a domain before it is named: joining a lockspace takes a moment.
+	Notice time.Duration
 	// ReportAge is how old the last look of a host may be; an older one counts as failed.
 	ReportAge time.Duration
 	// ValidHosts or ValidLooks bring a domain back: so many hosts that see it, or so many looks in a row of one.
@@ -26,7 +31,8 @@ type DomainPolicy struct {
 
 // DefaultDomainPolicy is the policy of a pool with these lease times.
 func DefaultDomainPolicy(p leases.Profile) DomainPolicy {
-	d := DomainPolicy{Failure: 5 * time.Minute, ReportAge: min(9*p.IOTimeout, 30*time.Second), ValidHosts: 2, ValidLooks: 3,
+	d := DomainPolicy{Failure: 5 * time.Minute, Join: 2*p.HostDead() + 10*p.IOTimeout, Notice: max(2*p.IOTimeout, 3*time.Second),
+		ReportAge: min(9*p.IOTimeout, 30*time.Second), ValidHosts: 2, ValidLooks: 3,
 		RetryMin: 10 * time.Second, RetryMax: 5 * time.Minute, SlowRead: 5 * time.Second}
 	switch p.Name {
 	case leases.Fast.Name:
@@ -61,7 +67,7 @@ type DomainInput struct {
 type DomainVerdict struct {
 	Status  string
 	Reason  string
-	Failing []string      // hosts that fail to reach it now
+	Failing []string      // hosts that fail to reach it, and not just for a moment
 	In      time.Duration // until the verdict changes by itself if nothing else does; 0: it does not
 }
 
@@ -81,19 +87,19 @@ func JudgeDomain(in DomainInput) DomainVerdict {
 
 // judgeActive decides about a domain that is in use.
 func (in *DomainInput) judgeActive(v *DomainVerdict) {
-	bad, total := in.badFor()
+	left, total := in.patience()
 	switch {
 	case in.nobody():
 		v.Status, v.Reason, v.Failing = fsm.DomainUnknown, "no host that is up reports on it", nil
 	case total == 0 || len(v.Failing) == 0:
-	case len(bad) == total && slices.Min(bad) >= in.Policy.Failure:
+	case len(left) == total && slices.Max(left) <= 0:
 		v.Status, v.Reason = fsm.DomainInactive, "no host that is up can reach it: "+in.why()
-	case len(bad) == total:
-		v.Reason, v.In = "no host that is up reaches it now: "+in.why(), in.Policy.Failure-slices.Min(bad)
+	case len(left) == total:
+		v.Reason, v.In = "no host that is up reaches it now: "+in.why(), slices.Max(left)
 	default:
 		v.Reason = "some hosts cannot reach it: " + in.why()
-		if len(bad) > 0 {
-			v.In = max(in.Policy.Failure-slices.Max(bad), 0)
+		if len(left) > 0 {
+			v.In = max(slices.Min(left), 0)
 		}
 	}
 }
@@ -101,7 +107,7 @@ func (in *DomainInput) judgeActive(v *DomainVerdict) {
 // judgeAway decides about a domain that is inactive, unknown, or being activated. Hosts that are not up count as witnesses here: a
 // domain that one of them reaches is there.
 func (in *DomainInput) judgeAway(v *DomainVerdict) {
-	bad, total := in.badFor()
+	left, total := in.patience()
 	switch {
 	case in.back():
 		v.Status, v.Reason = fsm.DomainActive, "hosts reach it"
@@ -110,7 +116,7 @@ func (in *DomainInput) judgeAway(v *DomainVerdict) {
 		}
 	case in.nobody():
 		v.Status, v.Reason, v.Failing = fsm.DomainUnknown, "no host that is up reports on it", nil
-	case total > 0 && len(bad) == total && slices.Min(bad) >= in.Policy.Failure:
+	case total > 0 && len(left) == total && slices.Max(left) <= 0:
 		v.Status, v.Reason = fsm.DomainInactive, "no host that is up can reach it: "+in.why()
 	case in.Status == fsm.DomainActivating:
 		v.Reason = "waits for hosts to reach it"
@@ -146,25 +152,38 @@ func (in *DomainInput) nobody() bool {
 	return in.TermAge > in.Policy.ReportAge
 }
 
-// badFor lists for how long hosts that count have failed, of how many that count.
-func (in *DomainInput) badFor() (bad []time.Duration, total int) {
+// left is for how much longer a host that fails may do so before anything follows from it; 0 or less: no longer.
+func (w DomainView) left(p DomainPolicy) time.Duration {
+	if w.Code == DomainUnjoined {
+		return p.Failure + p.Join - w.Bad
+	}
+	return p.Failure - w.Bad
+}
+
+// patience lists what is left to hosts that count and fail, of how many that count.
+func (in *DomainInput) patience() (left []time.Duration, total int) {
 	for _, w := range in.Views {
 		if !w.Counts || !w.Known {
 			continue
 		}
 		total++
 		if w.Bad > 0 {
-			bad = append(bad, w.Bad)
+			left = append(left, w.left(in.Policy))
 		}
 	}
-	return bad, total
+	return left, total
+}
+
+// noticed says that a host has failed for long enough to be named.
+func (in *DomainInput) noticed(w DomainView) bool {
+	return w.Sees && w.Known && w.Bad > 0 && w.Bad >= min(in.Policy.Notice, in.Policy.Failure)
 }
 
 // failing names the hosts that answer and cannot reach the domain.
 func (in *DomainInput) failing() []string {
 	var out []string
 	for _, w := range in.Views {
-		if w.Sees && w.Known && w.Bad > 0 {
+		if in.noticed(w) {
 			out = append(out, w.Host)
 		}
 	}
@@ -179,7 +198,7 @@ const maxWhy = 3
 func (in *DomainInput) why() string {
 	var out []string
 	for _, w := range in.Views {
-		if w.Sees && w.Known && w.Bad > 0 {
+		if in.noticed(w) {
 			out = append(out, fmt.Sprintf("%s: %s", w.Host, w.problem()))
 		}
 	}

@@ -24,6 +24,13 @@ func fails(host string, bad time.Duration) DomainView {
 	return DomainView{Host: host, Counts: true, Sees: true, Known: true, Bad: bad, Code: DomainHung}
 }
 
+// unjoined reads the domain and has not joined its lockspace.
+func unjoined(host string, bad time.Duration) DomainView {
+	w := fails(host, bad)
+	w.Code = DomainUnjoined
+	return w
+}
+
 // ill is a host that answers and is not up.
 func ill(w DomainView) DomainView { w.Counts = false; return w }
 
@@ -54,6 +61,7 @@ func TestJudgeDomain(t *testing.T) {
 	}{
 		"all see it":                         {domainInput(fsm.DomainActive, sees("h1", 9), sees("h2", 9)), fsm.DomainActive, "", 0, ""},
 		"one fails":                          {domainInput(fsm.DomainActive, sees("h1", 9), fails("h2", short)), fsm.DomainActive, "h2", time.Second, "some hosts cannot reach it: h2: a LUN does not answer"},
+		"one fails for a moment":             {domainInput(fsm.DomainActive, sees("h1", 9), fails("h2", 3*time.Second)), fsm.DomainActive, "", 0, ""},
 		"one fails for long":                 {domainInput(fsm.DomainActive, sees("h1", 9), fails("h2", time.Hour)), fsm.DomainActive, "h2", 0, "h2"},
 		"one sees it for the first time":     {domainInput(fsm.DomainActive, sees("h1", 1), fails("h2", time.Hour)), fsm.DomainActive, "h2", 0, "h2"},
 		"all fail, one not for long":         {domainInput(fsm.DomainActive, fails("h1", long), fails("h2", short)), fsm.DomainActive, "h1 h2", time.Second, "no host that is up reaches it now"},
@@ -82,7 +90,10 @@ func TestJudgeDomain(t *testing.T) {
 		"activating fails":                   {domainInput(fsm.DomainActivating, fails("h1", long), fails("h2", long)), fsm.DomainInactive, "h1 h2", 0, ""},
 		"preparing is not judged":            {domainInput(fsm.DomainPreparing, fails("h1", time.Hour)), fsm.DomainPreparing, "", 0, ""},
 		"maintenance is not judged":          {domainInput(fsm.DomainMaintenance, sees("h1", 9), sees("h2", 9)), fsm.DomainMaintenance, "", 0, ""},
-		"many hosts are not all quoted":      {domainInput(fsm.DomainActive, sees("h0", 9), fails("h1", 1), fails("h2", 1), fails("h3", 1), fails("h4", 1), fails("h5", 1)), fsm.DomainActive, "h1 h2 h3 h4 h5", long - 1, "and 2 more hosts"},
+		"many hosts are not all quoted":      {domainInput(fsm.DomainActive, sees("h0", 9), fails("h1", short), fails("h2", short), fails("h3", short), fails("h4", short), fails("h5", short)), fsm.DomainActive, "h1 h2 h3 h4 h5", time.Second, "and 2 more hosts"},
+		"joining takes a while":              {domainInput(fsm.DomainActive, unjoined("h1", 80*time.Second)), fsm.DomainActive, "h1", 7 * time.Second, "not held in the lockspace"},
+		"joining takes too long":             {domainInput(fsm.DomainActive, unjoined("h1", 87*time.Second)), fsm.DomainInactive, "h1", 0, ""},
+		"some join, some hang":               {domainInput(fsm.DomainActive, unjoined("h1", 20*time.Second), fails("h2", long)), fsm.DomainActive, "h1 h2", 67 * time.Second, ""},
 		"a look that is too old is no proof": {domainInput(fsm.DomainActive, DomainView{Host: "h1", Counts: true, Sees: true, Known: true, Bad: long, Code: DomainOK}), fsm.DomainInactive, "h1", 0, "too old"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -106,7 +117,7 @@ func soundVerdict(in DomainInput, v DomainVerdict) error {
 	for _, w := range in.Views {
 		if w.Counts && w.Known {
 			counting++
-			if w.Bad >= in.Policy.Failure {
+			if limit := in.Policy.Failure; w.Bad >= limit && (w.Code != DomainUnjoined || w.Bad >= limit+in.Policy.Join) {
 				failingLong++
 			}
 		}
@@ -153,6 +164,9 @@ func randomInput(r *rand.Rand) DomainInput {
 		w := DomainView{Host: fmt.Sprintf("h%d", i), Counts: r.IntN(4) > 0, Sees: true, Known: r.IntN(5) > 0}
 		if w.Known && r.IntN(2) == 0 {
 			w.Bad, w.Code = time.Duration(1+r.IntN(20))*time.Second, DomainHung
+			if r.IntN(3) == 0 {
+				w.Bad, w.Code = time.Duration(1+r.IntN(120))*time.Second, DomainUnjoined
+			}
 		} else if w.Known {
 			w.Looks, w.Code = 1+r.IntN(4), DomainOK
 		}
@@ -198,6 +212,7 @@ func TestSoundVerdict_catchesPlantedMistakes(t *testing.T) {
 			in.Policy.ValidLooks, in.Policy.ValidHosts = 100, 100
 			return JudgeDomain(in)
 		},
+		"no time to join":   func(in DomainInput) DomainVerdict { in.Policy.Join = 0; return JudgeDomain(in) },
 		"never inactive":    func(in DomainInput) DomainVerdict { in.Policy.Failure = time.Hour; return JudgeDomain(in) },
 		"an operator's too": func(in DomainInput) DomainVerdict { in.Status = fsm.DomainInactive; return JudgeDomain(in) },
 		"hosts that are not up count": func(in DomainInput) DomainVerdict {
@@ -264,6 +279,7 @@ func TestStorageTrouble(t *testing.T) {
 	}{
 		"nobody":                             {[]DomainInput{active(sees("h1", 1), sees("h2", 1))}, nil, ""},
 		"one that others are better off":     {[]DomainInput{active(sees("h1", 1), fails("h2", short))}, nil, "h2:1:false"},
+		"joining takes a while":              {[]DomainInput{active(sees("h1", 1), unjoined("h2", 80*time.Second))}, nil, "h2:1:false"},
 		"for long":                           {[]DomainInput{active(sees("h1", 1), fails("h2", long))}, nil, "h2:1:true"},
 		"nobody reaches it":                  {[]DomainInput{active(fails("h1", long), fails("h2", long))}, nil, ""},
 		"a lone host":                        {[]DomainInput{active(fails("h1", long))}, nil, ""},

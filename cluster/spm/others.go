@@ -72,7 +72,7 @@ func (s *session) openMissing(list []string, places chan struct{}) time.Duration
 		}
 		st := s.others[id]
 		if st == nil {
-			st = &standing{id: id}
+			st = &standing{id: id, base: s.bases[id]}
 			s.others[id] = st
 		}
 		switch wait := st.retryAt.Sub(now); {
@@ -115,6 +115,7 @@ func (s *session) open(st *standing, places chan struct{}) {
 	failures := s.opened(st, d, err)
 	switch {
 	case s.ctx.Err() != nil:
+	case err != nil && !slices.Contains(s.r.cfg.Others.List(), st.id): // it is not to be served any more
 	case err != nil && failures == 1:
 		s.tell(fsm.Error, "domain.unserved", st.id, fmt.Sprintf("the SPM cannot serve domain %s, other domains go on: %v", st.id, err))
 	case err != nil:
@@ -222,6 +223,7 @@ func (s *session) drop(d *served, reason string) {
 	defer s.mu.Unlock()
 	if st := s.others[d.id]; st != nil && st.domain == d {
 		st.domain, st.base = nil, d.seq()
+		s.bases[d.id] = st.base // the list may not name it for a while
 		st.failures, st.err, st.retryAt = 1, errors.New(reason), s.r.cfg.Now().Add(s.r.cfg.RetryDomain)
 		s.announce()
 	}

@@ -146,15 +146,19 @@ func (b *backend) hosts() []api.Host {
 	return out
 }
 
-// operator carries out wishes about the role.
-func (b *backend) operator() (manager.Operator, error) {
+// operator carries out somebody's wishes about the role.
+func (b *backend) operator(by, reason string) (manager.Operator, error) {
 	n, err := b.node()
-	return manager.Operator{Cluster: n, Now: time.Now}, err
+	op := manager.Operator{Cluster: n, Now: time.Now, By: by, Reason: reason}
+	if mgr := b.host.Manager(); mgr != nil {
+		op.Status = mgr.Status
+	}
+	return op, err
 }
 
 // wish runs one wish and shows what came of it.
-func (b *backend) wish(fn func(manager.Operator) (fsm.SPM, error)) (api.SPM, error) {
-	op, err := b.operator()
+func (b *backend) wish(by, reason string, fn func(manager.Operator) (fsm.SPM, error)) (api.SPM, error) {
+	op, err := b.operator(by, reason)
 	if err != nil {
 		return api.SPM{}, err
 	}
@@ -163,18 +167,18 @@ func (b *backend) wish(fn func(manager.Operator) (fsm.SPM, error)) (api.SPM, err
 }
 
 // MoveSPM moves the role.
-func (b *backend) MoveSPM(ctx context.Context, req api.SPMMove) (api.SPM, error) {
-	return b.wish(func(op manager.Operator) (fsm.SPM, error) { return op.Move(ctx, req.To) })
+func (b *backend) MoveSPM(ctx context.Context, req api.SPMMove, by string) (api.SPM, error) {
+	return b.wish(by, req.Reason, func(op manager.Operator) (fsm.SPM, error) { return op.Move(ctx, req.To) })
 }
 
 // StopSPM takes the role from everybody.
-func (b *backend) StopSPM(ctx context.Context, _ api.SPMStop) (api.SPM, error) {
-	return b.wish(func(op manager.Operator) (fsm.SPM, error) { return op.Stop(ctx) })
+func (b *backend) StopSPM(ctx context.Context, req api.SPMStop, by string) (api.SPM, error) {
+	return b.wish(by, req.Reason, func(op manager.Operator) (fsm.SPM, error) { return op.Stop(ctx) })
 }
 
 // StartSPM takes a stop back.
-func (b *backend) StartSPM(ctx context.Context, req api.SPMStart) (api.SPM, error) {
-	return b.wish(func(op manager.Operator) (fsm.SPM, error) { return op.Start(ctx, req.To) })
+func (b *backend) StartSPM(ctx context.Context, req api.SPMStart, by string) (api.SPM, error) {
+	return b.wish(by, "", func(op manager.Operator) (fsm.SPM, error) { return op.Start(ctx, req.To) })
 }
 
 // Forwarding: where the roles are.

@@ -408,18 +408,18 @@ func (f *Fake) RemoveHost(_ context.Context, name string, req api.HostRemove, by
 }
 
 // MoveSPM implements httpapi.SPM.
-func (f *Fake) MoveSPM(_ context.Context, req api.SPMMove) (api.SPM, error) {
+func (f *Fake) MoveSPM(_ context.Context, req api.SPMMove, _ string) (api.SPM, error) {
 	s := api.SPM{Host: "h2", HostID: 2, Epoch: 4, State: api.SPMServing, Since: Now, Reason: req.Reason, Desired: "any"}
 	return s, f.fail()
 }
 
 // StopSPM implements httpapi.SPM.
-func (f *Fake) StopSPM(_ context.Context, req api.SPMStop) (api.SPM, error) {
+func (f *Fake) StopSPM(_ context.Context, req api.SPMStop, _ string) (api.SPM, error) {
 	return api.SPM{Epoch: 3, State: api.SPMNone, Since: Now, Reason: req.Reason, Desired: "stopped"}, f.fail()
 }
 
 // StartSPM implements httpapi.SPM.
-func (f *Fake) StartSPM(context.Context, api.SPMStart) (api.SPM, error) {
+func (f *Fake) StartSPM(context.Context, api.SPMStart, string) (api.SPM, error) {
 	return api.SPM{Host: "h1", HostID: 1, Epoch: 4, State: api.SPMServing, Since: Now, Desired: "any"}, f.fail()
 }
 

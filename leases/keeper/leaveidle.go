@@ -33,6 +33,7 @@ func (s *server) leaveIdle(ctx context.Context, name string) error {
 		s.mu.Lock()
 		sp.ready = true
 		s.mu.Unlock()
+		s.leftBadly(sp, err)
 		return err
 	}
 	sp.cancel()
@@ -40,6 +41,30 @@ func (s *server) leaveIdle(ctx context.Context, name string) error {
 	sp.dog.Done()
 	s.forget(sp)
 	return nil
+}
+
+// leaveOrLose answers methodLeave.
+func (s *server) leaveOrLose(ctx context.Context, name string) error {
+	sp, _ := s.joined(name)
+	err := s.leave(ctx, name)
+	if err != nil && sp != nil {
+		s.leftBadly(sp, err)
+	}
+	return err
+}
+
+// leftBadly makes a lockspace that is renewed no more, but whose record could not be freed, a lost one: else it would count as joined
+// for as long as this process lives.
+func (s *server) leftBadly(sp *space, err error) {
+	if !sp.ls.Left() {
+		return
+	}
+	s.mu.Lock()
+	lost := sp.lost != nil
+	s.mu.Unlock()
+	if !lost {
+		s.loseSpace(sp, fmt.Errorf("lockspace %s: %w: it could not be left in order: %w", sp.spec.Name, leases.ErrLost, err))
+	}
 }
 
 // shutIdle closes a lockspace to further acquires if it is not used.

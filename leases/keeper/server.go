@@ -190,7 +190,7 @@ func (s *server) route(ctx context.Context, req *request, resp *response) error 
 	case methodJoin:
 		return s.join(ctx, req.Lockspace, resp)
 	case methodLeave:
-		return s.leave(ctx, req.Name)
+		return s.leaveOrLose(ctx, req.Name)
 	case methodAcquire:
 		return s.acquire(ctx, req.Resource, req.files, resp)
 	case methodRelease:
