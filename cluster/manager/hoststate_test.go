@@ -116,6 +116,8 @@ func silentTests() []hostTest {
 		{"fenced stays as it is written", viewOf(fsm.HostFenced, silentFor(time.Hour), onStorage(Free, time.Hour)), fsm.HostFenced, "as it was", 0},
 		{"down, renews without a network", viewOf(fsm.HostDown, silentFor(time.Hour), onStorage(Live, sec)), fsm.HostIsolated, "storage alive", 0},
 		{"rebooting, not due", viewOf(fsm.HostRebooting, silentFor(time.Hour), until(sec)), fsm.HostRebooting, "as it was", sec},
+		{"rebooting, not due, its former life proven dead", viewOf(fsm.HostRebooting, silentFor(time.Hour), until(sec), proven), fsm.HostRebooting, "as it was", sec},
+		{"rebooting, overdue, its former life proven dead", viewOf(fsm.HostRebooting, silentFor(time.Hour), until(-sec), proven), fsm.HostDown, "proven", 0},
 		{"rebooting, overdue, left before", viewOf(fsm.HostRebooting, silentFor(time.Hour), until(-sec), onStorage(Free, time.Hour)), fsm.HostDown, "left the lockspace", 0},
 		{"rebooting, overdue", viewOf(fsm.HostRebooting, silentFor(time.Hour), until(-sec), onStorage(Unknown, time.Hour)), fsm.HostNonResponsive, "nothing proves", 20 * sec},
 		{"fencing is over, unproven", viewOf(fsm.HostFencing, silentFor(time.Minute), onStorage(Live, time.Minute)), fsm.HostNonResponsive, "nothing proves", 20 * sec},
