@@ -254,6 +254,12 @@ func TestFence_deviceDeadWithItsHost(t *testing.T) {
 					t.Errorf("took %s", took)
 				}
 				s.until(t, "a proof", 20*time.Second, func() bool { return s.proven(spm) })
+				if name == "dead" {
+					first := s.View().FencesOf(spm)[0]
+					if tried := (&Scene{Op: first}).triedThrough(agentLabel); len(tried) != 2 || tried[0] == tried[1] || tried[0] == spm || tried[1] == spm {
+						t.Errorf("tried through %v", tried)
+					}
+				}
 				h, _ := s.View().Hosts.Get(spm)
 				p, _ := s.View().ProofFor(h)
 				if p.Kind != fsm.ProofDead || s.lastOp(spm).Outcome != fsm.FenceDone {
@@ -547,6 +553,33 @@ func TestFence_newLeaderWaitsItsGrace(t *testing.T) {
 		s.kill("b")
 		if took := s.until(t, "a host that is off", grace+2*time.Second, func() bool { return s.proven("b") }); took > grace+time.Second {
 			t.Errorf("took %s", took)
+		}
+	})
+}
+
+// With the profile fast and a power device that takes its time, the role is elsewhere two seconds after the power is off.
+func TestFence_powerOffAndTwoSeconds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSim(t, "a", "b", "c", "d", "e")
+		s.hosts["e"].master, s.offTakes = false, 5*time.Second
+		var off time.Time
+		s.point = func(what string) {
+			if what == "after off" {
+				off = time.Now()
+			}
+		}
+		_, stop := s.lead(t, "e", func(c *Config) { c.Policy = DefaultPolicy("fast") })
+		defer s.check(t)
+		defer stop()
+		s.until(t, "election", 5*time.Second, func() bool { return s.serving() != "" })
+		spm := s.serving()
+		s.kill(spm)
+		s.until(t, "failover", 30*time.Second, func() bool { return another(spm)(s) })
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if took := time.Since(off); off.IsZero() || took > 2*time.Second {
+			t.Errorf("%s after the power was off", took)
 		}
 	})
 }

@@ -34,7 +34,8 @@ type sim struct {
 	rpcTook  time.Duration
 	terms    uint64 // of leaders, so far
 
-	offHangs, offLies, statusLies bool              // what orders to the power switch come to
+	offHangs, offLies, statusLies bool // what orders to the power switch come to
+	offTakes                      time.Duration
 	point                         func(what string) // told of everything that a fence operation does, before and after; may be nil
 
 	yields    int
@@ -535,6 +536,7 @@ func (s *sim) Status(_ context.Context, host string) (fencing.State, error) {
 }
 
 func (s *sim) Off(ctx context.Context, host string) (fencing.Evidence, error) {
+	pause(ctx, s.offTakes)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.offHangs {
