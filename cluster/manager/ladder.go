@@ -157,6 +157,8 @@ func (s *Scene) storage() (Move, bool) {
 		return s.skip(RungStorage, "it does not hold the SPM lease, so there is nothing to ask it for")
 	case s.Asked:
 		return s.note(RungStorage, fsm.StepFailed, "it was asked through the storage to give the SPM lease up, and did not", fsm.FenceStep{}), true
+	case forced(s.Op):
+		return s.skip(RungStorage, "a person wants it off, whether it would give the SPM lease up or not")
 	case s.Host.Power == PowerOff:
 		return s.skip(RungStorage, "its power switch says off")
 	}
@@ -194,7 +196,8 @@ func (s *Scene) kdump() (Move, bool) {
 // powerTries is how often the order is given to one group in one term: once through another proxy when there is one.
 const powerTries = 2
 
-// power goes through the groups.
+// power goes through the groups, and through all of them once before one is tried again: a device that hangs holds up the next one no
+// longer than once.
 func (s *Scene) power() (Move, bool) {
 	if len(s.Groups) == 0 {
 		if s.has(RungPower) {
@@ -202,25 +205,33 @@ func (s *Scene) power() (Move, bool) {
 		}
 		return s.skip(RungPower, "it has no power device")
 	}
-	for _, g := range s.Groups {
-		tried := s.triedThrough(g.Label)
-		switch {
-		case len(tried) >= powerTries:
-		case len(g.Proxies) == 0:
-			m := s.step(DoNote, RungPower, fsm.StepSkipped, "no host could act as a proxy")
-			m.Step.Device = g.Label
-			if !slices.Contains(tried, "") {
-				return m, true
+	for tries := range powerTries {
+		for _, g := range s.Groups {
+			if tried := s.triedThrough(g.Label); len(tried) <= tries {
+				if m, ok := s.tryGroup(g, tried); ok {
+					return m, true
+				}
 			}
-		case len(s.Op.Steps) >= fsm.MaxFenceSteps-4: // room for what came of it, and for the rungs that follow
-			return Move{Do: DoEnd, Outcome: fsm.FenceFailed, Why: "the operation has too many steps"}, true
-		default:
-			m := s.step(DoIntend, RungPower, fsm.StepIntent, "")
-			m.Step.Device, m.Step.Proxy, m.Order = g.Label, untried(g.Proxies, tried), g.Order
-			return m, true
 		}
 	}
 	return Move{}, false
+}
+
+// tryGroup gives the order to one group; false when it cannot be given now.
+func (s *Scene) tryGroup(g Group, tried []string) (Move, bool) {
+	switch {
+	case len(g.Proxies) == 0 && slices.Contains(tried, ""):
+		return Move{}, false
+	case len(g.Proxies) == 0:
+		m := s.step(DoNote, RungPower, fsm.StepSkipped, "no host could act as a proxy")
+		m.Step.Device = g.Label
+		return m, true
+	case len(s.Op.Steps) >= fsm.MaxFenceSteps-4: // room for what came of it, and for the rungs that follow
+		return Move{Do: DoEnd, Outcome: fsm.FenceFailed, Why: "the operation has too many steps"}, true
+	}
+	m := s.step(DoIntend, RungPower, fsm.StepIntent, "")
+	m.Step.Device, m.Step.Proxy, m.Order = g.Label, untried(g.Proxies, tried), g.Order
+	return m, true
 }
 
 // lease waits for DEAD, for no longer than it can take.

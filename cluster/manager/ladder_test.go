@@ -113,6 +113,7 @@ func lowRungs() []ladderTest {
 		{"rpc, a person forces", scene(byPerson(true)), "note rpc skipped"},
 		{"storage, not the holder", scene(stepped(RungRPC)), "note storage skipped"},
 		{"storage, asked in vain", scene(stepped(RungRPC), holder, func(s *Scene) { s.Asked = true }), "note storage failed"},
+		{"storage, a person forces", scene(byPerson(true), stepped(RungRPC), holder), "note storage skipped"},
 		{"storage, the switch says off", scene(stepped(RungRPC), holder, func(s *Scene) { s.Host.Power = PowerOff }), "note storage skipped"},
 		{"storage, nobody would hear", scene(stepped(RungRPC), holder, stored(Fail)), "note storage skipped"},
 		{"soft, none", scene(stepped(RungRPC), stepped(RungStorage)), "note soft skipped"},
@@ -131,13 +132,15 @@ func lowRungs() []ladderTest {
 
 func powerRungs() []ladderTest {
 	old := func(st fsm.FenceStep) fsm.FenceStep { st.Term = 4; return st }
+	once := after(through(RungPower, "bmc", "b", fsm.StepUnknown), through(RungPower, "pdu1,pdu2", "b", fsm.StepFailed))
 	return []ladderTest{
 		{"power", scene(below), "intend power_off bmc through b"},
 		{"power, its intent is committed", scene(below, after(through(RungPower, "bmc", "b", fsm.StepIntent)), mine), "order power_off bmc through b"},
 		{"power, an intent of somebody who is gone", scene(below, after(through(RungPower, "bmc", "b", fsm.StepIntent))), "note power_off unknown"},
-		{"power, another proxy", scene(below, after(through(RungPower, "bmc", "b", fsm.StepUnknown))), "intend power_off bmc through d"},
-		{"power, no other proxy", scene(below, after(through(RungPower, "bmc", "b", fsm.StepUnknown)), func(s *Scene) { s.Groups[0].Proxies = []string{"b"} }), "intend power_off bmc through b"},
-		{"power, the next group", scene(below, after(through(RungPower, "bmc", "b", fsm.StepUnknown), through(RungPower, "bmc", "d", fsm.StepFailed))), "intend power_off pdu1,pdu2 through b"},
+		{"power, the next group", scene(below, after(through(RungPower, "bmc", "b", fsm.StepUnknown))), "intend power_off pdu1,pdu2 through b"},
+		{"power, once more, another proxy", scene(below, once), "intend power_off bmc through d"},
+		{"power, once more, no other proxy", scene(below, once, func(s *Scene) { s.Groups[0].Proxies = []string{"b"} }), "intend power_off bmc through b"},
+		{"power, once more, the next group", scene(below, once, after(through(RungPower, "bmc", "d", fsm.StepFailed))), "intend power_off pdu1,pdu2 through c"},
 		{"power, tries of another term do not count", scene(below, after(old(through(RungPower, "bmc", "b", fsm.StepUnknown)), old(through(RungPower, "bmc", "d", fsm.StepFailed)))), "intend power_off bmc through b"},
 		{"power, no proxy", scene(below, func(s *Scene) { s.Groups[0].Proxies = nil }), "note power_off skipped"},
 		{"power, no proxy, said so", scene(below, after(through(RungPower, "bmc", "", fsm.StepSkipped)), func(s *Scene) { s.Groups[0].Proxies = nil }), "intend power_off pdu1,pdu2 through b"},

@@ -172,7 +172,7 @@ func TestPickProxies(t *testing.T) {
 			if !slices.Equal(got, tc.want) {
 				t.Errorf("got %v, want %v", got, tc.want)
 			}
-			if c := checkers(got, got[0]); c[0] == got[0] || c[len(c)-1] != got[0] || len(c) != len(got) {
+			if c := checkers(got, got[0]); c[0] == got[0] || c[len(c)-1] != got[0] || len(c) != 3 {
 				t.Errorf("the status is asked through %v after an off through %s", c, got[0])
 			}
 		})

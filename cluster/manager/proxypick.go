@@ -37,8 +37,11 @@ func pickProxies(hosts []Host, g Group, target, leader string) []string {
 	return names
 }
 
+// maxCheckers bounds how many others are asked for one status: each may take its time.
+const maxCheckers = 2
+
 // checkers orders the proxies for the status after an off: those that did not do it come first, for their word is another one.
 func checkers(proxies []string, did string) []string {
 	out := slices.DeleteFunc(slices.Clone(proxies), func(p string) bool { return p == did })
-	return append(out, did)
+	return append(out[:min(len(out), maxCheckers)], did)
 }
