@@ -51,6 +51,8 @@ type PowerOrder struct {
 func (m *Manager) Order(ctx context.Context, o PowerOrder) (fsm.FenceOp, error) {
 	var op fsm.FenceOp
 	err := m.inTerm(ctx, func(t *term) (err error) {
+		ctx, done := t.within(ctx)
+		defer done()
 		op, err = t.beginOrder(ctx, o)
 		return err
 	})
@@ -58,6 +60,13 @@ func (m *Manager) Order(ctx context.Context, o PowerOrder) (fsm.FenceOp, error) 
 		return op, err
 	}
 	return m.awaitOp(ctx, op), nil
+}
+
+// within is ctx until the term ends. The caller calls done.
+func (t *term) within(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(t.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // awaitOp waits for the end of an operation.
@@ -158,6 +167,8 @@ type GroupStatus struct {
 func (m *Manager) PowerStatus(ctx context.Context, host string) ([]GroupStatus, error) {
 	var out []GroupStatus
 	err := m.inTerm(ctx, func(t *term) error {
+		ctx, done := t.within(ctx)
+		defer done()
 		s, err := t.powerScene(host)
 		if err != nil {
 			return err
@@ -184,11 +195,16 @@ func (m *Manager) PowerStatus(ctx context.Context, host string) ([]GroupStatus, 
 // PowerHealth looks at all power devices of a host through proxy, or the best one when that is empty. It works on the leader.
 func (m *Manager) PowerHealth(ctx context.Context, host, proxy string) (through string, h fencing.Health, err error) {
 	err = m.inTerm(ctx, func(t *term) error {
+		ctx, done := t.within(ctx)
+		defer done()
 		s, err := t.powerScene(host)
 		if err != nil {
 			return err
 		}
 		all := s.Groups[0].Proxies
+		if len(all) == 0 {
+			return fmt.Errorf("no host could look at the power of %s now: %w", host, fencing.ErrUnreachable)
+		}
 		if proxy != "" && !slices.Contains(all, proxy) {
 			return &fsm.RefusedError{Code: fsm.CodeConflict, Message: fmt.Sprintf("%s cannot look at the power of %s now; these can: %v", proxy, host, all)}
 		}

@@ -22,6 +22,7 @@ var powerRules = []errorRule{
 	{manager.ErrLeaderPower, api.CodeConflict, "holdfast operator raft transfer, and then again"},
 	{manager.ErrSetting, api.CodeInvalid, "correct the value; nothing was changed"},
 	{host.ErrNotMember, api.CodeNotMember, "holdfast init on the first host, holdfast join on every other"},
+	{fencing.ErrUnreachable, api.CodeUnavailable, "see holdfast host list for who answers, and try again"},
 	{fencing.ErrNoAgent, api.CodeConflict, "holdfast host power add gives it one; else wait until its lease is dead, or confirm its reboot by hand"},
 	{join.ErrSealed, api.CodeConflict, "holdfast host power add with the secret sets it again"},
 	{fsm.ErrDisarmed, api.CodeConflict, "holdfast fencing arm, or wait until the time is over"},
