@@ -29,9 +29,7 @@ func (h *Host) managerConfig(node *cluster.Node, pool fsm.Pool) manager.Config {
 	if h.cfg.Grace > 0 {
 		policy.Grace = h.cfg.Grace
 	}
-	if h.cfg.UnprotectedTakeover != "" {
-		policy.UnprotectedTakeover = h.cfg.UnprotectedTakeover == "allow"
-	}
+	policy.UnprotectedTakeover = h.UnprotectedTakeover(pool.Profile)
 	cfg := manager.Config{Host: h.cfg.Cluster.Name, Cluster: node, Policy: policy, Log: h.cfg.Log}
 	if h.cfg.Fencing != nil {
 		cfg.Agent = h.cfg.Fencing
