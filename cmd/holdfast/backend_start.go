@@ -42,8 +42,8 @@ func startHolder(st *fsm.State, domain string, h *leases.Holder, now time.Time) 
 	if !ok {
 		return out
 	}
-	out.Member, out.Protected, out.Well = true, m.Protected(), wellState(m.State)
-	out.Condition = strings.TrimSuffix(m.State+": "+m.Reason, ": ")
+	out.Member, out.Protected, out.Well = true, m.Protected(), wellState(m.CurrentState())
+	out.Condition = strings.TrimSuffix(m.CurrentState()+": "+m.Reason, ": ")
 	out.Fencing = fencingWords(st, m.Name, now)
 	return out
 }
