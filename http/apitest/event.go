@@ -35,10 +35,14 @@ func (f *Fake) Forget(n int) {
 	}
 }
 
+// Looks says how often the history was read.
+func (f *Fake) Looks() int { f.mu.Lock(); defer f.mu.Unlock(); return f.looks }
+
 // Events implements httpapi.Events.
 func (f *Fake) Events(_ context.Context, q httpapi.EventQuery) (httpapi.EventPage, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.looks++
 	page := httpapi.EventPage{Seen: q.After}
 	if len(f.history) > 0 {
 		page.Oldest = f.history[0].Place()

@@ -38,6 +38,7 @@ type Fake struct {
 	noisy   []api.Warning
 	history []api.Event // oldest first
 	lost    bool        // something was dropped from the history
+	looks   int         // at the history
 }
 
 // New makes a pool with one domain and one volume.

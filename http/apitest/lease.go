@@ -19,7 +19,7 @@ func lease() api.Lease {
 
 // proven is a lease whose holder was proven dead.
 func proven() api.Lease {
-	return api.Lease{ID: "9d1f0c52-51d1-4f0e-8d2b-7d5a0f3f2b02", Domain: DomainID, Status: api.LeaseFree, LastHolder: "h3", Generation: 2, Version: 3,
+	return api.Lease{ID: "9a1f0c52-51d1-4f0e-8d2b-7d5a0f3f2b02", Domain: DomainID, Status: api.LeaseFree, LastHolder: "h3", Generation: 2, Version: 3,
 		Offset: 6 << 20, Takeable: true, Start: &api.LeaseStart{Startable: true, Rule: api.StartProven, Host: "h3",
 			Why:   "h3's host id was freed: proof power_off, status off by h2, by h1",
 			Proof: &api.LeaseProof{Kind: "power_off", Evidence: "status off by h2", By: "h1", Time: Now.Add(-time.Minute)}}}
