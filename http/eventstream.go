@@ -127,14 +127,13 @@ func (s *eventStream) position(r *http.Request) (err error) {
 	return err
 }
 
-// begin sends the header. The server's own bounds on the time to read a request do not go on to count.
+// begin sends the header.
 func (s *eventStream) begin() {
 	h := s.w.Header()
 	h.Set("Content-Type", api.StreamType)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // a proxy that collects answers would hold events back
 	h.Set("Connection", "close")     // its deadlines are not for another request
-	_ = s.rc.SetReadDeadline(time.Time{})
 	s.w.WriteHeader(http.StatusOK)
 }
 

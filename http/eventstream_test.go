@@ -130,15 +130,35 @@ func TestStream_whatHappensFromNowOn(t *testing.T) {
 		r := s.open("")
 		defer r.close()
 		r.want(`id: 6.0 event: heartbeat data: {"host":"h1","index":7,"age_ms":12}`)
+		time.Sleep(time.Second)
+		begun := time.Now()
 		for _, e := range s.fake.Happen(event("a"), event("b.c")) {
 			r.wantEvent(e)
 		}
-		begun := time.Now()
+		if d := time.Since(begun); d > 100*time.Millisecond {
+			t.Errorf("two events after %s", d)
+		}
+		begun = time.Now()
 		r.want("event: heartbeat") // nothing new: no id
 		if d := time.Since(begun); d < 4*time.Second || d > 6*time.Second {
 			t.Errorf("a heartbeat after %s", d)
 		}
+		begun = time.Now()
 		r.wantEvent(s.fake.Happen(event("d"))[0])
+		if d := time.Since(begun); d > 100*time.Millisecond {
+			t.Errorf("an event after %s", d)
+		}
+	})
+}
+
+// A client learns where it begins even when nothing has ever happened, or what happens before it connects again is lost.
+func TestStream_emptyHistory(t *testing.T) {
+	inStream(t, httpapi.StreamConfig{}, func(s *streamed) {
+		s.fake.Forget(0)
+		r := s.open("")
+		defer r.close()
+		r.want("id: 0.0 event: heartbeat")
+		r.want("event: heartbeat")
 	})
 }
 
