@@ -56,6 +56,9 @@ func streamEvents(h *Handler, w http.ResponseWriter, r *http.Request) {
 	h.cfg.Log.Debug("stream of events ended", "reason", err, "seen", s.seen, "request_id", requestIDOf(r.Context()))
 }
 
+// Streams is how many streams are open.
+func (h *Handler) Streams() int64 { return h.streams.Load() }
+
 // eventStream is one client's stream. Only its handler's goroutine touches it.
 type eventStream struct {
 	cfg    StreamConfig
