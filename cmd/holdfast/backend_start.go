@@ -42,10 +42,25 @@ func startHolder(st *fsm.State, domain string, h *leases.Holder, now time.Time) 
 	if !ok {
 		return out
 	}
+	if out.State == startable.Live && out.DeadIn == 0 {
+		out.DeadIn = deadAtMost(st, h.Status.IOTimeout)
+	}
 	out.Member, out.Protected, out.Well = true, m.Protected(), wellState(m.CurrentState())
 	out.Condition = strings.TrimSuffix(m.CurrentState()+": "+m.Reason, ": ")
 	out.Fencing = fencingWords(st, m.Name, now)
 	return out
+}
+
+// deadAtMost is how long a host that has just renewed takes to be DEAD when it falls silent. Its record is newer than the last look
+// of our keeper, so nobody has counted its silence yet.
+func deadAtMost(st *fsm.State, ioTimeout time.Duration) time.Duration {
+	pool, _ := st.Pool()
+	p, err := leases.ProfileByName(pool.Profile)
+	if err != nil {
+		return 0
+	}
+	p.IOTimeout = max(p.IOTimeout, ioTimeout)
+	return p.HostDead()
 }
 
 // wellState says whether the manager finds nothing wrong with a host in a state.
