@@ -94,7 +94,7 @@ func (h *Handler) withHost(next http.Handler) http.Handler {
 
 // observed tells Observe of every answer.
 func (h *Handler) observed(rt route, next http.Handler) http.Handler {
-	if h.cfg.Observe == nil {
+	if h.cfg.Observe == nil || rt.stream { // how long a stream lasts is no time to answer
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
