@@ -18,9 +18,9 @@
 //	LIVE, FAIL, UNKNOWN        any        valid   -       no: awaits the manager, who frees the record now
 //	FAIL                       yes        -       -       no: awaits DEAD, with a countdown
 //	FAIL                       no         -       wait    no: awaits a proof
-//	LIVE, host not well        yes        -       -       no: awaits DEAD, if it stays silent, with a countdown
-//	LIVE, host not well        no         -       wait    no: awaits a proof, or the host back
-//	LIVE, host well            -          -       -       no: awaits the holder to give it back
+//	LIVE, host lost            yes        -       -       no: awaits DEAD, if it stays silent, with a countdown
+//	LIVE, host lost            no         -       wait    no: awaits a proof, or the host back
+//	LIVE, host heard of        -          -       -       no: awaits the holder to give it back
 //	UNKNOWN                    -          -       -       no: awaits having watched it for long enough
 //
 // A host that is no member, an oVirt host with sanlock for example, counts as protected: wdmd is part of sanlock's protocol.

@@ -43,8 +43,9 @@ type Holder struct {
 	Member bool
 	// Protected: a watchdog resets its machine when its leases run out under somebody.
 	Protected bool
-	// Well: the manager finds nothing wrong with it. Condition is what it finds, in words such as "non_responsive: no answer".
-	Well      bool
+	// Lost: the manager does not hear of it, neither by the network nor through the storage. Condition is what the manager finds
+	// wrong with it, lost or not, in words such as "non_responsive: no answer"; empty: nothing.
+	Lost      bool
 	Condition string
 	// Fencing says how far the fence operation is that is under way; empty: none is.
 	Fencing string
@@ -81,8 +82,8 @@ const (
 	RuleProofPending Rule = "proof_pending"      // proven, its record is not free yet
 	RuleFencing      Rule = "holder_fencing"     // being fenced
 	RuleSilent       Rule = "holder_silent"      // FAIL
-	RuleLost         Rule = "holder_lost"        // LIVE by its record, not well by the manager
-	RuleAlive        Rule = "holder_alive"       // LIVE and well
+	RuleLost         Rule = "holder_lost"        // LIVE by its record, lost by the manager
+	RuleAlive        Rule = "holder_alive"       // LIVE, and heard of
 	RuleNotWatched   Rule = "not_watched"        // UNKNOWN
 	RuleOldFree      Rule = "stale_free"         // free, but in a generation before the one that took the lease
 	RuleDamaged      Rule = "damaged"            // the resource is damaged

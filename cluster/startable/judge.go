@@ -86,9 +86,8 @@ func holder(h *Holder, p Policy) Answer {
 		return pending(h, counts)
 	case h.Fencing != "":
 		return fencing(h, counts)
-	case h.State == Live && (h.Well || !h.Member):
-		return h.no(RuleAlive, "is alive and has the lease", h.Host+" to give the lease back", 0,
-			"stop what runs under the lease on "+h.Host+"; to take it over without the host's help, see that the host is off first")
+	case h.State == Live && !h.Lost:
+		return alive(h)
 	case h.State != Live && h.State != Fail && h.State != Dead:
 		return h.no(RuleNotWatched, "has the lease, and its record has not been watched for long enough to judge it",
 			"its record to be watched for long enough", h.countdown(counts), "ask again, or ask a host that has run for longer")
@@ -97,8 +96,17 @@ func holder(h *Holder, p Policy) Answer {
 	case h.State == Fail:
 		return h.no(RuleSilent, fmt.Sprintf("has been silent for %s and may still be running", short(h.Silent)), h.Host+"'s lease to be DEAD", h.DeadIn, h.hasten())
 	}
-	return h.no(RuleLost, fmt.Sprintf("renewed its record %s ago and is not well (%s)", short(h.Silent), h.Condition),
+	return h.no(RuleLost, fmt.Sprintf("renewed its record %s ago and is lost (%s)", short(h.Silent), h.Condition),
 		h.Host+" to be back, or its lease to be DEAD if it stays silent", h.DeadIn, h.hasten())
+}
+
+// alive is a host that renews and that the manager hears of, well or not.
+func alive(h *Holder) Answer {
+	if h.Condition == "" {
+		return h.no(RuleAlive, "is alive and has the lease", h.Host+" to give the lease back", 0,
+			"stop what runs under the lease on "+h.Host+"; to take it over without the host's help, see that the host is off first")
+	}
+	return h.no(RuleAlive, "is alive and has the lease, although it is not well ("+h.Condition+")", h.Host+" to give the lease back, or a proof that it is off", 0, h.hasten())
 }
 
 // dead is the answer that allows a start.
@@ -142,7 +150,7 @@ func (h *Holder) countdown(counts bool) time.Duration {
 
 // unprotected is a host whose silence proves nothing.
 func unprotected(h *Holder) Answer {
-	what, awaits := "is not well ("+h.Condition+")", "a proof that "+h.Host+" is off"
+	what, awaits := "is lost ("+h.Condition+")", "a proof that "+h.Host+" is off"
 	switch h.State {
 	case Live:
 		awaits += ", or the host to be back"

@@ -20,12 +20,12 @@ func off() *Proof {
 // h2 is a well, protected member that holds the lease, as a test changes it.
 func h2(change func(h *Holder)) Holder {
 	h := Holder{Host: "h2", HostID: 2, Generation: 4, RecordGeneration: 4, State: Live, Silent: 1500 * time.Millisecond, DeadIn: 20 * time.Second,
-		Member: true, Protected: true, Well: true, Condition: "up"}
+		Member: true, Protected: true}
 	change(&h)
 	return h
 }
 
-func lost(h *Holder) { h.Well, h.Condition = false, "non_responsive: no answer for 8s" }
+func lost(h *Holder) { h.Lost, h.Condition = true, "non_responsive: no answer for 8s" }
 
 // held is a lease that these hosts have.
 func held(l ...Holder) Resource { return Resource{Holders: l} }
@@ -74,7 +74,7 @@ func TestJudge(t *testing.T) {
 		{"dead, unprotected, void proof", held(h2(both(both(state(Dead), bare), func(h *Holder) { h.Proof = off(); h.Proof.Void = true }))), Policy{},
 			Answer{Rule: RuleUnprotected, Why: "changed after it was proven dead", Awaits: "a proof", Host: "h2", NextStep: "confirm-rebooted"}},
 		{"dead, no member", held(h2(func(h *Holder) {
-			h.State, h.Member, h.Protected, h.Well, h.Host = Dead, false, false, false, "host id 7"
+			h.State, h.Member, h.Protected, h.Host = Dead, false, false, "host id 7"
 		})), Policy{},
 			Answer{Startable: true, Rule: RuleDead, Why: "host id 7's lease is DEAD", Host: "host id 7"}},
 
@@ -88,12 +88,16 @@ func TestJudge(t *testing.T) {
 			Answer{Rule: RuleSilent, Why: "host id 7 has been", Awaits: "DEAD", In: 20 * time.Second, Host: "host id 7", NextStep: "no member of this cluster"}},
 
 		{"alive", held(h2(func(*Holder) {})), Policy{}, Answer{Rule: RuleAlive, Why: "h2 is alive", Awaits: "give the lease back", Host: "h2", NextStep: "stop what runs"}},
-		{"alive, no member", held(h2(func(h *Holder) { h.Member, h.Well, h.Protected = false, false, false })), Policy{},
+		{"alive, no member", held(h2(func(h *Holder) { h.Member, h.Protected = false, false })), Policy{},
 			Answer{Rule: RuleAlive, Why: "is alive", Awaits: "give the lease back", Host: "h2", NextStep: "stop what runs"}},
+		{"alive, cut off from the network", held(h2(func(h *Holder) { h.Condition = "isolated: no answer, renews" })), Policy{},
+			Answer{Rule: RuleAlive, Why: "alive and has the lease, although it is not well (isolated", Awaits: "or a proof", Host: "h2", NextStep: "fence h2"}},
+		{"alive, not well, unprotected", held(h2(both(bare, func(h *Holder) { h.Condition = "non_operational: san2" }))), Policy{},
+			Answer{Rule: RuleAlive, Why: "although it is not well", Awaits: "to give the lease back", Host: "h2", NextStep: "fence h2"}},
 		{"lost", held(h2(lost)), Policy{},
-			Answer{Rule: RuleLost, Why: "renewed its record 1.5s ago and is not well (non_responsive: no answer for 8s)", Awaits: "DEAD if it stays silent", In: 20 * time.Second, Host: "h2", NextStep: "fence h2"}},
+			Answer{Rule: RuleLost, Why: "renewed its record 1.5s ago and is lost (non_responsive: no answer for 8s)", Awaits: "DEAD if it stays silent", In: 20 * time.Second, Host: "h2", NextStep: "fence h2"}},
 		{"lost, unprotected", held(h2(both(lost, bare))), Policy{},
-			Answer{Rule: RuleUnprotected, Why: "is not well (non_responsive", Awaits: "or the host to be back", Host: "h2", NextStep: "fence h2"}},
+			Answer{Rule: RuleUnprotected, Why: "is lost (non_responsive", Awaits: "or the host to be back", Host: "h2", NextStep: "fence h2"}},
 		{"lost, proven", held(h2(both(lost, func(h *Holder) { h.Proof = off() }))), Policy{},
 			Answer{Rule: RuleProofPending, Why: "not free yet", Awaits: "the manager to free h2's record", In: 20 * time.Second, Host: "h2", Proof: off(), NextStep: "events"}},
 		{"lost, unprotected, proven", held(h2(both(bare, both(lost, func(h *Holder) { h.Proof = off() })))), Policy{},
@@ -142,7 +146,7 @@ func everyHolder(yield func(h Holder)) {
 			for _, p := range proofs {
 				h := h2(func(*Holder) {})
 				h.State, h.Proof = s, p
-				h.Member, h.Protected, h.Well = bits&1 != 0, bits&2 != 0, bits&4 != 0
+				h.Member, h.Protected, h.Lost = bits&1 != 0, bits&2 != 0, bits&4 != 0
 				if bits&8 != 0 {
 					h.Fencing = "power off"
 				}
@@ -198,6 +202,8 @@ func wrongAbout(a Answer, h *Holder, p Policy) string {
 		return "rests on a proof that is void"
 	case h.State == Fail && clock && h.DeadIn > 0 && a.In == 0:
 		return "no countdown although there is one"
+	case h.State == Live && !h.Lost && h.Fencing == "" && (h.Proof == nil || h.Proof.Void) && a.In != 0:
+		return "a countdown to the death of a host that lives"
 	}
 	return ""
 }

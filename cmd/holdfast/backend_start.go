@@ -45,8 +45,12 @@ func startHolder(st *fsm.State, domain string, h *leases.Holder, now time.Time) 
 	if out.State == startable.Live && out.DeadIn == 0 {
 		out.DeadIn = deadAtMost(st, h.Status.IOTimeout)
 	}
-	out.Member, out.Protected, out.Well = true, m.Protected(), wellState(m.CurrentState())
-	out.Condition = strings.TrimSuffix(m.CurrentState()+": "+m.Reason, ": ")
+	out.Member, out.Protected = true, m.Protected()
+	state := m.CurrentState()
+	out.Lost = lostState(state)
+	if out.Lost || !wellState(state) {
+		out.Condition = strings.TrimSuffix(state+": "+m.Reason, ": ")
+	}
 	out.Fencing = fencingWords(st, m.Name, now)
 	return out
 }
@@ -67,6 +71,15 @@ func deadAtMost(st *fsm.State, ioTimeout time.Duration) time.Duration {
 func wellState(state string) bool {
 	switch state {
 	case fsm.HostUp, fsm.HostJoining, fsm.HostPreparing, fsm.HostMaintenance:
+		return true
+	}
+	return false
+}
+
+// lostState says whether the manager does not hear of a host in a state. One that is isolated still renews on storage.
+func lostState(state string) bool {
+	switch state {
+	case fsm.HostConnecting, fsm.HostNonResponsive, fsm.HostFencing, fsm.HostRebooting, fsm.HostDown:
 		return true
 	}
 	return false

@@ -279,6 +279,10 @@ func TestStart_otherEnds(t *testing.T) {
 		"came back":  {func(w *startWorld) { w.stop[2](); w.join(2) }, startable.RuleCameBack, true, "come back as 2"},
 		"maintenance": {func(w *startWorld) { w.do(&fsm.HostUpdate{Name: "h2", State: new(fsm.HostMaintenance), Time: 5}) },
 			startable.RuleAlive, false, "alive"},
+		"isolated": {func(w *startWorld) {
+			w.do(&fsm.HostUpdate{Name: "h2", State: new(fsm.HostIsolated), Reason: new("renews, no answer"), Time: 5})
+		},
+			startable.RuleAlive, false, "(isolated: renews, no answer)"},
 		"old name of a state": {func(w *startWorld) {
 			w.do(&fsm.HostUpdate{Name: "h2", State: new(fsm.HostFenced), Reason: new("off"), Time: 5})
 		},
