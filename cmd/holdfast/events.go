@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -62,8 +63,14 @@ func (g *global) events(cmd *cobra.Command, f eventFlags) error {
 		return err
 	}
 	defer c.Close()
+	var others []string
+	if f.follow {
+		if others, err = otherHosts(cmd.Context(), c); err != nil {
+			return err
+		}
+	}
 	if f.follow && f.query.After != "" {
-		return g.followEvents(cmd, f.query, f.query.After)
+		return g.followEvents(cmd, f.query, f.query.After, others)
 	}
 	l, mark, err := c.EventList(cmd.Context(), f.query, client.Read{})
 	if err != nil {
@@ -82,7 +89,18 @@ func (g *global) events(cmd *cobra.Command, f eventFlags) error {
 		}
 		after = l[i].ID
 	}
-	return g.followEvents(cmd, f.query, after)
+	return g.followEvents(cmd, f.query, after, others)
+}
+
+// otherHosts are the addresses of all hosts, so that following does not depend on the one that was asked any more.
+func otherHosts(ctx context.Context, c *client.Client) (l []string, err error) {
+	hosts, _, err := c.Hosts(ctx, client.Read{})
+	for _, h := range hosts {
+		if h.HTTP != "" {
+			l = append(l, h.HTTP)
+		}
+	}
+	return l, err
 }
 
 func eventTable(l []api.Event) *table {
@@ -111,13 +129,13 @@ func gapText(g api.EventGap) string {
 }
 
 // followEvents prints events until the command is interrupted, which is no failure.
-func (g *global) followEvents(cmd *cobra.Command, q client.EventQuery, after string) error {
+func (g *global) followEvents(cmd *cobra.Command, q client.EventQuery, after string, others []string) error {
 	cfg, err := g.clientConfig()
 	if err != nil {
 		return err
 	}
 	n := &followNews{cmd: cmd}
-	fw, err := client.NewFollower(client.FollowerConfig{Config: cfg, Filter: q.Filter, After: after, Notify: n.tell})
+	fw, err := client.NewFollower(client.FollowerConfig{Config: cfg, Others: others, Filter: q.Filter, After: after, Notify: n.tell})
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -125,6 +126,13 @@ func TestE2E_eventsFollow(t *testing.T) {
 		t.Helper()
 		testutil.Retry(t, time.Minute, func() error { return f.same(history()) })
 	}
+	testutil.Retry(t, time.Minute, func() error { // both are connected, or the death of the host would find them before
+		text, err := scrape(deadline(t, 10*time.Second), address)
+		if err == nil && !strings.Contains(text, "holdfast_http_event_streams 2\n") {
+			err = errors.New("two streams are not open yet")
+		}
+		return err
+	})
 	caughtUp()
 	before := len(history())
 	if err := p.killAgent(spm.Host); err != nil {

@@ -17,6 +17,8 @@ import (
 type FollowerConfig struct {
 	// Config is how the first host is reached. The others, which it names, are reached with the same token and certificates.
 	Config
+	// Others are addresses of further hosts, where they are known already: the first one may die before it names them.
+	Others []string
 	Filter EventFilter
 	// After is the id of the last event that was seen; empty follows from now on.
 	After string
@@ -70,9 +72,14 @@ type Follower struct {
 // NewFollower makes a Follower. It does not connect yet.
 func NewFollower(c FollowerConfig) (*Follower, error) {
 	c = c.withDefaults()
-	f := &Follower{cfg: c, hosts: []string{c.Address}, clients: map[string]*Client{}}
-	if _, err := f.client(c.Address); err != nil {
-		return nil, err
+	f := &Follower{cfg: c, clients: map[string]*Client{}}
+	for _, addr := range append([]string{c.Address}, c.Others...) {
+		if _, err := f.client(addr); err != nil {
+			return nil, err
+		}
+		if !slices.Contains(f.hosts, addr) {
+			f.hosts = append(f.hosts, addr)
+		}
 	}
 	if c.After != "" {
 		id, err := api.ParseEventID(c.After)

@@ -428,6 +428,20 @@ func TestFollower_filter(t *testing.T) {
 	})
 }
 
+// The first host dies before it has said anything: another one that was named is as good.
+func TestFollower_firstHostIsDeadAlready(t *testing.T) {
+	t.Parallel()
+	inPool(t, 3, func(p *followed) {
+		p.hosts[0].kill()
+		p.happen(p.hosts[1:]...)
+		f := p.follow(func(c *client.FollowerConfig) { c.Others = []string{p.hosts[0].addr(), p.hosts[1].addr()} })
+		time.Sleep(time.Minute)
+		p.happen(p.hosts[1:]...)
+		time.Sleep(time.Minute)
+		p.check(f)
+	})
+}
+
 func TestFollower_givesUp(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -542,7 +556,7 @@ func TestFollower_handlerFails(t *testing.T) {
 
 func TestNewFollower_badInput(t *testing.T) {
 	t.Parallel()
-	for _, c := range []client.FollowerConfig{{After: "x"}, {After: "1.2.3"}, {Config: client.Config{Address: "ftp://h"}}} {
+	for _, c := range []client.FollowerConfig{{After: "x"}, {After: "1.2.3"}, {Config: client.Config{Address: "ftp://h"}}, {Others: []string{"ftp://h"}}} {
 		if _, err := client.NewFollower(c); err == nil {
 			t.Errorf("%+v was taken", c)
 		}
