@@ -29,7 +29,9 @@ func (h *Host) managerConfig(node *cluster.Node, pool fsm.Pool) manager.Config {
 	if h.cfg.Grace > 0 {
 		policy.Grace = h.cfg.Grace
 	}
-	policy.UnprotectedTakeover = h.UnprotectedTakeover(pool.Profile)
+	if h.cfg.UnprotectedTakeover != "" {
+		policy.UnprotectedTakeover = h.cfg.UnprotectedTakeover == "allow"
+	}
 	cfg := manager.Config{Host: h.cfg.Cluster.Name, Cluster: node, Policy: policy, Log: h.cfg.Log}
 	if h.cfg.Fencing != nil {
 		cfg.Agent = h.cfg.Fencing

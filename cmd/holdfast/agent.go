@@ -95,8 +95,7 @@ func runAgent(ctx context.Context, cfg config.Agent, log *slog.Logger) error {
 	if u.Manager, err = newAttach(cfg, h, h, metrics, log); err != nil {
 		return err
 	}
-	if err := errors.Join(metrics.registry.Register(collector{h}), metrics.registry.Register(newStateCollector(h)),
-		metrics.registry.Register(attachCollector{u.Manager})); err != nil {
+	if err := errors.Join(metrics.registry.Register(collector{h}), metrics.registry.Register(attachCollector{u.Manager})); err != nil {
 		return fmt.Errorf("registering the host's metrics: %w", err)
 	}
 	servers, err := newServers(ctx, cfg, &backend{host: h, attached: u.Manager, log: log}, log, metrics)

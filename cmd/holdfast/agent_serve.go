@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-io/holdfast/http"
@@ -31,10 +30,8 @@ type servers struct {
 // newServers opens the listeners, so that a taken port is an error before anything else starts.
 func newServers(ctx context.Context, cfg config.Agent, b *backend, log *slog.Logger, m *metrics) (*servers, error) {
 	handler := httpapi.New(httpapi.Config{Host: cfg.Name, Log: log, Metrics: m.registry, Observe: m.observe}, b.roles())
-	streams := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdfast_http_event_streams", Help: "Streams of events that this host serves now."},
-		func() float64 { return float64(handler.Streams()) })
-	if err := m.registry.Register(streams); err != nil {
-		return nil, fmt.Errorf("registering the API's metrics: %w", err)
+	if err := m.registerStates(b.host, handler); err != nil {
+		return nil, err
 	}
 	b.host.ServePeers(handler.For(httpapi.Peers()))
 	s := &servers{log: log, local: handler.For(httpapi.Local("local"))}

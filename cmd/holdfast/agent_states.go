@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 	"github.com/holdfast-io/holdfast/cluster/host"
 	"github.com/holdfast-io/holdfast/cluster/manager"
 	"github.com/holdfast-io/holdfast/fsm"
+	"github.com/holdfast-io/holdfast/http"
 )
 
 // stateCollector tells the states that the cluster has recorded, and what is waited for. Every host tells the same but for
@@ -36,6 +39,16 @@ func newStateCollector(h *host.Host) *stateCollector {
 			return manager.Status{}, false
 		},
 	}
+}
+
+// registerStates adds what the cluster has recorded, and how many follow it.
+func (m *metrics) registerStates(h *host.Host, handler *httpapi.Handler) error {
+	streams := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "holdfast_http_event_streams", Help: "Streams of events that this host serves now."},
+		func() float64 { return float64(handler.Streams()) })
+	if err := errors.Join(m.registry.Register(newStateCollector(h)), m.registry.Register(streams)); err != nil {
+		return fmt.Errorf("registering the metrics of states: %w", err)
+	}
+	return nil
 }
 
 // Metrics about states. A state is a gauge for each state there is, of which one is 1, so that a rule can ask for it by name.
