@@ -23,6 +23,8 @@ type Host struct {
 	adopted chan *membership // from Init and Join to Run
 	settled chan struct{}    // closed when it is clear whether this host is a member; by Run
 
+	monitors *monitors // of the domains; they run while this host is a member
+
 	setup sync.Mutex // one Init, Join or Leave at a time
 
 	mu      sync.Mutex // guards what follows
@@ -52,7 +54,9 @@ var errLeft = errors.New("the host left the cluster")
 func New(cfg Config) *Host {
 	cfg.started = time.Now()
 	cfg.later = newLater(cfg.Cluster.DataDir, cfg.Log)
-	return &Host{cfg: cfg, started: cfg.started, adopted: make(chan *membership), settled: make(chan struct{})}
+	h := &Host{cfg: cfg, started: cfg.started, adopted: make(chan *membership), settled: make(chan struct{})}
+	h.monitors = newMonitors(cfg.openForReading(h.profile), h.useOf, h.domainEdge, cfg.Log)
+	return h
 }
 
 // Run runs the host until ctx ends: as a member, or waiting to become one.
@@ -107,6 +111,7 @@ func (h *Host) stay(ctx context.Context, m *membership) error {
 	g, gctx := errgroup.WithContext(nodeCtx)
 	g.Go(func() error { return m.node.Run(nodeCtx) })
 	g.Go(func() error { h.cfg.later.run(gctx, m.node); return nil })
+	g.Go(func() error { h.monitors.run(gctx, m.node); return nil })
 	g.Go(func() error {
 		defer stopNode()
 		h.storage(gctx, m)
@@ -158,7 +163,7 @@ func (h *Host) storageOnce(ctx context.Context, m *membership) error {
 	if err != nil {
 		return err
 	}
-	rt, err := startRuntime(ctx, h.cfg, m.node, self, pool)
+	rt, err := startRuntime(ctx, h.cfg, m.node, self, pool, h.monitors.reports)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -13,9 +14,10 @@ import (
 
 // opening is what becomes of a domain that is not open on this host, or lacks a LUN here. runtime.mu guards it.
 type opening struct {
-	busy    bool // a goroutine is at it
-	err     error
-	retryAt time.Time
+	busy     bool // a goroutine is at it
+	err      error
+	failures int // in a row
+	retryAt  time.Time
 }
 
 // others are the domains besides the master, for the SPM role.
@@ -71,11 +73,11 @@ func (rt *runtime) await(ctx context.Context, id string) (*luns, error) {
 	}
 }
 
-// listed are the domains of the mirror besides the master.
+// listed are the domains of the mirror besides the master that are to be used.
 func (rt *runtime) listed() []string {
 	var ids []string
-	for id := range rt.node.View().Domains.All() {
-		if id != rt.pool.Master {
+	for id, d := range rt.node.View().Domains.All() {
+		if id != rt.pool.Master && wanted(d) {
 			ids = append(ids, id)
 		}
 	}
@@ -99,7 +101,7 @@ func (rt *runtime) follow(ctx context.Context) time.Duration {
 		rt.lastIDs = ids
 		rt.announce()
 	}
-	next := rt.completeLUNs(ctx)
+	next := min(rt.completeLUNs(ctx), rt.letGoOfOthers(ctx, ids, serving))
 	for _, id := range ids {
 		st := rt.openingOf(id)
 		l := rt.domains[id]
@@ -112,6 +114,27 @@ func (rt *runtime) follow(ctx context.Context) time.Duration {
 			next = min(next, wait)
 		default:
 			rt.begin(st, func() error { return rt.openListed(ctx, id) })
+		}
+	}
+	return next
+}
+
+// letGoOfOthers gives up the domains that are not wanted any more. The SPM's writer goes first. It returns when to look again.
+// Caller holds mu.
+func (rt *runtime) letGoOfOthers(ctx context.Context, ids, serving []string) time.Duration {
+	next := domainRetry
+	for id, l := range rt.domains {
+		if id == rt.pool.Master || slices.Contains(ids, id) {
+			continue
+		}
+		switch st := rt.openingOf(id); {
+		case st.busy || ctx.Err() != nil:
+		case slices.Contains(serving, id):
+			next = min(next, letGoPoll)
+		case time.Until(st.retryAt) > 0:
+			next = min(next, time.Until(st.retryAt))
+		default:
+			rt.beginEvery(st, letGoEvery, func() error { return rt.letGo(ctx, l) })
 		}
 	}
 	return next
@@ -147,16 +170,21 @@ func (rt *runtime) completeLUNs(ctx context.Context) time.Duration {
 	return next
 }
 
-// begin runs fn for a domain. Caller holds mu.
-func (rt *runtime) begin(st *opening, fn func() error) {
+// begin runs fn for a domain, and when it fails again after a while, longer each time. Caller holds mu.
+func (rt *runtime) begin(st *opening, fn func() error) { rt.beginEvery(st, 0, fn) }
+
+// beginEvery is begin with a pause of its own after a failure. Caller holds mu.
+func (rt *runtime) beginEvery(st *opening, pause time.Duration, fn func() error) {
 	st.busy = true
 	rt.openers.Go(func() {
 		err := fn()
 		rt.mu.Lock()
 		defer rt.mu.Unlock()
 		st.busy, st.err, st.retryAt = false, err, time.Time{}
-		if err != nil {
-			st.retryAt = time.Now().Add(domainRetry)
+		if st.failures++; err == nil {
+			st.failures = 0
+		} else {
+			st.retryAt = time.Now().Add(cmp.Or(pause, retryIn(rt.profile, st.failures)))
 		}
 		rt.announce()
 	})
@@ -165,7 +193,7 @@ func (rt *runtime) begin(st *opening, fn func() error) {
 // openListed opens a domain that the mirror names.
 func (rt *runtime) openListed(ctx context.Context, id string) error {
 	d, ok := rt.node.View().Domains.Get(id)
-	if !ok {
+	if !ok || !wanted(d) {
 		return nil
 	}
 	err := rt.addDomain(ctx, d)

@@ -71,6 +71,8 @@ func TestCLI_goldenOutput(t *testing.T) {
 		"domain-list":        "domain list",
 		"domain-show":        "domain show san1",
 		"domain-extend":      "domain extend san1 --lun /dev/sdc",
+		"domain-activate":    "domain activate san1",
+		"domain-deactivate":  "domain deactivate san1 --reason firmware",
 		"image-list":         "image list --domain san1",
 		"image-list.json":    "image list -o json",
 		"image-show":         "image show web1",

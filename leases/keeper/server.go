@@ -209,6 +209,10 @@ func (s *server) route(ctx context.Context, req *request, resp *response) error 
 		return s.sendEvent(ctx, req)
 	case methodGetLVB, methodSetLVB:
 		return s.lvb(req, resp)
+	case methodLeaveIdle:
+		return s.leaveIdle(ctx, req.Name)
+	case methodHeld:
+		return s.listHeld(req.Name, resp)
 	case methodConfirm:
 		return s.confirm(req.Name)
 	case methodDestroy:
