@@ -61,11 +61,10 @@ var (
 	descUnprotected  = newDesc("host_unprotected", "1 when nothing resets a host's machine when its leases run out under somebody.", "host")
 	descWitness      = newDesc("host_witness", "1 for what a witness says about a host; subject is the domain of a lease.", "host", "kind", "subject", "state")
 
-	descDomainStatus   = newDesc("domain_status", "1 for the manager's verdict about a domain, 0 for all others.", "domain", "name", "status")
 	descDomainSince    = newDesc("domain_status_seconds", "How long a domain has had its status.", "domain", "name")
 	descDomainDeadline = newDesc("domain_deadline_seconds", "Time until a domain's status is left by itself or something is done about it; negative when it is overdue.", "domain", "name")
-	descDomainFailing  = newDesc("domain_failing_hosts", "Hosts that cannot reach a domain.", "domain", "name")
-	descDomainWarn     = newDesc("domain_warn_free_ratio", "Share of a domain below which its free space is a warning, as set by the operator; absent: the default.", "domain", "name")
+	descDomainWarn     = newDesc("domain_warn_free_bytes", "Free space of a domain below which it is a warning.", "domain", "name")
+	descDomainCritical = newDesc("domain_critical_free_bytes", "Free space of a domain below which it takes no new volumes.", "domain", "name")
 
 	descSPMState   = newDesc("spm_state", "1 for the recorded state of the SPM role, 0 for all others.", "state")
 	descSPMHolder  = newDesc("spm_holder", "1 for the host that is recorded as SPM.", "host")
@@ -87,17 +86,16 @@ var (
 )
 
 var stateDescs = []*prometheus.Desc{descHostState, descHostSince, descHostDeadline, descHostWish, descHostPriority, descUnprotected, descWitness,
-	descDomainStatus, descDomainSince, descDomainDeadline, descDomainFailing, descDomainWarn,
+	descDomainSince, descDomainDeadline, descDomainWarn, descDomainCritical,
 	descSPMState, descSPMHolder, descSPMSince, descSPMEpoch, descSPMWish, descSPMRow, descSPMAwaited, descSPMDecided,
 	descMasterVersion, descProofs, descEventsKept, descFenceOpen, descFenceEnabled, descFenceDisarm, descFenceDevices}
 
 var (
 	hostStates = []string{fsm.HostJoining, fsm.HostUp, fsm.HostConnecting, fsm.HostNonResponsive, fsm.HostNonOperational, fsm.HostIsolated,
 		fsm.HostPreparing, fsm.HostMaintenance, fsm.HostFencing, fsm.HostRebooting, fsm.HostDown}
-	domainStates = []string{fsm.DomainActive, fsm.DomainInactive, fsm.DomainUnknown, fsm.DomainPreparing, fsm.DomainMaintenance, fsm.DomainActivating}
-	spmStates    = []string{fsm.SPMNone, fsm.SPMStarting, fsm.SPMServing, fsm.SPMStopping}
-	proofKinds   = []string{fsm.ProofReleased, fsm.ProofDead, fsm.ProofPowerOff, fsm.ProofExit, fsm.ProofPerson}
-	spmWishes    = []string{fsm.DesireAny, fsm.DesireStopped, "host"}
+	spmStates  = []string{fsm.SPMNone, fsm.SPMStarting, fsm.SPMServing, fsm.SPMStopping}
+	proofKinds = []string{fsm.ProofReleased, fsm.ProofDead, fsm.ProofPowerOff, fsm.ProofExit, fsm.ProofPerson}
+	spmWishes  = []string{fsm.DesireAny, fsm.DesireStopped, "host"}
 )
 
 // Describe lists the table.
@@ -182,15 +180,14 @@ func (s stateScrape) hosts() {
 	}
 }
 
+// domains tells what is waited for, and from when on space is scarce; the verdicts themselves are in domainCollector.
 func (s stateScrape) domains() {
 	for _, d := range s.st.Domains.All() {
-		s.oneOf(descDomainStatus, domainStates, d.CurrentStatus(), d.ID, d.Name)
 		s.since(descDomainSince, d.Since, d.ID, d.Name)
 		s.until(descDomainDeadline, d.Deadline, d.ID, d.Name)
-		s.gauge(descDomainFailing, float64(len(d.Failing)), d.ID, d.Name)
-		if d.WarnFreePct > 0 {
-			s.gauge(descDomainWarn, float64(d.WarnFreePct)/100, d.ID, d.Name)
-		}
+		limits := host.DomainSettings(s.st, d.ID)
+		s.gauge(descDomainWarn, float64(limits.WarnBelow(d.Size)), d.ID, d.Name)
+		s.gauge(descDomainCritical, float64(limits.CriticalBelow(d.Size)), d.ID, d.Name)
 	}
 }
 

@@ -55,7 +55,7 @@ func recordedPool(t *testing.T) recorded {
 	r.do(&fsm.PoolCreate{Pool: fsm.Pool{ID: "p", Master: statesDomain}, Time: at(2 * time.Hour)},
 		&fsm.SPMUpdate{Pool: "p", SPM: fsm.SPM{Host: "h1", HostID: 1, Epoch: 7, State: fsm.SPMServing}, Time: at(30 * time.Minute)},
 		&fsm.SPMDesire{Pool: "p", Desired: fsm.DesireHost + "h1"},
-		&fsm.DomainPut{Domain: fsm.Domain{ID: statesDomain, Name: "san1", Role: fsm.RoleMaster, Epoch: 7, WarnFreePct: 15}},
+		&fsm.DomainPut{Domain: fsm.Domain{ID: statesDomain, Name: "san1", Role: fsm.RoleMaster, Epoch: 7, Size: 100 << 30}},
 		&fsm.HostUpdate{Name: "h1", State: new(fsm.HostUp), Time: at(time.Hour)},
 		&fsm.HostUpdate{Name: "h2", State: new(fsm.HostFencing), Deadline: new(at(-20 * time.Second)), Time: at(90 * time.Second),
 			Witnesses: &[]fsm.Witness{{Kind: fsm.WitnessRPC, State: "silent"}, {Kind: fsm.WitnessLease, Subject: statesDomain, State: "FAIL"}}},
@@ -66,6 +66,7 @@ func recordedPool(t *testing.T) recorded {
 		&fsm.FenceDevicePut{Device: fsm.FenceDevice{Host: "h2", Name: "pdu", Type: fsm.FenceRedfish, Address: "10.9.9.3", Disabled: true}},
 		&fsm.FenceBegin{Op: fsm.FenceOp{ID: "20261122-1", Host: "h2", HostID: 2, Action: fsm.FenceOff, Began: at(12 * time.Second),
 			Steps: []fsm.FenceStep{{Rung: "power", Result: fsm.StepIntent}}}, Term: 3},
+		&fsm.ConfigSet{Key: "domain/" + statesDomain + "/warn_percent", Value: "15"},
 		&fsm.ConfigSet{Key: fsm.ConfigDisarmedUntil, Value: fmt.Sprint(at(-10 * time.Minute))},
 		&fsm.ProofAdd{Proof: fsm.Proof{Kind: fsm.ProofPowerOff, Host: "h2", HostID: 2, Generation: 1, Time: at(time.Hour)}},
 		&fsm.EventAdd{Events: []fsm.Event{{Kind: "fence.begin", Severity: fsm.Warning, Host: "h2"}}})

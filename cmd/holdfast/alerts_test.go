@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-io/holdfast/cluster"
 	"github.com/holdfast-io/holdfast/cluster/host"
 	"github.com/holdfast-io/holdfast/cluster/manager"
+	httpapi "github.com/holdfast-io/holdfast/http"
 )
 
 // exportedMetric is what /metrics has under one name.
@@ -36,7 +37,7 @@ func exportedMetrics(t *testing.T) map[string]exportedMetric {
 	}
 	h := host.New(host.Config{Cluster: cluster.Config{Name: "h1", DataDir: t.TempDir()}, Log: slog.New(slog.DiscardHandler)})
 	ch := make(chan *prometheus.Desc, 1000)
-	for _, c := range []prometheus.Collector{collector{h}, newStateCollector(h), attachCollector{}, m.requests, m.attached.asked, m.attached.grown, m.attached.paused} {
+	for _, c := range []prometheus.Collector{collector{h}, newStateCollector(h), domainCollector{h}, attachCollector{}, m.requests, m.attached.asked, m.attached.grown, m.attached.paused} {
 		c.Describe(ch)
 	}
 	close(ch)
@@ -55,6 +56,24 @@ func exportedMetrics(t *testing.T) map[string]exportedMetric {
 		out[f[1]] = e
 	}
 	return out
+}
+
+// Two metrics of one name would keep an agent from starting.
+func TestMetrics_registerTogether(t *testing.T) {
+	t.Parallel()
+	m, err := newMetrics()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := host.New(host.Config{Cluster: cluster.Config{Name: "h1", DataDir: t.TempDir()}, Log: slog.New(slog.DiscardHandler)})
+	for _, c := range []prometheus.Collector{collector{h}, domainCollector{h}, attachCollector{}} {
+		if err := m.registry.Register(c); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := m.registerStates(h, httpapi.New(httpapi.Config{}, httpapi.Backend{})); err != nil {
+		t.Error(err)
+	}
 }
 
 // alertRules is docs/alerts.yaml.
@@ -76,7 +95,7 @@ type alertRule struct {
 // knownValues are the values of labels that rules may ask for, where the program knows them all.
 var knownValues = map[string][]string{
 	"holdfast_host_state state":               hostStates,
-	"holdfast_domain_status status":           domainStates,
+	"holdfast_domain_status status":           domainStatuses,
 	"holdfast_spm_state state":                spmStates,
 	"holdfast_spm_wish want":                  spmWishes,
 	"holdfast_spm_decision row":               {string(manager.RowConflict), string(manager.RowHold), string(manager.RowUnprotected)},

@@ -9,8 +9,8 @@ import (
 	"github.com/holdfast-io/holdfast/http/api"
 )
 
-// history makes a state with n entries of two events each, the second of which is an error.
-func history(t *testing.T, n int) recorded {
+// eventHistory makes a state with n entries of two events each, the second of which is an error.
+func eventHistory(t *testing.T, n int) recorded {
 	t.Helper()
 	r := recorded{t, fsm.New()}
 	r.happen(n, "k")
@@ -28,7 +28,7 @@ func ids(p httpapi.EventPage) string {
 
 func TestEvents_pages(t *testing.T) {
 	t.Parallel()
-	st := history(t, 4).View()
+	st := eventHistory(t, 4).View()
 	for _, c := range []struct {
 		name string
 		q    httpapi.EventQuery
@@ -58,7 +58,7 @@ func TestEvents_pages(t *testing.T) {
 // A reader walks through any history in pages without loss or doubles.
 func TestEvents_pagesJoin(t *testing.T) {
 	t.Parallel()
-	st := history(t, 100).View()
+	st := eventHistory(t, 100).View()
 	for _, limit := range []int{1, 3, 64, 1000} {
 		var all []string
 		var after api.EventID
@@ -79,7 +79,7 @@ func TestEvents_pagesJoin(t *testing.T) {
 
 func TestEvents_gap(t *testing.T) {
 	t.Parallel()
-	r := history(t, fsm.MaxEvents/2)
+	r := eventHistory(t, fsm.MaxEvents/2)
 	gap := func(after api.EventID) bool {
 		return eventsAfter(r.View(), httpapi.EventQuery{After: after, Limit: 1}).Gap
 	}

@@ -64,7 +64,7 @@ func deadAtMost(st *fsm.State, ioTimeout time.Duration) time.Duration {
 		return 0
 	}
 	p.IOTimeout = max(p.IOTimeout, ioTimeout)
-	return p.HostDead()
+	return p.SurelyDead()
 }
 
 // wellState says whether the manager finds nothing wrong with a host in a state.
