@@ -1,24 +1,10 @@
 package main
 
 import (
-	"context"
-
 	"github.com/holdfast-io/holdfast/fsm"
 	"github.com/holdfast-io/holdfast/http"
 	"github.com/holdfast-io/holdfast/http/api"
 )
-
-// Events reads the history of the mirror.
-func (b *backend) Events(_ context.Context, q httpapi.EventQuery) (httpapi.EventPage, error) {
-	st, err := b.state()
-	if err != nil {
-		return httpapi.EventPage{}, err
-	}
-	if q.Newest {
-		return newestEvents(st, q), nil
-	}
-	return eventsAfter(st, q), nil
-}
 
 // newestEvents are the last ones that match.
 func newestEvents(st *fsm.State, q httpapi.EventQuery) httpapi.EventPage {

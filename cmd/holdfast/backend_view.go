@@ -192,6 +192,19 @@ func (b *backend) Volume(_ context.Context, idOrName string) (api.Volume, error)
 	return apiVolume(v), err
 }
 
+// Events reads the history of the mirror.
+func (b *backend) Events(_ context.Context, q httpapi.EventQuery) (httpapi.EventPage, error) {
+	st, err := b.state()
+	if err != nil {
+		return httpapi.EventPage{}, err
+	}
+	out := eventsAfter(st, q)
+	if q.Newest {
+		out = newestEvents(st, q)
+	}
+	return out, nil
+}
+
 // warnings says what is not well, the worst first.
 func warnings(st *fsm.State, hosts []api.Host, leader string) []api.Warning {
 	var out []api.Warning
