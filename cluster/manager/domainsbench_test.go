@@ -72,3 +72,22 @@ func BenchmarkLookAfterDomains(b *testing.B) {
 		})
 	}
 }
+
+// The term's picture of who misses what: by what hosts say, while they answer.
+func TestTerm_storageTrouble(t *testing.T) {
+	t.Parallel()
+	tm, view := domainsOf(t, 3, 2)
+	if got := tm.storageTrouble(view); len(got) != 0 {
+		t.Errorf("all is well: %+v", got)
+	}
+	s := tm.hosts["h001"]
+	s.heard(&PingReply{DomainsSeq: 8, Domains: []DomainReport{{Domain: "dom-000", Code: DomainOK, Looks: 8}, {Domain: "dom-001", Code: DomainHung, Looks: 8}}}, time.Now().Add(-time.Hour))
+	got := tm.storageTrouble(view)
+	if tr, ok := got["h001"]; len(got) != 1 || !ok || !tr.Over || len(tr.Domains) != 1 || tr.Domains[0] != "dom-001" || tr.For < 59*time.Minute {
+		t.Errorf("%+v", got)
+	}
+	s.reachable = false
+	if got := tm.storageTrouble(view); len(got) != 0 {
+		t.Errorf("of a host that does not answer nothing is known: %+v", got)
+	}
+}
