@@ -22,6 +22,8 @@ type route struct {
 	check func(r *http.Request) error
 	// raw takes the place of call for answers that are not JSON.
 	raw func(h *Handler, w http.ResponseWriter, r *http.Request)
+	// stream: the answer goes on until the client, the agent, or the stream's own bound ends it.
+	stream bool
 }
 
 // routes is the whole API; openapi.yaml describes the same list.
@@ -35,6 +37,9 @@ func routes() []route {
 		{method: get, path: "/v1/hosts", call: listHosts, consistent: true},
 		{method: get, path: "/v1/hosts/{name}", call: getHost, consistent: true},
 		{method: post, path: "/v1/hosts/{name}/confirm-rebooted", call: confirmRebooted, need: needLeader},
+		{method: patch, path: "/v1/hosts/{name}", call: setHost, need: needLeader},
+		{method: post, path: "/v1/hosts/{name}/maintenance", call: maintainHost, need: needLeader},
+		{method: post, path: "/v1/hosts/{name}/activate", call: activateHost, need: needLeader},
 		{method: post, path: "/v1/hosts/{name}/remove", call: removeHost, need: needLeader},
 		{method: get, path: "/v1/domains", call: listDomains, consistent: true},
 		{method: post, path: "/v1/domains", call: createDomain, need: needSPM},
@@ -70,6 +75,7 @@ func routes() []route {
 		{method: post, path: "/v1/spm/stop", call: stopSPM, need: needLeader},
 		{method: post, path: "/v1/spm/start", call: startSPM, need: needLeader},
 		{method: get, path: "/v1/events", call: listEvents, consistent: true},
+		{method: get, path: "/v1/events/stream", raw: streamEvents, stream: true},
 		{method: get, path: "/v1/operator/raft/peers", call: listPeers, consistent: true},
 		{method: post, path: "/v1/operator/raft/transfer", call: transferRaft, need: needLeader},
 		{method: get, path: "/v1/operator/tokens", call: listTokens, consistent: true},

@@ -77,6 +77,8 @@ var errorRules = []errorRule{
 	{blockdev.ErrPending, api.CodeDevice, "wait until the LUN answers again, or ask another host meanwhile"},
 	{blockdev.ErrTimeout, api.CodeTimeout, "check the path to the LUN and try again"},
 	{host.ErrOwnLUN, api.CodeConflict, "use another LUN; nothing can be forced here"},
+	{host.ErrLeaving, api.CodeConflict, "use another host, or holdfast host activate takes the maintenance back"},
+	{manager.ErrHasRole, api.CodeConflict, "holdfast spm move, and then again"},
 	{manager.ErrNotLeading, api.CodeNotLeader, "try again"},
 	{manager.ErrHostAnswers, api.CodeConflict, "to take a host out of use stop its agent, to take it out of the cluster run holdfast leave on it"},
 	{manager.ErrCameBack, api.CodeConflict, "see holdfast host list; to take it out of the cluster run holdfast leave on it"},

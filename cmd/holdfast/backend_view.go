@@ -25,7 +25,8 @@ func unixTime(ns int64) time.Time {
 // apiHost is a member as the API shows it.
 func apiHost(h fsm.Host, pool fsm.Pool, leader string, alive bool) api.Host {
 	return api.Host{
-		Name: h.Name, HostID: h.HostID, State: h.State, Reason: h.Reason, Since: unixTime(h.Since), Address: h.Address,
+		Name: h.Name, HostID: h.HostID, State: h.CurrentState(), Reason: h.Reason, Since: unixTime(h.Since), Address: h.Address,
+		Deadline: apiDeadline(h.Deadline), Wish: apiWish(h.Wish), Witnesses: apiWitnesses(h.Witnesses),
 		Gossip: h.Gossip, HTTP: h.HTTP, Generation: h.Generation, Priority: h.Priority, Alive: alive,
 		SPM: pool.SPM.Host == h.Name && pool.SPM.State == fsm.SPMServing, Leader: leader == h.Name,
 		Joined: unixTime(h.Joined), Watchdog: h.Watchdog, WatchdogTime: h.WatchdogTime, Unprotected: !h.Protected(),
@@ -60,12 +61,6 @@ func apiSPM(s fsm.SPM) api.SPM {
 // apiPool names the pool.
 func apiPool(p fsm.Pool) api.Pool {
 	return api.Pool{ID: p.ID, Name: p.Name, Master: p.Master, Profile: p.Profile, Created: unixTime(p.Created), TestPool: p.Test}
-}
-
-// apiEvent is one line of history.
-func apiEvent(e fsm.Event) api.Event {
-	return api.Event{Index: e.Index, Time: unixTime(e.Time), Kind: e.Kind, Severity: e.Severity, Host: e.Host,
-		Subject: e.Subject, Message: e.Message, Epoch: e.Epoch}
 }
 
 // domainsOf lists the domains of a state with their number of volumes, the master first.
@@ -198,26 +193,28 @@ func (b *backend) Volume(_ context.Context, idOrName string) (api.Volume, error)
 	return apiVolume(v), err
 }
 
-// Events lists the newest events, or those after an index.
-func (b *backend) Events(_ context.Context, after uint64, limit int) ([]api.Event, error) {
+// Events reads the history of the mirror.
+func (b *backend) Events(_ context.Context, q httpapi.EventQuery) (httpapi.EventPage, error) {
 	st, err := b.state()
 	if err != nil {
-		return nil, err
+		return httpapi.EventPage{}, err
 	}
-	out := []api.Event{}
-	if after == 0 {
-		all := st.Events()
-		for _, e := range all[max(0, len(all)-limit):] {
-			out = append(out, apiEvent(e))
-		}
-		return out, nil
-	}
-	for e := range st.EventsAfter(after) {
-		if out = append(out, apiEvent(e)); len(out) >= limit {
-			break
-		}
+	out := eventsAfter(st, q)
+	if q.Newest {
+		out = newestEvents(st, q)
 	}
 	return out, nil
+}
+
+// hostNext is what a person can do about a host that is not up.
+func hostNext(h api.Host) string {
+	switch h.State {
+	case fsm.HostPreparing:
+		return "end what it waits for, or holdfast host activate " + h.Name
+	case fsm.HostNonResponsive, fsm.HostIsolated:
+		return "see why it does not answer; once it surely is off, holdfast host confirm-rebooted " + h.Name
+	}
+	return ""
 }
 
 // warnings says what is not well, the worst first.
@@ -241,7 +238,7 @@ func warnings(st *fsm.State, hosts []api.Host, leader string) []api.Warning {
 	}
 	for _, h := range hosts {
 		if h.State != fsm.HostUp && h.State != fsm.HostMaintenance {
-			add(api.SeverityWarning, "host/"+h.Name, "", "%s", strings.TrimSuffix(h.State+": "+h.Reason, ": "))
+			add(api.SeverityWarning, "host/"+h.Name, hostNext(h), "%s", strings.TrimSuffix(h.State+": "+h.Reason, ": "))
 		}
 	}
 	if p, ok := st.Pool(); ok && p.Profile != leases.Dev.Name {
