@@ -80,7 +80,9 @@ func (t *term) ping(ctx context.Context, s *sighting) bool {
 	defer cancel()
 	var rep PingReply
 	begun := t.m.cfg.Now()
-	err := t.m.cfg.Cluster.Call(cctx, s.name, MethodPing, t.pingRequest(s.name), &rep)
+	req := t.pingRequest(s.name)
+	req.Domains = t.reportsSeen(s)
+	err := t.m.cfg.Cluster.Call(cctx, s.name, MethodPing, req, &rep)
 	if ctx.Err() != nil {
 		return false
 	}
