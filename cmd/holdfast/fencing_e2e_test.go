@@ -37,7 +37,7 @@ func awaitFence(t *testing.T, c *client.Client, host, what string, ok func(api.F
 	return op
 }
 
-func awaitHostState(t *testing.T, c *client.Client, host string, states ...string) {
+func awaitPowerState(t *testing.T, c *client.Client, host string, states ...string) {
 	t.Helper()
 	err := poll(deadline(t, 60*time.Second), host+" is "+strings.Join(states, " or "), func() error {
 		h, _, err := c.Host(t.Context(), host, client.Read{})
@@ -71,7 +71,7 @@ func TestE2E_fencedByTheManager(t *testing.T) {
 		t.Errorf("the order has no intent of its term before it: %+v", op.Steps)
 	}
 	awaitFence(t, asker, spm.Host, "switched on", func(o api.FenceOp) bool { return o.Action == "on" && o.Outcome == "done" })
-	awaitHostState(t, asker, spm.Host, "up")
+	awaitPowerState(t, asker, spm.Host, "up")
 }
 
 // What a person may do with power: a host that answers needs force, what was switched off stays off, and is switched on again.
@@ -106,7 +106,7 @@ func TestE2E_powerByAPerson(t *testing.T) {
 	if err != nil || op.Outcome != "done" || !op.Proven || !op.ByPerson {
 		t.Fatalf("%+v, %v", op, err)
 	}
-	awaitHostState(t, c, victim, "down")
+	awaitPowerState(t, c, victim, "down")
 	power, err := c.PowerStatus(t.Context(), victim)
 	if err != nil || power.State != "off" {
 		t.Fatalf("%+v, %v", power, err)
@@ -114,7 +114,7 @@ func TestE2E_powerByAPerson(t *testing.T) {
 	if op, err = c.PowerOrder(t.Context(), victim, api.PowerOrder{Action: api.PowerOn}); err != nil || op.Outcome != "done" {
 		t.Fatalf("%+v, %v", op, err)
 	}
-	awaitHostState(t, c, victim, "up")
+	awaitPowerState(t, c, victim, "up")
 }
 
 // A secret goes in and never comes out: not by the API, not in the logs, not in the files of Raft.

@@ -127,7 +127,7 @@ func TestE2E_fencedByIPMI(t *testing.T) {
 	if s := on.Steps[len(on.Steps)-1]; s.Device != "bmc" {
 		t.Errorf("%+v", s)
 	}
-	awaitHostState(t, c, spm.Host, "up")
+	awaitPowerState(t, c, spm.Host, "up")
 	if st, _, err := c.Host(t.Context(), spm.Host, client.Read{}); err != nil || st.Generation < 2 {
 		t.Errorf("%+v, %v", st, err)
 	}
