@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -247,6 +248,7 @@ func newHostFenceCommand(g *global) *cobra.Command {
 // newPowerOrderCommand makes a verb that acts on the power of a host.
 func newPowerOrderCommand(g *global, use, action, short string) *cobra.Command {
 	req := api.PowerOrder{Action: action}
+	var wait time.Duration
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: cobra.ExactArgs(1), ValidArgsFunction: g.completeHosts,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -259,6 +261,9 @@ func newPowerOrderCommand(g *global, use, action, short string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if op, err = awaitOrder(cmd.Context(), c, op, wait); err != nil {
+				return err
+			}
 			if err := g.show(cmd, op, func() *table { return fenceStepTable(op) }); err != nil {
 				return err
 			}
@@ -266,10 +271,37 @@ func newPowerOrderCommand(g *global, use, action, short string) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&req.Reason, "reason", "", "why, for the pool's history")
+	cmd.Flags().DurationVar(&wait, "wait", 5*time.Minute, "how long to wait for the end of what takes longer than one request")
 	if action != api.PowerOn {
 		cmd.Flags().BoolVar(&req.Force, "force", false, "although the host answers, renews its leases or was acted on a short time ago; what runs there ends")
 	}
 	return cmd
+}
+
+// orderPoll is the time between two looks at an operation that takes long.
+const orderPoll = time.Second
+
+// awaitOrder follows an operation that has not ended within the request; one that does not end in time is returned as it is.
+func awaitOrder(ctx context.Context, c *client.Client, op api.FenceOp, wait time.Duration) (api.FenceOp, error) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	tick := time.NewTicker(orderPoll)
+	defer tick.Stop()
+	for op.Outcome == "" {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return op, nil
+		}
+		l, _, err := c.FenceHistory(ctx, op.Host, 0, client.Read{})
+		if err != nil && ctx.Err() == nil {
+			return op, fmt.Errorf("operation %s on %s goes on, but following it failed: %w", op.ID, op.Host, err)
+		}
+		if i := slices.IndexFunc(l, func(o api.FenceOp) bool { return o.ID == op.ID }); i >= 0 {
+			op = l[i]
+		}
+	}
+	return op, nil
 }
 
 // endOfOrder makes the exit status of what came of an operation.

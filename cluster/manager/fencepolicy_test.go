@@ -1,0 +1,202 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/holdfast-io/holdfast/fencing"
+	"github.com/holdfast-io/holdfast/fsm"
+)
+
+func TestFence_minority(t *testing.T) {
+	fencingPool(t, func(t *testing.T, s *sim, m *Manager, spm string) {
+		for _, name := range []string{"a", "b", "c"} {
+			s.kill(name)
+		}
+		time.Sleep(7 * time.Second) // their leases are not dead yet
+		if s.View().Fences.Len() != 0 || s.switched().offs != 0 {
+			t.Fatalf("%d operations", s.View().Fences.Len())
+		}
+		if st, _ := m.Status(); spm != "d" && st.Row != RowHold {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+func TestFence_disarmed(t *testing.T) {
+	fencingPool(t, func(t *testing.T, s *sim, m *Manager, spm string) {
+		set := Settings{Cluster: s, Now: time.Now}
+		if _, err := set.Disarm(t.Context(), "ann", "new switches", 6*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		s.kill(spm)
+		time.Sleep(4 * time.Second)
+		if st, _ := m.Status(); s.View().Fences.Len() != 0 || st.Row != RowDisarmed || st.In == 0 || !strings.Contains(st.Why, "ann: new switches") {
+			t.Fatalf("%d operations, %+v", s.View().Fences.Len(), st)
+		}
+		s.until(t, "failover", 4*time.Second, func() bool { return another(spm)(s) })
+		if !hasEvent(s, "fencing.disarmed") || s.lastOp(spm).Outcome != fsm.FenceDone {
+			t.Error("no event, or the role moved without a proof")
+		}
+	})
+}
+
+func TestFence_quietTimeOutlivesTheLeader(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(100, 0)
+	op := fsm.FenceOp{ID: "f", Action: fsm.FenceRestart, Began: now.Add(-time.Second).UnixNano(), Outcome: fsm.FenceDone,
+		Steps: []fsm.FenceStep{{Rung: RungPower, Result: fsm.StepOK}}}
+	for _, tc := range []struct {
+		name   string
+		change func(*fsm.FenceOp)
+		want   time.Duration
+	}{
+		{"a second ago", nil, 4 * time.Second},
+		{"long ago", func(o *fsm.FenceOp) { o.Began -= int64(time.Hour) }, 0},
+		{"by a clock that is ahead", func(o *fsm.FenceOp) { o.Began += int64(time.Hour) }, 5 * time.Second},
+		{"none", func(o *fsm.FenceOp) { *o = fsm.FenceOp{} }, 0},
+		{"on", func(o *fsm.FenceOp) { o.Action = fsm.FenceOn }, 0},
+		{"given up before any order", func(o *fsm.FenceOp) { o.Outcome, o.Steps = fsm.FenceAbandoned, nil }, 0},
+		{"failed for want of a proxy", func(o *fsm.FenceOp) { o.Outcome, o.Steps = fsm.FenceFailed, nil }, 4 * time.Second},
+	} {
+		o := op
+		if tc.change != nil {
+			tc.change(&o)
+		}
+		if got := quietLeft(o, 5*time.Second, now); got != tc.want {
+			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
+		}
+	}
+}
+
+type fakeKdump struct{ dump time.Duration }
+
+func (k fakeKdump) Await(ctx context.Context, _ fsm.Host, start time.Duration) (bool, string, error) {
+	if k.dump > 0 {
+		return true, "it said so", nil
+	}
+	pause(ctx, start)
+	return false, "", context.Cause(ctx)
+}
+
+func (k fakeKdump) Finished(ctx context.Context, _ fsm.Host, limit time.Duration) (string, error) {
+	pause(ctx, min(k.dump, limit))
+	return "it has ended", context.Cause(ctx)
+}
+
+func TestFence_softAndKdump(t *testing.T) {
+	for name, tc := range map[string]struct {
+		soft func(s *sim) error // what the command does
+		dump time.Duration
+		want string
+	}{
+		"neither helps": {func(*sim) error { return errors.New("no route to host") }, 0,
+			"soft intent, soft failed, kdump intent, kdump skipped, power_off intent, power_off ok"},
+		"the dump is waited for": {func(*sim) error { return errors.New("no route to host") }, 2 * time.Second,
+			"soft intent, soft failed, kdump intent, kdump ok, power_off intent, power_off ok"},
+		"the command brings it back": {func(s *sim) error {
+			s.alter(func() {
+				for _, h := range s.hosts {
+					h.cut = false
+				}
+			})
+			return nil
+		}, 0, "soft intent, soft ok"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newSim(t, "a", "b", "c", "d", "e")
+				s.hosts["e"].master = false
+				runs := 0
+				_, stop := s.lead(t, "e", func(c *Config) {
+					c.Policy.FenceLiveAfter, c.Policy.SkipIfLive = 0, false
+					c.Soft = func(context.Context, fsm.Host) (string, error) { runs++; return "ran", tc.soft(s) }
+					c.Kdump = fakeKdump{tc.dump}
+				})
+				defer s.check(t)
+				defer stop()
+				s.until(t, "election", 2*time.Second, func() bool { return s.serving() != "" })
+				victim := map[bool]string{true: "b", false: "a"}[s.serving() == "a"]
+				s.alter(func() { s.hosts[victim].cut, s.hosts[victim].deaf = true, true })
+				s.until(t, "the end of the operation", time.Minute, func() bool { return s.lastOp(victim).Outcome != "" })
+				op := s.lastOp(victim)
+				if got := rungs(op); got != "rpc failed, storage skipped, "+tc.want || runs != 1 {
+					t.Errorf("%s (%s), the command ran %d times", got, op.Outcome, runs)
+				}
+				if back := tc.want == "soft intent, soft ok"; back != (op.Outcome == fsm.FenceAbandoned) || back == (s.switched().offs == 1) {
+					t.Errorf("%s, switched off %d times", op.Outcome, s.switched().offs)
+				}
+			})
+		})
+	}
+}
+
+func TestFence_aPersonsWordEndsIt(t *testing.T) {
+	fencingPool(t, func(t *testing.T, s *sim, m *Manager, spm string) {
+		s.alter(func() { s.switchUp = false })
+		s.kill(spm)
+		s.until(t, "the wait for the lease", 9*time.Second, func() bool { return strings.Contains(rungs(s.lastOp(spm)), "lease_dead intent") })
+		done, err := m.ConfirmRebooted(t.Context(), Confirmation{Host: spm, Reason: "I pulled the plug", By: "ann", Force: true})
+		if err != nil || done.Proof.Kind != fsm.ProofPerson {
+			t.Fatalf("%+v, %v", done, err)
+		}
+		op := s.lastOp(spm)
+		if op.Outcome != fsm.FenceDone || op.ProofGeneration == 0 || !strings.Contains(op.Detail, "ann") {
+			t.Errorf("%s (%s): %s", op.Outcome, op.Detail, rungs(op))
+		}
+		s.until(t, "failover", 2*time.Second, func() bool { return another(spm)(s) })
+	})
+}
+
+func TestFence_newLeaderWaitsItsGrace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const grace = 6 * time.Second
+		s := newSim(t, "a", "b", "c", "d", "e")
+		s.hosts["a"].cut, s.hosts["a"].deaf = true, true
+		time.Sleep(10 * time.Minute)
+		begun := time.Now()
+		_, stop := s.lead(t, "e", func(c *Config) { c.Policy.Grace, c.Policy.SkipIfLive = grace, false })
+		defer s.check(t)
+		defer stop()
+		s.until(t, "an operation", time.Minute, func() bool { return s.View().Fences.Len() > 0 })
+		if took := time.Since(begun); took < grace {
+			t.Errorf("it began after %s of its term", took)
+		}
+		s.kill("b")
+		if took := s.until(t, "a host that is off", grace+2*time.Second, func() bool { return s.proven("b") }); took > grace+time.Second {
+			t.Errorf("took %s", took)
+		}
+	})
+}
+
+func TestFence_powerOffAndTwoSeconds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSim(t, "a", "b", "c", "d", "e")
+		s.hosts["e"].master, s.offTakes = false, 5*time.Second
+		var off time.Time
+		s.point = func(what string) {
+			if what == "after off" {
+				off = time.Now()
+			}
+		}
+		_, stop := s.lead(t, "e", func(c *Config) { c.Policy = DefaultPolicy("fast") })
+		defer s.check(t)
+		defer stop()
+		s.until(t, "election", 5*time.Second, func() bool { return s.serving() != "" })
+		spm := s.serving()
+		s.kill(spm)
+		s.until(t, "failover", 30*time.Second, func() bool { return another(spm)(s) })
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if took := time.Since(off); off.IsZero() || took > 2*time.Second {
+			t.Errorf("%s after the power was off", took)
+		}
+	})
+}
