@@ -39,6 +39,14 @@ func (h *Host) policy(pool fsm.Pool) manager.Policy {
 	return policy
 }
 
+// termOf is the term in which this host leads; 0 when it does not, or not any more.
+func termOf(node *cluster.Node) uint64 {
+	if !node.IsLeader() {
+		return 0
+	}
+	return node.Term()
+}
+
 // voters are the names of Raft's voters; none when that is not known.
 func voters(node *cluster.Node) []string {
 	peers, err := node.RaftPeers()
@@ -58,7 +66,7 @@ func (h *Host) managerConfig(node *cluster.Node, pool fsm.Pool) manager.Config {
 	policy := h.policy(pool)
 	cfg := manager.Config{Host: h.cfg.Cluster.Name, Cluster: node, Policy: policy, Gossip: gossip{node}, Log: h.cfg.Log,
 		Limits: spaceLimits}
-	cfg.Power, cfg.Term = h.powers(node), node.Term
+	cfg.Power, cfg.Term = h.powers(node), func() uint64 { return termOf(node) }
 	cfg.Voters = func() []string { return voters(node) }
 	if len(h.cfg.Soft.Argv) > 0 {
 		cfg.Soft = softRestart(h.cfg.Soft)

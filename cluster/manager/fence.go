@@ -52,7 +52,7 @@ func (t *term) beginAndClimb(ctx context.Context, h fsm.Host, d Decision) {
 	}
 	op, err := t.beginFence(ctx, op)
 	switch {
-	case errors.Is(err, fsm.ErrStale), errors.Is(err, fsm.ErrConflict), errors.Is(err, fsm.ErrDisarmed):
+	case errors.Is(err, ErrNotLeading), errors.Is(err, fsm.ErrStale), errors.Is(err, fsm.ErrConflict), errors.Is(err, fsm.ErrDisarmed):
 		t.report(err, "beginning to fence "+h.Name) // what was seen is old; the next look decides anew
 		pause(ctx, t.m.cfg.Tick)
 	case err != nil:
@@ -68,6 +68,9 @@ const byManager = "manager"
 // beginFence commits a new operation with all the rungs that need nothing to be done, and the intent of the first order: without
 // a quorum nobody is fenced.
 func (t *term) beginFence(ctx context.Context, op fsm.FenceOp) (fsm.FenceOp, error) {
+	if err := t.leads(); err != nil {
+		return op, err
+	}
 	now := t.m.cfg.Now()
 	op.ID, op.Began, op.Leader, op.Term = opID(now, op.HostID), now.UnixNano(), t.m.cfg.Host, t.number
 	steps, m := opening(t.scene(op))
@@ -195,6 +198,9 @@ func (t *term) intend(id string, step int) {
 
 // advance commits one step.
 func (t *term) advance(ctx context.Context, op fsm.FenceOp, step fsm.FenceStep, takeover bool) error {
+	if err := t.leads(); err != nil {
+		return err
+	}
 	step.Leader, step.Time = t.m.cfg.Host, t.m.cfg.Now().UnixNano()
 	if err := t.commit(ctx, &fsm.FenceAdvance{ID: op.ID, Term: t.number, Step: step, Takeover: takeover}); err != nil {
 		return fmt.Errorf("committing a step of fence operation %s: %w", op.ID, err)

@@ -92,6 +92,8 @@ func (t *term) beginOrder(ctx context.Context, o PowerOrder) (fsm.FenceOp, error
 	view := t.m.cfg.Cluster.View()
 	h, ok := view.Hosts.Get(o.Host)
 	switch {
+	case t.leads() != nil:
+		return fsm.FenceOp{}, t.leads()
 	case !ok:
 		return fsm.FenceOp{}, &fsm.RefusedError{Code: fsm.CodeNotFound, Message: "no host named " + o.Host}
 	case o.Host == t.m.cfg.Host:

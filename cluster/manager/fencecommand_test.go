@@ -3,7 +3,9 @@ package manager
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/holdfast-io/holdfast/fencing"
@@ -120,5 +122,30 @@ func TestOrder_inMaintenance(t *testing.T) {
 			t.Errorf("%q", s.breaches)
 		}
 		s.breaches = nil
+	})
+}
+
+// A host that does not lead any more proposes nothing about anybody's power, although nobody has told it yet.
+func TestFence_deposed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSim(t, "a", "b", "c", "d", "e")
+		s.hosts["e"].master = false
+		var term atomic.Uint64
+		term.Store(7)
+		m, stop := s.lead(t, "e", func(c *Config) { c.Term = term.Load })
+		defer s.check(t)
+		defer stop()
+		s.until(t, "election", 2*time.Second, func() bool { return s.serving() != "" })
+		spm := s.serving()
+		term.Store(0)
+		s.kill(spm)
+		time.Sleep(7 * time.Second)
+		if _, err := m.Order(t.Context(), PowerOrder{Host: spm, Action: fsm.FenceOff, Force: true}); !errors.Is(err, ErrNotLeading) {
+			t.Errorf("a person's order: %v", err)
+		}
+		if s.View().Fences.Len() != 0 || s.switched().offs != 0 {
+			t.Errorf("%d operations, %d offs", s.View().Fences.Len(), s.switched().offs)
+		}
 	})
 }

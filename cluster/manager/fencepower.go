@@ -66,14 +66,23 @@ func (t *term) stillOn(ctx context.Context, h fsm.Host, op fsm.FenceOp) error {
 	return t.inOffice(ctx, op)
 }
 
+// leads tells whether this is still the leader's term. The log takes commands from anybody, so a leader looks before it proposes
+// anything about a host's power.
+func (t *term) leads() error {
+	if now := t.m.cfg.Term(); now == 0 || now != t.number {
+		return fmt.Errorf("the leader's term %d is over: %w", t.number, ErrNotLeading)
+	}
+	return nil
+}
+
 // inOffice tells whether this term may still act on the operation.
 func (t *term) inOffice(ctx context.Context, op fsm.FenceOp) error {
 	now, ok := t.m.cfg.Cluster.View().Fences.Get(op.ID)
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case t.m.cfg.Term() != t.number:
-		return fmt.Errorf("the leader's term %d is over", t.number)
+	case t.leads() != nil:
+		return t.leads()
 	case !ok || !now.Open() || now.Term != t.number || len(now.Steps) != len(op.Steps):
 		return fmt.Errorf("fence operation %s went on without this leader", op.ID)
 	}

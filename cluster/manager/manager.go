@@ -43,7 +43,8 @@ type Config struct {
 	Policy Policy
 	// Voters are the names of Raft's voters; nil: all hosts are.
 	Voters func() []string
-	// Term is the number of the leader's term, which grows with each leader. nil: there is only ever one leader.
+	// Term is the number of the leader's term, which grows with each leader; 0 while this host does not lead. nil: there is only
+	// ever one leader.
 	Term func() uint64
 	// Gossip is what the members tell each other about the hosts; nil: nothing is known.
 	Gossip Gossip
