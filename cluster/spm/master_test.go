@@ -61,7 +61,11 @@ func (w *masterWorld) watch(fail func(what, id string) error) {
 	}
 }
 
-func (w *masterWorld) present() (string, int) { w.mu.Lock(); defer w.mu.Unlock(); return w.master, w.version }
+func (w *masterWorld) present() (string, int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.master, w.version
+}
 
 // hostMasters is one host's view.
 type hostMasters struct {
