@@ -42,7 +42,8 @@ test: judges build simulate-short bin/holdfast-jepsen bin/jepsen ## all tests wi
 # seed gives the same run to the nanosecond.
 SIM := GOMAXPROCS=1 ../../bin/keeper.test -test.v -test.timeout
 
-simulate-short: ## 10,000 seeds of the lease simulator, histories judged by porcupine, and the planted mistakes to catch
+simulate-short: ## 10,000 seeds of the lease simulator, histories judged by porcupine, the planted mistakes to catch; the other simulators
+	$(GO) test -run 'TestSim_oneHolder|TestShareSim|TestSim$$' ./leases ./mailbox
 	$(GO) test -c -o bin/keeper.test ./leases/keeper
 	@cd leases/keeper && rm -f ../../bin/sim.*.log; \
 	(HOLDFAST_SIM_RUNS=5000 HOLDFAST_SIM_SEED=0 $(SIM) 20m -test.run 'TestSim_invariants|TestSim_reproducible' >../../bin/sim.1.log 2>&1) & one=$$!; \

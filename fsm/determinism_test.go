@@ -33,7 +33,7 @@ func history(t testing.TB, seed uint64, n int) []Entry {
 	for len(log) < n {
 		now, host := int64(len(log)), pick("h", 6)
 		var c Command
-		switch r.IntN(15) {
+		switch r.IntN(19) {
 		case 0:
 			c = &TokenCreate{Token: Token{ID: pick("t", 5), Role: TokenJoin, SecretHash: "x", Expires: now + r.Int64N(50)}}
 		case 1:
@@ -60,10 +60,41 @@ func history(t testing.TB, seed uint64, n int) []Entry {
 			c = &MirrorReplace{Domain: pick("d", 3), Epoch: r.Uint64N(4), Seq: r.Uint64N(50), Volumes: vols(), Time: now, RecordEvents: true}
 		case 14:
 			c = &ConfigSet{Key: pick("k", 5), Value: pick("", 3)}
+		default:
+			c = managerCommand(r, now)
 		}
 		add(c, pick("r", n))
 	}
 	return log
+}
+
+// managerCommand is a random command of the manager over the names of history. Leaders of several terms meet.
+func managerCommand(r *rand.Rand, now int64) Command {
+	pick := func(prefix string, n int) string { return fmt.Sprint(prefix, r.IntN(n)) }
+	oneOf := func(words []string) string { return words[r.IntN(len(words))] }
+	host, op, term := pick("h", 3), pick("f", 40), r.Uint64N(3)+uint64(now)/100
+	step := FenceStep{Rung: pick("r", 4), Result: oneOf(stepResults), Leader: pick("h", 3), Proxy: pick("h", 3), Evidence: pick("e", 9), Time: now}
+	switch r.IntN(10) {
+	case 0:
+		return &PoolMaster{Pool: pick("p", 2), Master: pick("d", 3), Expect: oneOf([]string{"", "d0", "d1", "d2"}), MasterVersion: r.IntN(20),
+			Abandoned: r.IntN(2) == 0, Force: r.IntN(2) == 0, Time: now}
+	case 1:
+		return &HostWish{Host: host, Want: oneOf([]string{"", WishMaintenance}), By: oneOf([]string{"ann", WishByPolicy}), Time: now}
+	case 2, 3:
+		return &DomainUpdate{ID: pick("d", 3), Status: new(oneOf(domainStatuses)), Failing: &[]string{pick("h", 6), pick("h", 6)}, Deadline: new(now + 5), Time: now}
+	case 4:
+		return &FenceDevicePut{Device: FenceDevice{Host: host, Name: pick("b", 20), Type: oneOf(fenceTypes), Order: r.IntN(3), Secret: []byte{byte(r.IntN(9))},
+			Options: []Option{{"z", "1"}, {"agent", "x"}}}, Time: now}
+	case 5:
+		return &FenceDeviceRemove{Host: host, Name: pick("b", 20), Time: now}
+	case 6, 7:
+		return &FenceBegin{Term: term, Op: FenceOp{ID: op, Host: host, HostID: r.IntN(4), Generation: r.Uint64N(6), Action: oneOf(fenceActions), Began: now,
+			ByPerson: r.IntN(4) == 0}}
+	case 8:
+		return &FenceAdvance{ID: op, Term: term, Step: step, Takeover: r.IntN(2) == 0}
+	default:
+		return &FenceEnd{ID: op, Term: term, Outcome: oneOf(fenceOutcomes), Time: now}
+	}
 }
 
 func dump(t testing.TB, f *FSM) []byte {
@@ -116,6 +147,57 @@ func TestFSM_sameLog_sameState_howeverItIsCut(t *testing.T) {
 			t.Fatalf("seed %d: states differ", seed)
 		}
 		checkIndexes(t, one.View())
+		for _, m := range []*FSM{one, batched, restored} {
+			checkFences(t, m.View())
+			checkMaster(t, m.View())
+		}
+	}
+}
+
+// checkFences holds the index of open fence operations against the operations, and looks for two leaders in one.
+func checkFences(t *testing.T, s *State) {
+	t.Helper()
+	open := map[string]string{}
+	for _, op := range s.Fences.All() {
+		for i, step := range op.Steps {
+			if i > 0 && step.Term < op.Steps[i-1].Term || step.Term > op.Term {
+				t.Errorf("operation %s of term %d: step %d is of term %d, after one of a later term", op.ID, op.Term, i, step.Term)
+			}
+		}
+		if !op.Open() {
+			continue
+		}
+		if other, ok := open[op.Host]; ok {
+			t.Errorf("operations %s and %s of host %s are open", other, op.ID, op.Host)
+		}
+		open[op.Host] = op.ID
+		if got, ok := s.OpenFence(op.Host); !ok || got.ID != op.ID {
+			t.Errorf("operation %s of host %s is open and not found", op.ID, op.Host)
+		}
+	}
+	if got := len(s.OpenFences()); got != len(open) {
+		t.Errorf("%d operations are open, %d are found", len(open), got)
+	}
+}
+
+// A random history that never gets anywhere would prove nothing.
+func TestHistory_reachesTheManagersRules(t *testing.T) {
+	t.Parallel()
+	applied, refused := map[string]int{}, map[string]int{}
+	for seed := range uint64(10) {
+		f := New()
+		for _, e := range history(t, seed, 400) {
+			if out := f.Apply(e.Index, e.Data).(Outcome); out.Code == "" {
+				applied[CommandName(e.Data)]++
+			} else {
+				refused[CommandName(e.Data)]++
+			}
+		}
+	}
+	for k := kindPoolMaster; k <= kindFenceEnd; k++ {
+		if name := registry[k].name; applied[name] == 0 || refused[name] == 0 {
+			t.Errorf("%s: %d applied, %d refused", name, applied[name], refused[name])
+		}
 	}
 }
 

@@ -20,11 +20,21 @@ type Domain struct {
 	// Waiting is how many extensions wait for space on the SPM, Needed how many bytes they need together.
 	Waiting int   `codec:"w,omitempty" json:"waiting,omitempty"`
 	Needed  int64 `codec:"y,omitempty" json:"needed,omitempty"`
+
+	// The manager's verdict, see DomainUpdate. Since is when Status last changed, Deadline when it will be left by itself
+	// or an action is due, Failing the hosts that cannot reach the domain.
+	Reason       string   `codec:"rs,omitempty" json:"reason,omitempty"`
+	Since        int64    `codec:"st,omitempty" json:"since,omitempty"`
+	Deadline     int64    `codec:"dl,omitempty" json:"deadline,omitempty"`
+	Failing      []string `codec:"fh,omitempty" json:"failing,omitempty"`
+	WarnFreePct  int      `codec:"wp,omitempty" json:"warn_free_pct,omitempty"`
+	CriticalFree int64    `codec:"cf,omitempty" json:"critical_free,omitempty"`
 }
 
 func (d Domain) stamp() Stamp { return Stamp{d.Epoch, d.Seq} }
 
-// DomainPut adds or changes a domain. An older (epoch, seq) than the recorded one is refused.
+// DomainPut adds or changes a domain as the SPM sees it. An older (epoch, seq) than the recorded one is refused. The
+// role, the status and the rest of the verdict of a domain that is there stay: the SPM has no say in them.
 type DomainPut struct {
 	base   `codec:"-"`
 	Domain Domain `codec:"d"`
@@ -45,8 +55,19 @@ func (c *DomainPut) apply(t *tables, _ uint64) Outcome {
 		return refuse(CodeStale, fmt.Sprintf("domain %s was removed at (%d, %d), later than (%d, %d)",
 			c.Domain.ID, floor.Epoch, floor.Seq, c.Domain.Epoch, c.Domain.Seq))
 	}
-	t.domains.put(c.Domain.ID, c.Domain)
+	t.domains.put(c.Domain.ID, c.described(t, old, ok))
 	return Outcome{Epoch: c.Domain.Epoch}
+}
+
+// described is the domain as it is recorded.
+func (c *DomainPut) described(t *tables, old Domain, known bool) Domain {
+	if known {
+		return c.Domain.keepVerdict(old)
+	}
+	d := c.Domain
+	d.Status, d.Role, d.Reason = d.CurrentStatus(), t.firstRole(d), cut(d.Reason, MaxReason)
+	d.Failing = hostNames(d.Failing)
+	return d
 }
 
 // DomainRemove takes a domain and its volumes out of the mirror. Nothing older than its stamp can bring them back.

@@ -26,6 +26,9 @@ type Event struct {
 	Subject  string `codec:"u" json:"subject"`
 	Message  string `codec:"m" json:"message"`
 	Epoch    uint64 `codec:"e" json:"epoch"`
+	// Reason says why it happened, Evidence what was seen.
+	Reason   string `codec:"r,omitempty" json:"reason,omitempty"`
+	Evidence string `codec:"w,omitempty" json:"evidence,omitempty"`
 }
 
 // EventAdd appends events. A program that does not know it may skip it.
@@ -45,6 +48,7 @@ func (c *EventAdd) apply(t *tables, index uint64) Outcome {
 
 func (t *tables) addEvent(index uint64, e Event) {
 	e.Index, e.Number = index, 0
+	e.Reason, e.Evidence = cut(e.Reason, MaxReason), cut(e.Evidence, MaxEvidence)
 	if last, ok := t.lastEvent(); ok && last.Index == index {
 		e.Number = last.Number + 1
 	}

@@ -22,7 +22,7 @@ func samples() []Command {
 	proof := Proof{Kind: ProofPowerOff, Host: "h1", HostID: 7, Generation: 6, Evidence: "off", By: "h2", Time: 10}
 	vol := Volume{ID: "v", Image: "i", Domain: "d", Name: "n", Description: "x", Format: "qcow2", Allocation: "sparse",
 		Parent: "p", Legality: "LEGAL", VolType: "LEAF", Size: 1 << 40, Allocated: 1 << 27, Slot: 4, Created: 11, Epoch: 12, Seq: 13}
-	return []Command{
+	return append(managerSamples(proof), []Command{
 		&ClusterInit{ClusterID: "c", ClusterName: "n", Version: 1, Host: host, Time: 1},
 		&HostJoin{Host: host, TokenID: "t", Time: 2},
 		&HostUpdate{Name: "h1", State: new("s"), Reason: new("r"), Generation: new(uint64(3)), Address: new("a"),
@@ -45,6 +45,24 @@ func samples() []Command {
 		&ProofAdd{Proof: proof},
 		&ConfigSet{Key: "k", Value: "v"},
 		&VersionSet{Version: 1},
+	}...)
+}
+
+// managerSamples are the samples of the manager's commands.
+func managerSamples(proof Proof) []Command {
+	step := FenceStep{Rung: "power_off", Device: "bmc", Proxy: "h2", Term: 3, Leader: "h3", Time: 21, Result: StepIntent, Evidence: "e"}
+	return []Command{
+		&PoolMaster{Pool: "p", Master: "d2", Expect: "d1", MasterVersion: 3, Host: "h1", By: "ann", Reason: "r", Abandoned: true, Force: true, Time: 12},
+		&HostWish{Host: "h1", Want: WishMaintenance, Expect: new(""), By: "ann", Reason: "r", Time: 13},
+		&DomainUpdate{ID: "d", Status: new(DomainInactive), Reason: new("r"), Deadline: new(int64(14)), Failing: &[]string{"h1", "h2"},
+			WarnFreePct: new(10), CriticalFree: new(int64(5 << 30)), Expect: new(DomainActive), Time: 15},
+		&FenceDevicePut{Time: 16, Device: FenceDevice{Host: "h1", Name: "bmc", Type: FenceExec, Order: 1, Address: "a", Port: 623, User: "u", Secret: []byte{1, 2},
+			Options: []Option{{"agent", "fence_ipmilan"}, {"lanplus", "1"}}, Proxies: []string{"h2"}, Disabled: true, Updated: 17}},
+		&FenceDeviceRemove{Host: "h1", Name: "bmc", Time: 18},
+		&FenceBegin{Term: 3, Op: FenceOp{ID: "f1", Host: "h1", HostID: 7, Generation: 6, Action: FenceRestart, Reason: "r", By: "ann", ByPerson: true,
+			Began: 19, Term: 3, Steps: []FenceStep{step}, Ended: 20, Outcome: FenceDone, Detail: "d", Leader: "h3", Proxy: "h2", ProofGeneration: 6}},
+		&FenceAdvance{ID: "f1", Term: 4, Step: step, Takeover: true},
+		&FenceEnd{ID: "f1", Term: 4, Outcome: FenceDone, Detail: "d", Time: 22, Proof: &proof},
 	}
 }
 
@@ -85,6 +103,14 @@ func TestEncode_laterFields(t *testing.T) {
 			Spaces: []SpaceRecord{{Lockspace: "d", Generation: 6, Timestamp: 77}, {Lockspace: "e", Generation: 2}}}},
 		"domain-put-waiting": &DomainPut{Domain: Domain{ID: "d", Name: "n", Type: "block", Size: 1 << 36, Free: 1 << 27, LUNs: []string{"/dev/x"}, Epoch: 1,
 			Seq: 2, Waiting: 3, Needed: 1 << 33}},
+		"domain-put-verdict": &DomainPut{Domain: Domain{ID: "d", Reason: "r", Since: 1, Deadline: 2, Failing: []string{"h1"}, WarnFreePct: 3, CriticalFree: 4}},
+		"host-update-manager": &HostUpdate{Name: "h1", Time: 5, Deadline: new(int64(9)),
+			Witnesses: &[]Witness{{Kind: WitnessLease, Subject: "d", State: "live", Detail: "x", Since: 4}}},
+		"host-join-manager": &HostJoin{Host: Host{Name: "h1", Deadline: 3, Wish: Wish{Want: WishMaintenance, By: "ann", Reason: "r", Time: 1},
+			Witnesses: []Witness{{Kind: WitnessGossip, State: "alive", Since: 2}}}, TokenID: "t", Time: 2},
+		"pool-create-master": &PoolCreate{Pool: Pool{ID: "p", MasterVersion: 2, MasterSince: 3,
+			Former: []FormerMaster{{Domain: "d", Version: 1, Until: 3, Abandoned: true}}}, Time: 4},
+		"event-add-evidence":   &EventAdd{Events: []Event{{Time: 1, Kind: "k", Reason: "r", Evidence: "e"}}},
 		"pool-create-test":     &PoolCreate{Pool: Pool{ID: "p", Name: "n", Profile: "dev", Test: true}, Time: 4},
 		"host-update-watchdog": &HostUpdate{Name: "h1", Time: 5, Watchdog: new(WatchdogWdmd), WatchdogTime: new(60)},
 		"host-join-watchdog":   &HostJoin{Host: Host{Name: "h1", Watchdog: WatchdogDevice, WatchdogTime: 10}, TokenID: "t", Time: 2},

@@ -8,15 +8,6 @@ import (
 // MaxHostID is the highest host id given out. 0 is the lockspace's event block and 250 is left to tools.
 const MaxHostID = 249
 
-// States of a host, as the manager records them.
-const (
-	HostJoining     = "joining"
-	HostUp          = "up"
-	HostDown        = "down"
-	HostMaintenance = "maintenance"
-	HostFenced      = "fenced"
-)
-
 // Host is a member of the cluster.
 type Host struct {
 	Name       string        `codec:"n" json:"name"`
@@ -37,6 +28,11 @@ type Host struct {
 	// latest, in seconds.
 	Watchdog     string `codec:"w,omitempty" json:"watchdog,omitempty"`
 	WatchdogTime int    `codec:"wt,omitempty" json:"watchdog_time,omitempty"`
+
+	// Deadline is when the state will be left by itself or an action is due; 0 when nothing is.
+	Deadline  int64     `codec:"dl,omitempty" json:"deadline,omitempty"`
+	Wish      Wish      `codec:"ws,omitempty" json:"wish,omitzero"`
+	Witnesses []Witness `codec:"wn,omitempty" json:"witnesses,omitempty"` // sorted by kind and subject
 }
 
 // Kinds of Watchdog. An empty one is not known: the host has not said, or its program knows none.
@@ -148,6 +144,8 @@ func (t *tables) admit(h Host, now int64) Outcome {
 		return refuse(CodeFull, fmt.Sprintf("all %d host ids are in use; remove a host first", MaxHostID))
 	}
 	h.HostID, h.Joined, h.Since = id, now, now
+	h.Deadline, h.Wish, h.Witnesses = 0, Wish{}, nil // the manager's to say, not the host's
+	h.Reason = cut(h.Reason, MaxReason)
 	if h.State == "" {
 		h.State = HostJoining
 	}
@@ -189,6 +187,10 @@ type HostUpdate struct {
 
 	Watchdog     *string `codec:"w,omitempty"`
 	WatchdogTime *int    `codec:"wt,omitempty"`
+
+	// Deadline ends with the state: a change of State without one leaves none.
+	Deadline  *int64     `codec:"dl,omitempty"`
+	Witnesses *[]Witness `codec:"wn,omitempty"` // all of them
 }
 
 func (*HostUpdate) kind() kind { return kindHostUpdate }
@@ -205,10 +207,11 @@ func (c *HostUpdate) apply(t *tables, _ uint64) Outcome {
 		return refuse(CodeConflict, fmt.Sprintf("host %s would not speak cluster version %d", c.Name, t.meta.Version))
 	}
 	if c.State != nil && *c.State != h.State {
-		h.Since = c.Time
+		h.Since, h.Deadline = c.Time, 0
 	}
 	set(&h.State, c.State)
 	set(&h.Reason, c.Reason)
+	h.Reason = cut(h.Reason, MaxReason)
 	set(&h.Generation, c.Generation)
 	set(&h.Address, c.Address)
 	set(&h.Gossip, c.Gossip)
@@ -217,6 +220,10 @@ func (c *HostUpdate) apply(t *tables, _ uint64) Outcome {
 	set(&h.Protocol, c.Protocol)
 	set(&h.Watchdog, c.Watchdog)
 	set(&h.WatchdogTime, c.WatchdogTime)
+	set(&h.Deadline, c.Deadline)
+	if c.Witnesses != nil {
+		h.Witnesses = witnesses(*c.Witnesses)
+	}
 	t.hosts.put(h.Name, h)
 	return Outcome{HostID: h.HostID}
 }
@@ -251,6 +258,7 @@ func (c *HostRemove) apply(t *tables, _ uint64) Outcome {
 			h.Name, h.HostID, h.Generation))
 	}
 	t.hosts.remove(h.Name)
+	t.forgetPower(h.Name, c.Time)
 	t.removed.put(h.Name, RemovedHost{Name: h.Name, HostID: h.HostID, Generation: h.Generation, Time: c.Time, KeyHash: h.KeyHash})
 	for t.removed.Len() > maxRemoved {
 		t.removed.removeFirst()

@@ -23,6 +23,15 @@ const (
 	kindProofAdd      kind = 17
 	kindConfigSet     kind = 18
 	kindVersionSet    kind = 19
+
+	kindPoolMaster        kind = 20
+	kindHostWish          kind = 21
+	kindDomainUpdate      kind = 22
+	kindFenceDevicePut    kind = 23
+	kindFenceDeviceRemove kind = 24
+	kindFenceBegin        kind = 25
+	kindFenceAdvance      kind = 26
+	kindFenceEnd          kind = 27
 )
 
 type commandSpec struct {
@@ -53,6 +62,15 @@ var registry = map[kind]commandSpec{
 	kindProofAdd:      {"proof-add", 1, false, func() Command { return &ProofAdd{} }},
 	kindConfigSet:     {"config-set", 1, false, func() Command { return &ConfigSet{} }},
 	kindVersionSet:    {"version-set", 1, false, func() Command { return &VersionSet{} }},
+
+	kindPoolMaster:        {"pool-master", 1, false, func() Command { return &PoolMaster{} }},
+	kindHostWish:          {"host-wish", 1, false, func() Command { return &HostWish{} }},
+	kindDomainUpdate:      {"domain-update", 1, false, func() Command { return &DomainUpdate{} }},
+	kindFenceDevicePut:    {"fence-device-put", 1, false, func() Command { return &FenceDevicePut{} }},
+	kindFenceDeviceRemove: {"fence-device-remove", 1, false, func() Command { return &FenceDeviceRemove{} }},
+	kindFenceBegin:        {"fence-begin", 1, false, func() Command { return &FenceBegin{} }},
+	kindFenceAdvance:      {"fence-advance", 1, false, func() Command { return &FenceAdvance{} }},
+	kindFenceEnd:          {"fence-end", 1, false, func() Command { return &FenceEnd{} }},
 }
 
 // CommandName is the name of the command in a log entry, for logs and tools.

@@ -18,6 +18,7 @@ const (
 	CodeNotReady      Code = "not_ready"      // the cluster was not initialised, or it was already
 	CodeTooOld        Code = "too_old"        // this replica met a command that it does not know
 	CodeBadCommand    Code = "bad_command"    // the entry does not decode
+	CodeDisarmed      Code = "disarmed"       // fencing is disarmed for planned work
 )
 
 // The same reasons as errors, for errors.Is.
@@ -35,6 +36,7 @@ var (
 	ErrNotReady      error = sentinel(CodeNotReady)
 	ErrTooOld        error = sentinel(CodeTooOld)
 	ErrBadCommand    error = sentinel(CodeBadCommand)
+	ErrDisarmed      error = sentinel(CodeDisarmed)
 )
 
 type sentinel Code

@@ -31,6 +31,11 @@ type Pool struct {
 	Created int64  `codec:"c" json:"created"`
 	// Test says that faults may be injected. It is given when the pool is made, and never later.
 	Test bool `codec:"t,omitempty" json:"test_pool,omitempty"`
+
+	// MasterVersion grows with each change of the master; 0 in a pool whose master never changed.
+	MasterVersion int            `codec:"mv,omitempty" json:"master_version,omitempty"`
+	MasterSince   int64          `codec:"ms,omitempty" json:"master_since,omitempty"`
+	Former        []FormerMaster `codec:"fm,omitempty" json:"former,omitempty"` // oldest first
 }
 
 // SPM is what the cluster last heard about the role. The lease on the master domain is the truth.

@@ -13,6 +13,7 @@ const (
 	ProofPowerOff = "power_off" // its power was confirmed off
 	ProofExit     = "exit"      // its process was seen to exit
 	ProofPerson   = "person"    // a person gives their word
+	ProofKdump    = "kdump"     // its crashed kernel was seen to dump its memory
 )
 
 // Proof is recorded evidence that a host of a given generation can no longer write.
@@ -77,6 +78,7 @@ const proofsPerHost = 16
 func (t *tables) addProof(p Proof) {
 	old, _ := t.proofs.Get(ProofKey(p.Host, p.Generation))
 	p.Spaces = mergeSpaces(old.Spaces, p.Spaces)
+	p.Evidence = cut(p.Evidence, MaxEvidence)
 	t.proofs.put(ProofKey(p.Host, p.Generation), p)
 	var keys []string
 	for k := range t.proofs.Prefix(p.Host + "/") {

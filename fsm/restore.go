@@ -109,6 +109,10 @@ func (l *loader) load(kind byte, body []byte) error {
 		return loadInto(kind, body, func(v Proof) { t.proofs.put(ProofKey(v.Host, v.Generation), v) })
 	case recConfig:
 		return loadInto(kind, body, func(v keyed[string]) { t.config.put(v.Key, v.Value) })
+	case recDevice:
+		return loadInto(kind, body, func(v FenceDevice) { t.fenceDevices.put(FenceDeviceKey(v.Host, v.Name), v) })
+	case recFence:
+		return loadInto(kind, body, func(v FenceOp) { t.putFence(v) })
 	case recVolume:
 		return loadInto(kind, body, func(v Volume) { t.putVolume(v) })
 	case recFloor:

@@ -45,6 +45,8 @@ const (
 	recTomb     = 11
 	recRequest  = 12
 	recEvent    = 13 | skippableRecord
+	recDevice   = 14
+	recFence    = 15
 	minRecordSz = 5
 )
 
@@ -98,6 +100,8 @@ func (s *Snapshot) WriteTo(dst io.Writer) (int64, error) {
 	for k, v := range s.state.Config.All() {
 		w.record(recConfig, keyed[string]{k, v})
 	}
+	writeTable(w, recDevice, s.state.FenceDevices)
+	writeTable(w, recFence, s.state.Fences)
 	writeTable(w, recVolume, s.state.volumes)
 	for k, v := range s.floors.All() {
 		w.record(recFloor, keyed[Stamp]{k, v})

@@ -15,6 +15,11 @@ type State struct {
 	Proofs  Table[Proof]       // by ProofKey
 	Config  Table[string]
 
+	Fences       Table[FenceOp]     // by id, open ones and those that ended last
+	FenceDevices Table[FenceDevice] // by FenceDeviceKey
+
+	openFences Table[string] // host -> id of its open fence operation
+
 	volumes Table[Volume] // by volumeKey
 	byID    Table[string] // volume id + "/" + domain -> volumeKey
 	byName  Table[string] // name + NUL + volumeKey -> volumeKey
@@ -41,6 +46,10 @@ type tables struct {
 	proofs  table[Proof]
 	config  table[string]
 
+	fences       table[FenceOp]
+	fenceDevices table[FenceDevice]
+	openFences   table[string]
+
 	volumes table[Volume]
 	byID    table[string]
 	byName  table[string]
@@ -58,6 +67,7 @@ func newTables() *tables {
 	return &tables{
 		hosts: newTable[Host](), removed: newTable[RemovedHost](), pools: newTable[Pool](), domains: newTable[Domain](),
 		tokens: newTable[Token](), proofs: newTable[Proof](), config: newTable[string](),
+		fences: newTable[FenceOp](), fenceDevices: newTable[FenceDevice](), openFences: newTable[string](),
 		volumes: newTable[Volume](), byID: newTable[string](), byName: newTable[string](), events: newTable[Event](),
 		floors: newTable[Stamp](), tombs: newTable[Tombstone](), tombOrder: newTable[string](),
 		requests: newTable[request](), requestOrder: newTable[string](),
@@ -70,6 +80,7 @@ func (t *tables) publish(index uint64, tooOld string) *State {
 		Meta: t.meta, Index: index, TooOld: tooOld,
 		Hosts: t.hosts.publish(), Removed: t.removed.publish(), Pools: t.pools.publish(), Domains: t.domains.publish(),
 		Tokens: t.tokens.publish(), Proofs: t.proofs.publish(), Config: t.config.publish(),
+		Fences: t.fences.publish(), FenceDevices: t.fenceDevices.publish(), openFences: t.openFences.publish(),
 		volumes: t.volumes.publish(), byID: t.byID.publish(), byName: t.byName.publish(), events: t.events.publish(),
 	}
 }

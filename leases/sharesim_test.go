@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/internal/clock"
+	"github.com/holdfast-io/holdfast/internal/testutil"
 	"github.com/holdfast-io/holdfast/leases/internal/plant"
 )
 
@@ -224,10 +225,7 @@ func (s *shareSim) work(ctx context.Context, id int, ls *Lockspace, spec Resourc
 // holder, and a refused conversion never costs the shared lease.
 func TestShareSim(t *testing.T) {
 	t.Parallel()
-	seeds := 100
-	if testing.Short() {
-		seeds = 5
-	}
+	seeds := testutil.Seeds(100)
 	total := map[string]int{}
 	for seed := range uint64(seeds) {
 		s := runShareSim(t, seed, plant.Bugs{})

@@ -15,6 +15,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/internal/clock"
+	"github.com/holdfast-io/holdfast/internal/testutil"
 	"github.com/holdfast-io/holdfast/leases/internal/plant"
 )
 
@@ -353,12 +354,7 @@ func TestSim_oneHolder(t *testing.T) {
 	}
 }
 
-func simSeeds() int {
-	if testing.Short() {
-		return 5
-	}
-	return 40
-}
+func simSeeds() int { return testutil.Seeds(40) }
 
 // TestSim_reproducible: the same seed gives the same history. The seed decides every delay and fault; what it cannot
 // decide is which of two goroutines that are due at the same virtual instant runs first. On one processor that is nearly

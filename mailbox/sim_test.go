@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/holdfast-io/holdfast/blockdev"
+	"github.com/holdfast-io/holdfast/internal/testutil"
 	"github.com/holdfast-io/holdfast/mailbox/internal/plant"
 )
 
@@ -274,9 +275,6 @@ func simSeeds(t *testing.T, many int) (first, n uint64) {
 		}
 		first = k
 	}
-	if testing.Short() {
-		many = min(many, 3)
-	}
 	return first, uint64(many)
 }
 
@@ -284,7 +282,7 @@ func simSeeds(t *testing.T, many int) (first, n uint64) {
 // another's answer, and no slot stays in use.
 func TestSim(t *testing.T) {
 	t.Parallel()
-	first, n := simSeeds(t, 25)
+	first, n := simSeeds(t, testutil.Seeds(25))
 	total := map[string]int{}
 	for seed := first; seed < first+n; seed++ {
 		s := runSim(t, seed, plant.Bugs{})

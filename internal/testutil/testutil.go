@@ -63,3 +63,14 @@ func missing(t testing.TB, reason string) {
 	}
 	t.Skip(reason)
 }
+
+// Seeds is how many seeds of a simulation to run: all, a quarter with the race detector, few with -short.
+func Seeds(all int) int {
+	switch {
+	case testing.Short():
+		return min(all, 5)
+	case Race:
+		return max(all/4, 5)
+	}
+	return all
+}
