@@ -22,9 +22,9 @@ func (rt *runtime) Health() (generation uint64, keeperOK, masterValid bool) {
 	hl := rt.health.Load()
 	select {
 	case <-rt.keeper.Done():
-		return rt.generation, false, false
+		return rt.generation(), false, false
 	default:
-		return rt.generation, hl.keeperOK, hl.masterValid
+		return rt.generation(), hl.keeperOK, hl.masterValid
 	}
 }
 
@@ -46,15 +46,20 @@ func (rt *runtime) probeOnce(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*rt.profile.IOTimeout)
 	defer cancel()
 	var hl health
-	hosts, err := rt.keeper.Hosts(ctx, rt.master.Lockspace)
+	p := rt.present.Load()
+	if p == nil {
+		rt.health.Store(&hl)
+		return
+	}
+	hosts, err := rt.keeper.Hosts(ctx, p.id)
 	for _, h := range hosts {
 		hl.keeperOK = hl.keeperOK || h.HostID == rt.self.HostID && h.State == leases.HostLive
 	}
-	if errors.Is(err, leases.ErrLost) || rt.expired() {
+	if (errors.Is(err, leases.ErrLost) || rt.expired()) && rt.isPresent(p.id) {
 		rt.lostOnce.Do(func() { close(rt.lost) })
 	}
 	if hl.keeperOK {
-		_, err = rt.keeper.Inspect(ctx, rt.master)
+		_, err = rt.keeper.Inspect(ctx, p.spec)
 		hl.masterValid = err == nil
 	}
 	if last := rt.health.Swap(&hl); *last == hl {
@@ -70,7 +75,11 @@ func (rt *runtime) probeOnce(ctx context.Context) {
 // expired says whether our host id on the master is over by the shared page. A keeper that hangs cannot say so itself; it is
 // ended, and a new one takes the id again.
 func (rt *runtime) expired() bool {
-	l, ok := rt.domain(rt.pool.Master)
+	p := rt.present.Load()
+	if p == nil {
+		return false
+	}
+	l, ok := rt.domain(p.id)
 	return ok && l.guard.Check(0) != nil
 }
 
@@ -83,7 +92,7 @@ func (l lockspaces) Joined() []string {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	names := slices.Sorted(maps.Keys(rt.domains))
-	if i := slices.Index(names, rt.pool.Master); i > 0 {
+	if i := slices.Index(names, rt.pool().Master); i > 0 {
 		names[0], names[i] = names[i], names[0]
 	}
 	return names

@@ -52,6 +52,7 @@ var errLeft = errors.New("the host left the cluster")
 func New(cfg Config) *Host {
 	cfg.started = time.Now()
 	cfg.later = newLater(cfg.Cluster.DataDir, cfg.Log)
+	cfg.retired = newRetired()
 	return &Host{cfg: cfg, started: cfg.started, adopted: make(chan *membership), settled: make(chan struct{})}
 }
 

@@ -14,11 +14,12 @@ import (
 // opening is what becomes of a domain that is not open on this host, or lacks a LUN here. runtime.mu guards it.
 type opening struct {
 	busy    bool // a goroutine is at it
+	master  bool // it is, or is to become, the pool's master as this host uses it
 	err     error
 	retryAt time.Time
 }
 
-// others are the domains besides the master, for the SPM role.
+// others are the pool's domains, for the SPM role; which of them is the master it knows itself.
 type others struct{ rt *runtime }
 
 // List names them as the mirror has them, whether this host has opened them or not.
@@ -71,13 +72,11 @@ func (rt *runtime) await(ctx context.Context, id string) (*luns, error) {
 	}
 }
 
-// listed are the domains of the mirror besides the master.
+// listed are the domains of the mirror.
 func (rt *runtime) listed() []string {
 	var ids []string
 	for id := range rt.node.View().Domains.All() {
-		if id != rt.pool.Master {
-			ids = append(ids, id)
-		}
+		ids = append(ids, id)
 	}
 	slices.Sort(ids)
 	return ids
@@ -102,11 +101,14 @@ func (rt *runtime) follow(ctx context.Context) time.Duration {
 	next := rt.completeLUNs(ctx)
 	for _, id := range ids {
 		st := rt.openingOf(id)
+		st.master = id == rt.pool().Master
 		l := rt.domains[id]
 		switch wait := time.Until(st.retryAt); {
 		case st.busy || ctx.Err() != nil:
-		case l != nil && l.lost() && !slices.Contains(serving, id):
+		case l != nil && l.lost() && !slices.Contains(serving, id) && !rt.isPresent(id): // the master's loss ends the runtime
 			rt.begin(st, func() error { return rt.dropDomain(ctx, l) })
+		case l != nil && st.master && !rt.isPresent(id) && wait <= 0:
+			rt.begin(st, func() error { return rt.adoptMaster(ctx, l) })
 		case l != nil:
 		case wait > 0:
 			next = min(next, wait)
@@ -157,6 +159,9 @@ func (rt *runtime) begin(st *opening, fn func() error) {
 		st.busy, st.err, st.retryAt = false, err, time.Time{}
 		if err != nil {
 			st.retryAt = time.Now().Add(domainRetry)
+			if st.master {
+				st.retryAt = time.Now().Add(storageRetry)
+			}
 		}
 		rt.announce()
 	})

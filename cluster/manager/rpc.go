@@ -39,6 +39,7 @@ type PingReply struct {
 
 // InspectReply is what a host reads on the master domain.
 type InspectReply struct {
+	Master     string              `json:"master,omitempty"` // the domain that was read; empty: by a host that does not say
 	Lease      spm.LeaseInfo       `json:"lease"`
 	LeaseError string              `json:"lease_error,omitempty"` // why Lease is not valid
 	Hosts      []leases.HostStatus `json:"hosts"`                 // the lockspace, from the keeper's memory
@@ -116,7 +117,7 @@ type Witness struct {
 	HostID  int
 	Role    func() spm.Status
 	Self    Self
-	Master  string // the master's lockspace
+	Master  func() string // the master's lockspace, as this host uses it; empty: it is not open here
 	Spaces  Lockspaces
 	Lease   LeaseReader
 	Proofs  Proofs
@@ -139,11 +140,12 @@ func (w *Witness) Ping(_ context.Context, _ struct{}) (PingReply, error) {
 
 // Inspect reads the lease and the lockspace.
 func (w *Witness) Inspect(ctx context.Context, _ struct{}) (InspectReply, error) {
-	hosts, err := w.Spaces.Hosts(ctx, w.Master)
+	master := w.Master()
+	hosts, err := w.Spaces.Hosts(ctx, master)
 	if err != nil {
 		return InspectReply{}, fmt.Errorf("asking the keeper about the lockspace: %w", err)
 	}
-	rep := InspectReply{Hosts: hosts}
+	rep := InspectReply{Master: master, Hosts: hosts}
 	if rep.Lease, err = w.Lease.Inspect(ctx); err != nil {
 		rep.LeaseError = err.Error()
 	}
@@ -167,7 +169,7 @@ func (w *Witness) Free(ctx context.Context, req FreeRequest) (FreeReply, error) 
 	if err != nil {
 		return FreeReply{}, err
 	}
-	v := Judge(p, req.Lockspace, w.Master, rec)
+	v := Judge(p, req.Lockspace, w.Master(), rec)
 	if v == VerdictLate && !req.Late {
 		v = VerdictVoid // the second change: that is no late write, somebody renews
 	}
