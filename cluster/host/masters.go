@@ -94,10 +94,7 @@ func (rt *runtime) makePresent(ctx context.Context, l *luns) error {
 	if err != nil {
 		return err
 	}
-	p := &presentMaster{id: l.id, generation: l.guard.Epoch(), retire: func() {}}
-	if p.spec, err = l.spmResource(disk); err != nil {
-		return err
-	}
+	p := &presentMaster{id: l.id, spec: l.spm, generation: l.guard.Epoch(), retire: func() {}}
 	if p.asking, err = rt.newAsking(l, disk); err != nil {
 		return err
 	}

@@ -25,20 +25,12 @@ func (m masters) Present() string {
 }
 
 // Master is a domain that is open here.
-func (m masters) Master(ctx context.Context, id string) (spm.Master, error) {
+func (m masters) Master(_ context.Context, id string) (spm.Master, error) {
 	l, ok := m.rt.domain(id)
 	if !ok {
 		return spm.Master{}, fmt.Errorf("domain %s is not open on this host", id)
 	}
-	disk, err := l.read(ctx)
-	if err != nil {
-		return spm.Master{}, err
-	}
-	spec, err := l.spmResource(disk)
-	if err != nil {
-		return spm.Master{}, err
-	}
-	return spm.Master{ID: id, Lease: spm.KeeperLease{Keeper: m.rt.keeper, Spec: spec}, Open: func(ctx context.Context) (spm.Domain, error) {
+	return spm.Master{ID: id, Lease: spm.KeeperLease{Keeper: m.rt.keeper, Spec: l.spm}, Open: func(ctx context.Context) (spm.Domain, error) {
 		disk, err := l.read(ctx)
 		if err != nil {
 			return nil, err

@@ -54,7 +54,7 @@ func (h *Host) pingWithoutStorage(node *cluster.Node) manager.PingReply {
 // witness answers the manager from this runtime.
 func (rt *runtime) witness() *manager.Witness {
 	return &manager.Witness{
-		Host: rt.self.Name, HostID: rt.self.HostID, Role: rt.role.Status, Self: rt, Master: rt.presentID, Spaces: lockspaces{rt},
+		Host: rt.self.Name, HostID: rt.self.HostID, Role: rt.role.Status, Self: rt, Present: rt.presentID, Spaces: lockspaces{rt},
 		Lease: presentLease{rt}, Proofs: proofs{rt}, Asker: rt, Started: rt.cfg.started, Watchdog: rt.watchdog,
 	}
 }

@@ -159,6 +159,9 @@ func (rt *runtime) join(ctx context.Context, l *luns) error {
 		return err
 	}
 	spec.HostID, spec.HostName, spec.Profile = rt.self.HostID, rt.cfg.HostName, rt.profile
+	if l.spm, err = l.spmResource(disk); err != nil {
+		return err
+	}
 	if l.guard, err = rt.keeper.JoinGuarded(ctx, spec); err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ const (
 type hostChange struct {
 	name, state, reason string
 	generation          uint64
+	space               string // the lockspace of the generation
 	watchdog            string
 	watchdogTime        int
 }
@@ -35,7 +36,7 @@ func (t *term) recordHosts(view *fsm.State, in Inputs) {
 		if !ok || t.fencing(f.Name) {
 			continue
 		}
-		c := hostChange{name: f.Name, generation: h.Generation, watchdog: h.Watchdog, watchdogTime: h.WatchdogTime}
+		c := hostChange{name: f.Name, generation: h.Generation, space: t.master(), watchdog: h.Watchdog, watchdogTime: h.WatchdogTime}
 		c.state, c.reason = nextState(h.State, f, in.Storage[f.HostID], t.steadyFor(f.Name), in.Policy)
 		if f.Reachable {
 			c.generation = max(c.generation, t.generationOf(f.Name))
@@ -78,7 +79,7 @@ func (t *term) commitHosts(ctx context.Context, view *fsm.State, changes []hostC
 		old, _ := view.Hosts.Get(c.name)
 		cmd := &fsm.HostUpdate{Name: c.name, Time: t.m.cfg.Now().UnixNano()}
 		if c.generation != old.Generation {
-			cmd.Generation = &c.generation
+			cmd.Generation, cmd.Space = &c.generation, c.space
 		}
 		if c.watchdog != old.Watchdog || c.watchdogTime != old.WatchdogTime {
 			cmd.Watchdog, cmd.WatchdogTime = &c.watchdog, &c.watchdogTime
@@ -170,7 +171,7 @@ func (t *term) watchdogOf(host string, h fsm.Host) (kind string, seconds int) {
 func (t *term) generationOf(host string) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if s := t.hosts[host]; s != nil {
+	if s := t.hosts[host]; s != nil && t.ofMaster(s.reply.Master) {
 		return s.reply.Generation
 	}
 	return 0

@@ -35,6 +35,8 @@ type PingReply struct {
 	Watchdog     string    `json:"watchdog,omitempty"`
 	WatchdogTime int       `json:"watchdog_time,omitempty"`
 	Started      time.Time `json:"started"` // of the agent: a new value is a restart
+	// Master is the domain that Generation and MasterValid are about; empty: the host has none open, or does not say.
+	Master string `json:"master,omitempty"`
 }
 
 // InspectReply is what a host reads on the master domain.
@@ -117,7 +119,8 @@ type Witness struct {
 	HostID  int
 	Role    func() spm.Status
 	Self    Self
-	Master  func() string // the master's lockspace, as this host uses it; empty: it is not open here
+	Master  string        // the master's lockspace, for a pool whose master never changes
+	Present func() string // the same as this host uses it now; empty: it is not open here. nil: Master
 	Spaces  Lockspaces
 	Lease   LeaseReader
 	Proofs  Proofs
@@ -127,11 +130,19 @@ type Witness struct {
 	Watchdog func() (kind string, seconds int)
 }
 
+// master is the lockspace that Ping and Inspect are about.
+func (w *Witness) master() string {
+	if w.Present != nil {
+		return w.Present()
+	}
+	return w.Master
+}
+
 // Ping answers about this host.
 func (w *Witness) Ping(_ context.Context, _ struct{}) (PingReply, error) {
 	gen, keeper, master := w.Self.Health()
 	rep := PingReply{Host: w.Host, HostID: w.HostID, Role: w.Role(), Generation: gen, KeeperOK: keeper,
-		MasterValid: master, Started: w.Started}
+		MasterValid: master, Started: w.Started, Master: w.master()}
 	if w.Watchdog != nil {
 		rep.Watchdog, rep.WatchdogTime = w.Watchdog()
 	}
@@ -140,7 +151,7 @@ func (w *Witness) Ping(_ context.Context, _ struct{}) (PingReply, error) {
 
 // Inspect reads the lease and the lockspace.
 func (w *Witness) Inspect(ctx context.Context, _ struct{}) (InspectReply, error) {
-	master := w.Master()
+	master := w.master()
 	hosts, err := w.Spaces.Hosts(ctx, master)
 	if err != nil {
 		return InspectReply{}, fmt.Errorf("asking the keeper about the lockspace: %w", err)
@@ -169,7 +180,7 @@ func (w *Witness) Free(ctx context.Context, req FreeRequest) (FreeReply, error) 
 	if err != nil {
 		return FreeReply{}, err
 	}
-	v := Judge(p, req.Lockspace, w.Master(), rec)
+	v := Judge(p, req.Lockspace, w.master(), rec)
 	if v == VerdictLate && !req.Late {
 		v = VerdictVoid // the second change: that is no late write, somebody renews
 	}

@@ -30,6 +30,7 @@ type term struct {
 	late  map[slot]bool        // records that were freed again after a late write; there can be one
 	void  map[slot]bool        // records that changed after a proof
 
+	facing   string     // the master that disk facts are about
 	asked    asked      // the holder of the lease, through the storage
 	proofsAt time.Time  // when watchProofs looked last
 	notes    sync.Mutex // held while an event is committed in the background, so that they stay in order
@@ -77,6 +78,7 @@ func (t *term) poke() {
 func (t *term) step() {
 	view := t.m.cfg.Cluster.View()
 	t.members(view)
+	t.followMaster(view)
 	in := t.inputs(view)
 	d := Decide(in)
 	t.m.explain(view, in, d)
@@ -177,10 +179,17 @@ func (t *term) inputs(view *fsm.State) Inputs {
 
 // provenGeneration returns gen if a proof for exactly this generation of the host is recorded, else 0.
 func provenGeneration(view *fsm.State, host string, gen uint64) uint64 {
-	if _, ok := view.Proofs.Get(fsm.ProofKey(host, gen)); ok && gen != 0 {
-		return gen
+	p, ok := view.Proofs.Get(fsm.ProofKey(host, gen))
+	if !ok || gen == 0 {
+		return 0
 	}
-	return 0
+	// A proof from before the present master was made for a generation of another lockspace.
+	if pool, _ := view.Pool(); p.Time < pool.MasterSince {
+		if s, ok := p.Space(pool.Master, ""); !ok || s.Generation != gen {
+			return 0
+		}
+	}
+	return gen
 }
 
 // command is fsm.Apply with the outcome's refusal as an error. It is never tried after the term.
