@@ -12,7 +12,7 @@ import (
 
 func newDomainCommand(g *global) *cobra.Command {
 	cmd := &cobra.Command{Use: "domain", Short: "Storage domains"}
-	cmd.AddCommand(newDomainCreateCommand(g), newDomainListCommand(g), newDomainShowCommand(g), newDomainSetCommand(g), newDomainExtendCommand(g), newDomainCheckCommand(g))
+	cmd.AddCommand(newDomainCreateCommand(g), newDomainListCommand(g), newDomainShowCommand(g), newDomainSetCommand(g), newDomainExtendCommand(g), newDomainSetMasterCommand(g), newDomainCheckCommand(g))
 	return cmd
 }
 
