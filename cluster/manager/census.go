@@ -25,43 +25,61 @@ type census struct {
 	proofs   []fsm.Proof
 }
 
-// census asks all hosts at the same time, and those that answer about the others.
+// census pings all hosts at the same time, and lets those that answer read about all of them.
 func (t *term) census(ctx context.Context, view *fsm.State, pool fsm.Pool) *census {
 	c := &census{t: t, master: pool.Master, answers: map[string]PingReply{}, refusals: map[string]error{}, seen: map[int]sights{}, spaces: map[string]bool{}}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for _, h := range view.Hosts.All() {
 		wg.Go(func() {
-			rep, err := t.promise(ctx, h.Name, pool.Master)
+			var rep PingReply
+			err := t.call(ctx, t.m.cfg.PingTimeout, h.Name, MethodPing, struct{}{}, &rep)
 			mu.Lock()
 			defer mu.Unlock()
-			switch {
-			case rep == nil:
+			if err != nil {
 				c.silent = append(c.silent, h)
-			case err != nil:
-				c.answers[h.Name], c.refusals[h.Name] = *rep, err
-			default:
-				c.answers[h.Name] = *rep
-				c.promised = append(c.promised, h.Name)
+				return
 			}
+			c.answers[h.Name] = rep
 		})
 	}
 	wg.Wait()
-	slices.Sort(c.promised)
 	slices.SortFunc(c.silent, func(a, b fsm.Host) int { return strings.Compare(a.Name, b.Name) })
 	c.look(ctx, view)
 	return c
 }
 
-// promise asks one host whether it lives, and then for its word. nil: it does not answer.
-func (t *term) promise(ctx context.Context, host, master string) (*PingReply, error) {
-	var rep PingReply
-	if err := t.call(ctx, t.m.cfg.PingTimeout, host, MethodPing, struct{}{}, &rep); err != nil {
-		return nil, err
+// promises asks all hosts that answer for their word. It keeps them from the role under the old master for a while, so it comes when
+// nothing else speaks against giving that up.
+func (c *census) promises(ctx context.Context) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for name := range c.answers {
+		wg.Go(func() {
+			err := c.retire(ctx, name, wordFor)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				c.refusals[name] = err
+				return
+			}
+			c.promised = append(c.promised, name)
+		})
 	}
+	wg.Wait()
+	slices.Sort(c.promised)
+}
+
+func (c *census) retire(ctx context.Context, host string, d time.Duration) error {
 	var word spm.RetireReply
-	err := t.call(ctx, t.m.cfg.Policy.StopTimeout, host, spm.MethodRetire, spm.RetireRequest{Master: master, For: wordFor}, &word)
-	return &rep, err
+	return c.t.call(ctx, c.t.m.cfg.Policy.StopTimeout, host, spm.MethodRetire, spm.RetireRequest{Master: c.master, For: d}, &word)
+}
+
+// giveBack tells the hosts that their word is not needed: the old master stays, and may come back any moment.
+func (c *census) giveBack() {
+	for _, name := range c.promised {
+		c.t.wg.Go(func() { c.t.report(c.retire(c.t.ctx, name, 0), "giving "+name+" its word back") })
+	}
 }
 
 // look reads the records of all hosts in all lockspaces that hosts which answer have joined.

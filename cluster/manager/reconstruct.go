@@ -127,7 +127,9 @@ func (t *term) reconstruct(ctx context.Context, r Reconstruction) (Reconstructed
 	if err := c.allows(pool, r); err != nil {
 		return out, err
 	}
+	c.promises(ctx)
 	if err := c.judge(r); err != nil && t.m.bug != bugNoProof {
+		c.giveBack()
 		return out, err
 	}
 	for _, p := range c.proofs {

@@ -22,7 +22,7 @@ type burnt struct {
 	lost   bool
 	deaf   bool             // nobody reads the other domain either
 	refuse map[string]error // why a host does not give its word
-	words  []string
+	words  map[string]time.Duration
 }
 
 func (b *burnt) Call(ctx context.Context, host, method string, in, out any) error {
@@ -40,7 +40,9 @@ func (b *burnt) Call(ctx context.Context, host, method string, in, out any) erro
 		}
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.words = append(b.words, host+" "+in.(spm.RetireRequest).Master)
+		if refuse == nil {
+			b.words[host] = in.(spm.RetireRequest).For
+		}
 		return refuse
 	case MethodInspect:
 		if lost {
@@ -70,7 +72,7 @@ func inFlames(t *testing.T, fn func(t *testing.T, b *burnt, m *Manager, spm stri
 	t.Helper()
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := &burnt{sim: newSim(t, "a", "b", "c"), refuse: map[string]error{}}
+		b := &burnt{sim: newSim(t, "a", "b", "c"), refuse: map[string]error{}, words: map[string]time.Duration{}}
 		b.hosts["c"].master = false // it is not elected
 		for _, id := range []string{simMaster, simOther} {
 			b.must(t, &fsm.DomainPut{Domain: fsm.Domain{ID: id, Name: id, Status: fsm.DomainActive}})
@@ -99,8 +101,8 @@ func TestManager_Reconstruct_masterReadable(t *testing.T) {
 			b.kill(spm)
 			time.Sleep(time.Second)
 		}
-		if id, v := b.master(); id != simMaster || v != 0 {
-			t.Errorf("%s, %d", id, v)
+		if id, v := b.master(); id != simMaster || v != 0 || len(b.words) > 0 {
+			t.Errorf("%s, %d; words %v", id, v, b.words)
 		}
 	})
 }
@@ -126,6 +128,14 @@ func TestManager_Reconstruct_waitsForDeath(t *testing.T) {
 				t.Errorf("the countdown goes up, from %s to %s", last, e.In())
 			}
 			last = e.In()
+			time.Sleep(20 * time.Millisecond)
+			b.mu.Lock()
+			for h, d := range b.words {
+				if d != 0 {
+					t.Errorf("%s is bound by its word after a refusal", h)
+				}
+			}
+			b.mu.Unlock()
 			if id, _ := b.master(); id != simMaster || b.View().Proofs.Len() != 0 {
 				t.Fatal("a refusal left something behind")
 			}

@@ -69,7 +69,7 @@ func (r *Role) releaseLeft(ctx context.Context) error {
 // RetireRequest asks a host for its word not to take the SPM role on a master that is about to be given up for lost.
 type RetireRequest struct {
 	Master string        `json:"master"`
-	For    time.Duration `json:"for_ns"`
+	For    time.Duration `json:"for_ns"` // 0 gives the word back
 }
 
 // RetireReply is the word.
@@ -83,13 +83,17 @@ const maxRetired = 10 * time.Minute
 // Retire gives this host's word that it does not hold the SPM lease of a master, has no write under it on its way, and will
 // not take it for a while. Nothing is read from the master, which may be gone.
 func (r *Role) Retire(ctx context.Context, req RetireRequest) (RetireReply, error) {
-	if r.cfg.Masters == nil || req.Master == "" || req.For <= 0 || req.For > maxRetired {
+	if r.cfg.Masters == nil || req.Master == "" || req.For < 0 || req.For > maxRetired {
 		return RetireReply{}, invalidf("giving up master %q for %v", req.Master, req.For)
 	}
 	if err := r.take(ctx); err != nil {
 		return RetireReply{}, err
 	}
 	defer r.give()
+	if req.For == 0 {
+		r.cfg.Masters.Retire(req.Master, 0)
+		return RetireReply{Host: r.cfg.Host}, nil
+	}
 	r.mu.Lock()
 	s := r.session
 	r.mu.Unlock()

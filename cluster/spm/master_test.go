@@ -539,7 +539,20 @@ func TestRetire(t *testing.T) {
 		if _, err := r.Start(t.Context(), start); !errors.Is(err, ErrRetired) {
 			t.Fatalf("%v", err)
 		}
+		if _, err := r.Retire(t.Context(), RetireRequest{Master: "dom"}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Start(t.Context(), start); err != nil {
+			t.Fatalf("the word was given back: %v", err)
+		}
+		if _, err := r.Stop(t.Context(), StopRequest{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Retire(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
 		time.Sleep(2 * time.Minute)
+		start.ExpectVersion++
 		if _, err := r.Start(t.Context(), start); err != nil {
 			t.Fatalf("the word is for a while only: %v", err)
 		}
