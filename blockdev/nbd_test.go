@@ -33,10 +33,10 @@ func TestNBD_hung(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := bytes.Repeat([]byte{5}, 4096)
-	if err := d.WriteAt(short(t, 50*time.Millisecond), p, 0); !errors.Is(err, blockdev.ErrOutcomeUnknown) {
+	if err := d.WriteAt(short(t, time.Second), p, 0); !errors.Is(err, blockdev.ErrOutcomeUnknown) {
 		t.Errorf("write: %v", err)
 	}
-	if err := d.ReadAt(short(t, 50*time.Millisecond), make([]byte, 512), 0); !errors.Is(err, blockdev.ErrTimeout) {
+	if err := d.ReadAt(short(t, time.Second), make([]byte, 512), 0); !errors.Is(err, blockdev.ErrTimeout) {
 		t.Errorf("read: %v", err)
 	}
 	clear(p) // the caller's slice is the caller's again
@@ -72,7 +72,7 @@ func TestNBD_bound(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if err := d.Flush(short(t, 10*time.Millisecond)); !errors.Is(err, blockdev.ErrOutcomeUnknown) {
+		if err := d.Flush(short(t, 500*time.Millisecond)); !errors.Is(err, blockdev.ErrOutcomeUnknown) {
 			t.Fatal(err)
 		}
 	}

@@ -55,7 +55,7 @@ func TestDo_hung(t *testing.T) {
 	freeze()
 	p := bytes.Repeat([]byte{5}, 4096)
 	got := make([]byte, 4096)
-	err := blockdev.Do(short(t, 30*time.Millisecond), d, blockdev.WriteStep(p, 0), blockdev.FlushStep(), blockdev.ReadStep(got, 0))
+	err := blockdev.Do(short(t, time.Second), d, blockdev.WriteStep(p, 0), blockdev.FlushStep(), blockdev.ReadStep(got, 0))
 	if !errors.Is(err, blockdev.ErrOutcomeUnknown) || d.Pending() != 1 {
 		t.Errorf("%v, %d pending", err, d.Pending())
 	}

@@ -23,6 +23,9 @@ strace:strace:system call checks
 gcc:gcc:the race detector and the peer of the lease benchmark
 ip:iproute2:failure injection on networks
 mkfs.ext4:e2fsprogs:failure injection on disks
+ipmi_sim:openipmi:IPMI power devices against a simulated BMC
+ipmitool:ipmitool:fence_ipmilan against a simulated BMC
+fence_ipmilan:fence-agents:power devices that are fence agents
 '
 [ "$what" = demo ] || judges="$judges$test_judges"
 # The judges live in sbin, which is not on everybody's path.

@@ -239,7 +239,7 @@ func TestLuns_settle(t *testing.T) {
 	}
 	slow := faulty.New(blockdev.NewMem(1<<20, 512).Rename("b"))
 	slow.Inject(faulty.Fault{Ops: faulty.Write, Count: 1, Hang: true})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
 	if err := join(slow).WriteAt(ctx, make([]byte, 512), 0); !errors.Is(err, blockdev.ErrOutcomeUnknown) {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/holdfast-io/holdfast/fsm"
@@ -136,15 +137,17 @@ func TestWitness_Free(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-			defer cancel()
-			tc.rec.HostID, tc.rec.IOTimeout = 7, time.Second
-			d := &disk{rec: tc.rec}
-			w := &Witness{Host: "me", HostID: 1, Master: "m", Spaces: d, Proofs: tc.proofs}
-			rep, err := w.Free(ctx, FreeRequest{HostID: 7, Lockspace: "d", Generation: 3, Late: !tc.noLate})
-			if rep.Verdict != tc.verdict || !errors.Is(err, tc.err) || d.freed != tc.freed {
-				t.Errorf("verdict %q, freed %d, %v", rep.Verdict, d.freed, err)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+				defer cancel()
+				tc.rec.HostID, tc.rec.IOTimeout = 7, time.Second
+				d := &disk{rec: tc.rec}
+				w := &Witness{Host: "me", HostID: 1, Master: "m", Spaces: d, Proofs: tc.proofs}
+				rep, err := w.Free(ctx, FreeRequest{HostID: 7, Lockspace: "d", Generation: 3, Late: !tc.noLate})
+				if rep.Verdict != tc.verdict || !errors.Is(err, tc.err) || d.freed != tc.freed {
+					t.Errorf("verdict %q, freed %d, %v", rep.Verdict, d.freed, err)
+				}
+			})
 		})
 	}
 }

@@ -159,11 +159,13 @@ func TestSim_reproducible(t *testing.T) {
 		seeds = 10
 	}
 	for seed := range seeds {
-		if d := twice(t, img, seed); d != "" {
-			t.Logf("seed %d, again for the machine may have been busy: %s", seed, d)
-			if d = twice(t, img, seed); d != "" {
-				t.Errorf("seed %d: %s", seed, d)
-			}
+		d := twice(t, img, seed)
+		for again := 0; again < 5 && d != ""; again++ { // a busy machine takes the processor away in the middle of a step
+			t.Logf("seed %d, again: %s", seed, d)
+			d = twice(t, img, seed)
+		}
+		if d != "" {
+			t.Errorf("seed %d: %s", seed, d)
 		}
 	}
 }
