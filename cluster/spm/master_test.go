@@ -44,6 +44,28 @@ func newMasterWorld() *masterWorld {
 	return w
 }
 
+// on looks at a domain's LUN, or changes it.
+func (w *masterWorld) on(id string, fn func(l *lun)) {
+	l := w.luns[id]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fn(l)
+}
+
+// said tells whether there was an event of a kind.
+func (w *masterWorld) said(kind string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Contains(w.events, kind)
+}
+
+func (w *masterWorld) holder(id string) (n int) { w.on(id, func(l *lun) { n = l.holder }); return n }
+
+func (w *masterWorld) keys(id string) (m domain.MasterState) {
+	w.on(id, func(l *lun) { m = l.keys })
+	return m
+}
+
 func (w *masterWorld) say(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -214,18 +236,16 @@ func (w *masterWorld) judge(t *testing.T, r *Role) error {
 	time.Sleep(2 * membersEvery) // virtual
 	id, version := w.present()
 	var masters []string
-	for lid, l := range w.luns {
-		l.mu.Lock()
-		if l.keys.Master {
+	for lid := range w.luns {
+		k := w.keys(lid)
+		if k.Master {
 			masters = append(masters, lid)
 		}
-		if l.keys.Next.Domain != "" {
-			defer l.mu.Unlock()
-			return fmt.Errorf("a mark is left on %s: %+v", lid, l.keys.Next)
+		if k.Next.Domain != "" {
+			return fmt.Errorf("a mark is left on %s: %+v", lid, k.Next)
 		}
-		l.mu.Unlock()
 	}
-	if len(masters) != 1 || masters[0] != id || w.luns[id].keys.Version != version {
+	if len(masters) != 1 || masters[0] != id || w.keys(id).Version != version {
 		return fmt.Errorf("the mirror says %s version %d, the disks %v", id, version, masters)
 	}
 	for lid := range w.luns {
@@ -312,11 +332,9 @@ func TestSetMaster_moves(t *testing.T) {
 		if err := w.judge(t, r); err != nil {
 			t.Fatal(err)
 		}
-		w.luns["dom"].mu.Lock()
-		if w.luns["dom"].holder != 0 || w.luns["dom-b"].holder != 1 {
+		if w.holder("dom") != 0 || w.holder("dom-b") != 1 {
 			t.Error("the leases are not where they belong")
 		}
-		w.luns["dom"].mu.Unlock()
 		for id, l := range w.luns {
 			if !m.same(l) {
 				t.Errorf("mirror of %s differs", id)
@@ -345,10 +363,10 @@ func TestSetMaster_noQuorum(t *testing.T) {
 			t.Fatalf("%+v, %v", rep, err)
 		}
 		time.Sleep(time.Minute)
-		if w.luns["dom"].holder != 1 || w.luns["dom-b"].holder != 1 {
+		if w.holder("dom") != 1 || w.holder("dom-b") != 1 {
 			t.Fatal("a lease was given up while nobody knows of the new master")
 		}
-		if w.luns["dom"].keys.Next.Domain != "dom-b" {
+		if w.keys("dom").Next.Domain != "dom-b" {
 			t.Fatal("the mark is gone before the cluster knows")
 		}
 		w.mu.Lock()
@@ -356,7 +374,7 @@ func TestSetMaster_noQuorum(t *testing.T) {
 		w.mu.Unlock()
 		m.setDown(false)
 		time.Sleep(time.Minute)
-		if w.luns["dom"].holder != 0 {
+		if w.holder("dom") != 0 {
 			t.Fatal("the old lease is still held")
 		}
 		if err := w.judge(t, r); err != nil {
@@ -457,23 +475,23 @@ func TestStart_undecidedUnreadable(t *testing.T) {
 	masterBubble(t, func(t *testing.T, w *masterWorld, m *fakeMirror, r *Role, kill func()) {
 		kill()
 		time.Sleep(time.Minute)
-		w.luns["dom"].keys.Next = domain.NextMaster{Domain: "dom-b", Version: 2}
-		w.luns["dom-b"].readErr = errors.New("no path to the LUN")
+		w.on("dom", func(l *lun) { l.keys.Next = domain.NextMaster{Domain: "dom-b", Version: 2} })
+		w.on("dom-b", func(l *lun) { l.readErr = errors.New("no path to the LUN") })
 		next, _ := w.host(t, 2, m)
 		start := StartRequest{ExpectVersion: 8, Master: "dom", MasterVersion: 1}
 		if _, err := next.Start(t.Context(), start); !errors.Is(err, ErrMasterUnclear) || !strings.Contains(err.Error(), "no path") {
 			t.Fatalf("%v", err)
 		}
-		if w.luns["dom"].holder != 0 {
+		if w.holder("dom") != 0 {
 			t.Fatal("the lease stays held")
 		}
-		w.luns["dom-b"].readErr = nil
+		w.on("dom-b", func(l *lun) { l.readErr = nil })
 		w.elect(t, next, 9)
-		if id, _ := w.present(); id != "dom" || !slices.Contains(w.events, "master.undone") {
-			t.Errorf("%s, %v", id, w.events)
-		}
 		if err := w.judge(t, next); err != nil {
 			t.Fatal(err)
+		}
+		if id, _ := w.present(); id != "dom" || !w.said("master.undone") {
+			t.Errorf("%s, said: %v", id, w.said("master.undone"))
 		}
 	})
 }
@@ -484,8 +502,8 @@ func TestStart_assumes(t *testing.T) {
 	masterBubble(t, func(t *testing.T, w *masterWorld, m *fakeMirror, r *Role, kill func()) {
 		kill()
 		time.Sleep(time.Minute)
-		w.luns["dom"].readErr = errors.New("the array burnt")
-		w.luns["dom"].holder = 3 // somebody that nobody can see
+		w.on("dom", func(l *lun) { l.readErr = errors.New("the array burnt") })
+		w.on("dom", func(l *lun) { l.holder = 3 }) // somebody that nobody can see
 		next, _ := w.host(t, 2, m)
 		w.mu.Lock()
 		w.master, w.version = "dom-b", 2
@@ -495,29 +513,25 @@ func TestStart_assumes(t *testing.T) {
 		if _, err := next.Start(t.Context(), start); !errors.Is(err, ErrNotMaster) {
 			t.Fatalf("without the mirror's word that the old one is lost: %v", err)
 		}
-		start.ExpectVersion = w.luns["dom-b"].version
+		w.on("dom-b", func(l *lun) { start.ExpectVersion = l.version })
 		start.Assume = true
 		start.MinEpoch = start.ExpectVersion + 1
 		rep, err := next.Start(t.Context(), start)
 		if err != nil || rep.Epoch != start.MinEpoch {
 			t.Fatalf("%+v, %v", rep, err)
 		}
-		if k := w.luns["dom-b"].keys; !k.InForce(masterPool) || k.Version != 2 {
+		if k := w.keys("dom-b"); !k.InForce(masterPool) || k.Version != 2 {
 			t.Fatalf("%+v", k)
 		}
-		w.luns["dom"].mu.Lock()
-		w.luns["dom"].readErr = nil // found under the ashes
-		w.luns["dom"].mu.Unlock()
+		w.on("dom", func(l *lun) { l.readErr = nil }) // found under the ashes
 		time.Sleep(time.Minute)
-		if !w.luns["dom"].keys.Master || len(next.Status().Domains) != 2 {
+		if !w.keys("dom").Master || len(next.Status().Domains) != 2 {
 			t.Fatalf("the former master is served although host 3 holds its lease: %+v", next.Status())
 		}
-		w.luns["dom"].mu.Lock()
-		w.luns["dom"].holder = 0
-		w.luns["dom"].mu.Unlock()
+		w.on("dom", func(l *lun) { l.holder = 0 })
 		time.Sleep(time.Minute)
-		if w.luns["dom"].keys.Master || w.luns["dom"].holder != 0 || len(next.Status().Domains) != 3 || !slices.Contains(w.events, "master.rejoined") {
-			t.Fatalf("%+v, holder %d, %v", w.luns["dom"].keys, w.luns["dom"].holder, w.events)
+		if w.keys("dom").Master || w.holder("dom") != 0 || len(next.Status().Domains) != 3 || !w.said("master.rejoined") {
+			t.Fatalf("%+v, holder %d, said: %v", w.keys("dom"), w.holder("dom"), w.said("master.rejoined"))
 		}
 	})
 }

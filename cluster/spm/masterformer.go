@@ -123,6 +123,8 @@ func (s *session) throneOf(ctx context.Context, id string, dom Domain) (*throne,
 	switch {
 	case !st.Master:
 		return nil, nil
+	case s.former != nil && s.former.change.From == id && !s.former.released.Load():
+		return nil, fmt.Errorf("it says that it is the master, and its lease is held for a change that is not finished yet: %w", ErrBusy)
 	case st.InForce(s.poolOf()) && st.Version >= mine.Version:
 		return nil, fmt.Errorf("it says that it is the pool's master with version %d, and the master %s has version %d: somebody else made it that; "+
 			"find out who, and use domain set-master with the one that is right: %w", st.Version, s.master.id, mine.Version, ErrChanged)
