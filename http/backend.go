@@ -68,6 +68,10 @@ type Domains interface {
 	ExtendDomain(ctx context.Context, idOrName string, req api.DomainExtend) (api.DomainExtended, error)
 	// SetDomain changes settings, at least one of which is given. It runs on the SPM, which is who minds them.
 	SetDomain(ctx context.Context, id string, req api.DomainSet) (api.Domain, error)
+	// ActivateDomain and DeactivateDomain do what the person called by wants and return when it is so, or with an error that says what
+	// it waits for. They run on the leader.
+	ActivateDomain(ctx context.Context, id string, req api.DomainWish, by string) (api.Domain, error)
+	DeactivateDomain(ctx context.Context, id string, req api.DomainWish, by string) (api.Domain, error)
 	// CheckDomain reads the domain's disks; it changes nothing and runs on the host that was asked.
 	CheckDomain(ctx context.Context, id string) (api.Check, error)
 }

@@ -35,6 +35,8 @@ var everyRoute = []struct {
 	{"POST", "/v1/domains", api.DomainCreate{Name: "san2", Devices: []string{"/dev/sdb"}}, 201},
 	{"GET", "/v1/domains/san1", nil, 200},
 	{"POST", "/v1/domains/san1/check", nil, 200},
+	{"POST", "/v1/domains/san1/activate", api.DomainWish{}, 200},
+	{"POST", "/v1/domains/san1/deactivate", api.DomainWish{Reason: "work on the array"}, 200},
 	{"POST", "/v1/domains/san1/extend", api.DomainExtend{LUN: "/dev/sdc", Force: "ext4"}, 200},
 	{"POST", "/v1/domains/san1/set-master", api.MasterSet{Reason: "the other array goes"}, 200},
 	{"POST", "/v1/domains/san1/reconstruct", api.MasterReconstruct{Reason: "it burnt", Force: true, Dead: []string{"h3"}}, 200},

@@ -40,6 +40,8 @@ func routes() []route {
 		{method: post, path: "/v1/domains", call: createDomain, need: needSPM},
 		{method: get, path: "/v1/domains/{id}", call: getDomain, consistent: true},
 		{method: patch, path: "/v1/domains/{id}", call: setDomain, need: needSPM},
+		{method: post, path: "/v1/domains/{id}/activate", call: activateDomain, need: needLeader},
+		{method: post, path: "/v1/domains/{id}/deactivate", call: deactivateDomain, need: needLeader},
 		{method: post, path: "/v1/domains/{id}/check", call: checkDomain},
 		{method: post, path: "/v1/domains/{id}/extend", call: extendDomain, need: needSPM},
 		{method: post, path: "/v1/domains/{id}/set-master", call: setMaster, need: needSPM},

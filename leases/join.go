@@ -172,6 +172,9 @@ func (ls *Lockspace) Leave(ctx context.Context) error {
 	return nil
 }
 
+// Left says that Leave was called and nothing is renewed any more, whether the record could be freed or not.
+func (ls *Lockspace) Left() bool { return ls.gone() }
+
 // markLeft makes the lockspace unusable, unless its leases are held.
 func (ls *Lockspace) markLeft() error {
 	ls.mu.Lock()

@@ -42,7 +42,7 @@ type serverSlots struct {
 	open  map[int]*exchange // by slotID
 	full  bool              // a request found no room in the queue
 
-	room  func() bool               // whether the queue has room
+	room  func(domain UUID) bool    // whether the queue has room
 	start func(id int, e *exchange) // puts a request into the queue
 
 	requests, done, refused uint64 // how many there were
@@ -136,7 +136,7 @@ func (s *serverSlots) ask(host, i int, theirs []byte, now time.Time) bool {
 	e := &exchange{req: Request{Message: m, Host: host, Slot: i}, expire: now.Add(s.cfg.Options.AnswerWithin),
 		known: string(theirs[opcodeAt:domainAt]) == opExtend && theirs[0] == version}
 	id := slotID(host, i)
-	if err == nil && m.SizeMiB > 0 && !s.room() {
+	if err == nil && m.SizeMiB > 0 && !s.room(m.Domain) {
 		s.full = true
 		return s.cfg.Bugs.ForgetWhenFull
 	}

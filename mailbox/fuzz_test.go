@@ -59,7 +59,7 @@ func FuzzInboxPage(f *testing.F) {
 		cfg.Options.Hosts = 3
 		s := newServerSlots(&cfg)
 		started := 0
-		s.room = func() bool { return true }
+		s.room = func(UUID) bool { return true }
 		s.start = func(id int, e *exchange) {
 			started++
 			j := &job{id: id, req: e.req}

@@ -67,7 +67,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	s := &Server{cfg: cfg, log: cfg.Log, outbox: blockdev.NewGuarded(cfg.Outbox, cfg.Guard), first: true,
 		buf: make([]byte, cfg.Options.Hosts*pageSize), silent: silence{}}
 	s.slots = newServerSlots(&s.cfg)
-	s.slots.room = func() bool { return s.workers.room() }
+	s.slots.room = func(domain UUID) bool { return s.workers.room(domain) }
 	s.slots.start = func(id int, e *exchange) {
 		e.job = &job{id: id, req: e.req, deadline: e.expire}
 		s.workers.put(e.job)
@@ -119,7 +119,7 @@ func (s *Server) sleep(ctx context.Context, err error) bool {
 func (s *Server) results(j *job) {
 	now := time.Now()
 	for s.active = now; ; {
-		s.workers.count--
+		s.workers.took(j)
 		s.slots.result(j, now)
 		select {
 		case j = <-s.workers.out:

@@ -48,7 +48,7 @@ type ServerOptions struct {
 	// doubles each time, up to 64 times as much. It must be longer than a host of VDSM needs between two looks at its page
 	// (2 s). Default 5 s.
 	Repeat time.Duration
-	// Workers is how many requests are handled at the same time. Default 8.
+	// Workers is how many requests are handled at the same time for each domain. Default 8.
 	Workers int
 	// Queue is how many requests are taken in, handled ones included. The others wait in their slots. Default 512.
 	Queue int

@@ -29,6 +29,8 @@ type Config struct {
 	Fencing fencing.Agent
 	// Grace is how long a host may be silent before anything follows from it; 0 takes the profile's.
 	Grace time.Duration
+	// DomainFailure is how long hosts must fail to reach a domain before anything follows from it; 0 takes the profile's.
+	DomainFailure time.Duration
 	// UnprotectedTakeover says whether the SPM role is taken from a host without a watchdog when its lease is dead: allow
 	// or wait; empty takes the profile's.
 	UnprotectedTakeover string
@@ -48,6 +50,8 @@ type Users interface {
 	EndAll(ctx context.Context) error
 	// Kick says that the storage is up.
 	Kick()
+	// UsedOn lists the volumes of a domain that are attached here, by UUID.
+	UsedOn(domainID string) []string
 }
 
 // keeperPidFile names the keeper's process, for supervisors.

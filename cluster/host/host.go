@@ -23,6 +23,8 @@ type Host struct {
 	adopted chan *membership // from Init and Join to Run
 	settled chan struct{}    // closed when it is clear whether this host is a member; by Run
 
+	monitors *monitors // of the domains; they run while this host is a member
+
 	setup sync.Mutex // one Init, Join or Leave at a time
 
 	mu      sync.Mutex // guards what follows
@@ -53,7 +55,9 @@ func New(cfg Config) *Host {
 	cfg.started = time.Now()
 	cfg.later = newLater(cfg.Cluster.DataDir, cfg.Log)
 	cfg.retired = newRetired()
-	return &Host{cfg: cfg, started: cfg.started, adopted: make(chan *membership), settled: make(chan struct{})}
+	h := &Host{cfg: cfg, started: cfg.started, adopted: make(chan *membership), settled: make(chan struct{})}
+	h.monitors = newMonitors(cfg.openForReading(h.profile), h.useOf, h.domainEdge, cfg.Log)
+	return h
 }
 
 // Run runs the host until ctx ends: as a member, or waiting to become one.
@@ -108,6 +112,7 @@ func (h *Host) stay(ctx context.Context, m *membership) error {
 	g, gctx := errgroup.WithContext(nodeCtx)
 	g.Go(func() error { return m.node.Run(nodeCtx) })
 	g.Go(func() error { h.cfg.later.run(gctx, m.node); return nil })
+	g.Go(func() error { h.monitors.run(gctx, m.node); return nil })
 	g.Go(func() error {
 		defer stopNode()
 		h.storage(gctx, m)
@@ -159,7 +164,7 @@ func (h *Host) storageOnce(ctx context.Context, m *membership) error {
 	if err != nil {
 		return err
 	}
-	rt, err := startRuntime(ctx, h.cfg, m.node, self, pool)
+	rt, err := startRuntime(ctx, h.cfg, m.node, self, pool, h.monitors.reports)
 	if err != nil {
 		return err
 	}

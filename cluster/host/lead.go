@@ -29,15 +29,25 @@ func (h *Host) managerConfig(node *cluster.Node, pool fsm.Pool) manager.Config {
 	if h.cfg.Grace > 0 {
 		policy.Grace = h.cfg.Grace
 	}
+	if h.cfg.DomainFailure > 0 {
+		policy.Domains.Failure = h.cfg.DomainFailure
+	}
 	if h.cfg.UnprotectedTakeover != "" {
 		policy.UnprotectedTakeover = h.cfg.UnprotectedTakeover == "allow"
 	}
-	cfg := manager.Config{Host: h.cfg.Cluster.Name, Cluster: node, Policy: policy, Log: h.cfg.Log}
+	cfg := manager.Config{Host: h.cfg.Cluster.Name, Cluster: node, Policy: policy, Log: h.cfg.Log,
+		Limits: spaceLimits}
 	if h.cfg.Fencing != nil {
 		cfg.Agent = h.cfg.Fencing
 		cfg.Fenceable = func(string) bool { return true }
 	}
 	return cfg
+}
+
+// spaceLimits are those of a domain, as its settings say.
+func spaceLimits(view *fsm.State, d fsm.Domain) manager.SpaceLimits {
+	s := DomainSettings(view, d.ID)
+	return manager.SpaceLimits{Warn: s.WarnBelow(d.Size), Critical: s.CriticalBelow(d.Size)}
 }
 
 // awaitAnyPool waits for the pool; before that there is nothing to manage.

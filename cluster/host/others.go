@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -13,10 +14,11 @@ import (
 
 // opening is what becomes of a domain that is not open on this host, or lacks a LUN here. runtime.mu guards it.
 type opening struct {
-	busy    bool // a goroutine is at it
-	master  bool // it is, or is to become, the pool's master as this host uses it
-	err     error
-	retryAt time.Time
+	busy     bool // a goroutine is at it
+	master   bool // it is, or is to become, the pool's master as this host uses it
+	err      error
+	failures int // in a row
+	retryAt  time.Time
 }
 
 // others are the pool's domains, for the SPM role; which of them is the master it knows itself.
@@ -72,11 +74,14 @@ func (rt *runtime) await(ctx context.Context, id string) (*luns, error) {
 	}
 }
 
-// listed are the domains of the mirror.
+// listed are the domains of the mirror that are to be used, the master among them.
 func (rt *runtime) listed() []string {
 	var ids []string
-	for id := range rt.node.View().Domains.All() {
-		ids = append(ids, id)
+	master := rt.pool().Master
+	for id, d := range rt.node.View().Domains.All() {
+		if id == master || wanted(d) {
+			ids = append(ids, id)
+		}
 	}
 	slices.Sort(ids)
 	return ids
@@ -98,7 +103,7 @@ func (rt *runtime) follow(ctx context.Context) time.Duration {
 		rt.lastIDs = ids
 		rt.announce()
 	}
-	next := rt.completeLUNs(ctx)
+	next := min(rt.completeLUNs(ctx), rt.letGoOfOthers(ctx, ids, serving))
 	for _, id := range ids {
 		st := rt.openingOf(id)
 		st.master = id == rt.pool().Master
@@ -114,6 +119,27 @@ func (rt *runtime) follow(ctx context.Context) time.Duration {
 			next = min(next, wait)
 		default:
 			rt.begin(st, func() error { return rt.openListed(ctx, id) })
+		}
+	}
+	return next
+}
+
+// letGoOfOthers gives up the domains that are not wanted any more. The SPM's writer goes first. It returns when to look again.
+// Caller holds mu.
+func (rt *runtime) letGoOfOthers(ctx context.Context, ids, serving []string) time.Duration {
+	next := domainRetry
+	for id, l := range rt.domains {
+		if id == rt.pool().Master || rt.isPresent(id) || slices.Contains(ids, id) {
+			continue
+		}
+		switch st := rt.openingOf(id); {
+		case st.busy || ctx.Err() != nil:
+		case slices.Contains(serving, id):
+			next = min(next, letGoPoll)
+		case time.Until(st.retryAt) > 0:
+			next = min(next, time.Until(st.retryAt))
+		default:
+			rt.beginEvery(st, letGoEvery, func() error { return rt.letGo(ctx, l) })
 		}
 	}
 	return next
@@ -149,16 +175,21 @@ func (rt *runtime) completeLUNs(ctx context.Context) time.Duration {
 	return next
 }
 
-// begin runs fn for a domain. Caller holds mu.
-func (rt *runtime) begin(st *opening, fn func() error) {
+// begin runs fn for a domain, and when it fails again after a while, longer each time. Caller holds mu.
+func (rt *runtime) begin(st *opening, fn func() error) { rt.beginEvery(st, 0, fn) }
+
+// beginEvery is begin with a pause of its own after a failure. Caller holds mu.
+func (rt *runtime) beginEvery(st *opening, pause time.Duration, fn func() error) {
 	st.busy = true
 	rt.openers.Go(func() {
 		err := fn()
 		rt.mu.Lock()
 		defer rt.mu.Unlock()
 		st.busy, st.err, st.retryAt = false, err, time.Time{}
-		if err != nil {
-			st.retryAt = time.Now().Add(domainRetry)
+		if st.failures++; err == nil {
+			st.failures = 0
+		} else {
+			st.retryAt = time.Now().Add(cmp.Or(pause, retryIn(rt.profile, st.failures)))
 			if st.master {
 				st.retryAt = time.Now().Add(storageRetry)
 			}
@@ -170,7 +201,7 @@ func (rt *runtime) begin(st *opening, fn func() error) {
 // openListed opens a domain that the mirror names.
 func (rt *runtime) openListed(ctx context.Context, id string) error {
 	d, ok := rt.node.View().Domains.Get(id)
-	if !ok {
+	if !ok || !wanted(d) {
 		return nil
 	}
 	err := rt.addDomain(ctx, d)

@@ -2,6 +2,8 @@ package host
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 
 	"github.com/holdfast-io/holdfast/cluster"
 	"github.com/holdfast-io/holdfast/cluster/manager"
@@ -29,13 +31,15 @@ var methods = []string{
 // register answers RPC with whatever runtime there is at the time.
 func (h *Host) register(node *cluster.Node) {
 	node.Handle(MethodSeeLUN, h.cfg.seeLUN)
+	node.Handle(manager.MethodEdge, h.answerEdge)
+	node.Handle(manager.MethodReopen, h.answerReopen)
 	for _, m := range methods {
 		node.Handle(m, func(ctx context.Context, from string, body []byte) (any, error) {
 			if rt := h.runtime(); rt != nil {
 				return rt.handlers[m](ctx, from, body)
 			}
 			if m == manager.MethodPing {
-				return h.pingWithoutStorage(node), nil
+				return h.pingWithoutStorage(node, body)
 			}
 			return nil, ErrNoStorage
 		})
@@ -43,12 +47,18 @@ func (h *Host) register(node *cluster.Node) {
 }
 
 // pingWithoutStorage tells the manager that the host lives but can do nothing.
-func (h *Host) pingWithoutStorage(node *cluster.Node) manager.PingReply {
+func (h *Host) pingWithoutStorage(node *cluster.Node, body []byte) (manager.PingReply, error) {
+	var req manager.PingRequest
+	if err := json.Unmarshal(body, &req); err != nil {
+		return manager.PingReply{}, fmt.Errorf("decoding the request: %w: %w", fsm.ErrInvalid, err)
+	}
 	name := h.cfg.Cluster.Name
-	return manager.PingReply{
+	rep := manager.PingReply{
 		Host: name, HostID: node.HostID(), Started: h.started,
 		Role: spm.Status{Host: name, HostID: node.HostID(), State: spm.StateNone, Reason: ErrNoStorage.Error()},
 	}
+	rep.Domains, rep.DomainsSeq = h.monitors.reports(req.Domains)
+	return rep, nil
 }
 
 // witness answers the manager from this runtime.
@@ -56,6 +66,7 @@ func (rt *runtime) witness() *manager.Witness {
 	return &manager.Witness{
 		Host: rt.self.Name, HostID: rt.self.HostID, Role: rt.role.Status, Self: rt, Present: rt.presentID, Spaces: lockspaces{rt},
 		Lease: presentLease{rt}, Proofs: proofs{rt}, Asker: rt, Started: rt.cfg.started, Watchdog: rt.watchdog,
+		Domains: rt.reports,
 	}
 }
 

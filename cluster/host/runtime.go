@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/holdfast-io/holdfast/cluster/manager"
 	"github.com/holdfast-io/holdfast/cluster/spm"
 	"github.com/holdfast-io/holdfast/fsm"
 	"github.com/holdfast-io/holdfast/internal/plant"
@@ -26,6 +28,7 @@ type runtime struct {
 	poolID  string
 	profile leases.Profile
 	log     *slog.Logger
+	reports func(seen uint64) ([]manager.DomainReport, uint64) // of the monitors
 
 	keeper  *keeper.Client
 	role    *spm.Role
@@ -57,15 +60,26 @@ const (
 	keeperStart = 90 * time.Second // an old keeper may still have to release its leases
 	stopTimeout = 20 * time.Second
 	domainRetry = 5 * time.Second
+	letGoPoll   = 200 * time.Millisecond
+	letGoEvery  = time.Second
 )
 
+// retryIn is how long a domain that failed so often in a row is left alone: twice as long each time, up to five minutes, spread so
+// that hosts do not all come at once.
+func retryIn(p leases.Profile, failures int) time.Duration {
+	first := min(domainRetry*2, 5*p.IOTimeout)
+	wait := min(first<<min(max(failures-1, 0), 8), hungRetry)
+	return wait - time.Duration(rand.Int64N(int64(wait/4)+1))
+}
+
 // startRuntime brings the host's storage up: keeper, master domain, SPM role. Other domains follow in run.
-func startRuntime(ctx context.Context, cfg Config, node clusterNode, self fsm.Host, pool fsm.Pool) (*runtime, error) {
+func startRuntime(ctx context.Context, cfg Config, node clusterNode, self fsm.Host, pool fsm.Pool,
+	reports func(uint64) ([]manager.DomainReport, uint64)) (*runtime, error) {
 	profile, err := leases.ProfileByName(pool.Profile)
 	if err != nil {
 		return nil, err
 	}
-	rt := &runtime{cfg: cfg, node: node, self: self, poolID: pool.ID, profile: profile, log: cfg.Log,
+	rt := &runtime{cfg: cfg, node: node, self: self, poolID: pool.ID, profile: profile, log: cfg.Log, reports: reports,
 		handlers: map[string]spm.Handler{}, domains: map[string]*luns{}, lost: make(chan struct{}),
 		closing: make(chan struct{}), stopped: ctx.Done(),
 		opening: map[string]*opening{}, news: make(chan struct{})}
@@ -165,6 +179,9 @@ func (rt *runtime) join(ctx context.Context, l *luns) error {
 	if l.guard, err = rt.keeper.JoinGuarded(ctx, spec); err != nil {
 		return err
 	}
+	if err := l.guard.Check(0); err != nil {
+		return fmt.Errorf("the host id was lost as soon as it was taken: %w", err)
+	}
 	rt.log.Info("joined lockspace", "domain", l.id, "host_id", spec.HostID, "generation", l.guard.Epoch())
 	return nil
 }
@@ -175,7 +192,7 @@ func (rt *runtime) roleConfig() spm.Config {
 		Host: rt.self.Name, HostID: rt.self.HostID, Pool: rt.poolID, PoolName: rt.pool().Name, Log: rt.log,
 		Masters: masters{rt},
 		Mirror:  &spm.RaftMirror{Cluster: rt.node, Host: rt.self.Name, HostID: rt.self.HostID, Now: time.Now, Log: rt.log},
-		Others:  others{rt}, Leases: rt.writableLeases, Report: rt.report, Mailbox: rt.mailboxVolumes, Settings: rt.settings,
+		Others:  others{rt}, Leases: rt.writableLeases, Report: rt.report, Mailbox: rt.mailboxVolumes, Settings: rt.settings, Refused: rt.refused,
 		Pending: rt.pending, PendingOn: rt.pendingOn, ReleaseTimeout: 3 * rt.profile.IOTimeout,
 		Holder: func() (string, uint64) {
 			p, _ := rt.node.View().Pool()

@@ -124,6 +124,8 @@ type Policy struct {
 	FenceQuiet time.Duration
 	// StartTimeout bounds how long a host may stay in role starting, StopTimeout in stopping.
 	StartTimeout, StopTimeout time.Duration
+	// Domains are the times by which domains are judged.
+	Domains DomainPolicy
 	// ReleaseAfter is how long a contradiction between a lease and its owner's answer must last to be acted on.
 	ReleaseAfter time.Duration
 }

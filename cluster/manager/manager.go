@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/fencing"
 	"github.com/holdfast-io/holdfast/fsm"
+	"github.com/holdfast-io/holdfast/leases"
 )
 
 // Cluster is what the manager needs of the node it runs on.
@@ -47,6 +48,9 @@ type Config struct {
 	// FenceTimeout bounds a fence operation with its status check (60 s).
 	FenceTimeout time.Duration
 
+	// Limits are the free bytes below which a domain is warned of; nil: never.
+	Limits func(view *fsm.State, d fsm.Domain) SpaceLimits
+
 	Log *slog.Logger
 	Now func() time.Time
 }
@@ -57,6 +61,7 @@ type Manager struct {
 	bug    string // a planted mistake, in tests only
 	status atomic.Pointer[Status]
 	asks   chan func(*term) // what an operator wants of the present term
+	edges  chan string      // hosts that say that something changed there
 }
 
 // New makes a Manager.
@@ -74,6 +79,9 @@ func New(cfg Config) (*Manager, error) {
 	def(&cfg.InspectTimeout, time.Second)
 	def(&cfg.InspectEvery, 2*time.Second)
 	def(&cfg.FenceTimeout, time.Minute)
+	if cfg.Policy.Domains == (DomainPolicy{}) {
+		cfg.Policy.Domains = DefaultDomainPolicy(leases.Compatible)
+	}
 	if cfg.Agent == nil {
 		cfg.Agent = fencing.None{}
 	}
@@ -89,7 +97,7 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Manager{cfg: cfg, asks: make(chan func(*term))}, nil
+	return &Manager{cfg: cfg, asks: make(chan func(*term)), edges: make(chan string, 64)}, nil
 }
 
 // Lead does the work of one leadership term. It returns when ctx, the term, ends and everything it started has

@@ -26,6 +26,7 @@ func DefaultPolicy(profile string) Policy {
 		p.YieldAfter, p.YieldWait = 900*time.Millisecond, 3*time.Second
 		p.Grace, p.FenceQuiet, p.ReleaseAfter = 3*time.Second, time.Minute, time.Second
 	}
+	p.Domains = DefaultDomainPolicy(lp)
 	p.LeaseLife = lp.Expiry()
 	p.RenewPeriod = lp.RenewalPeriod()
 	p.SilentAfter = 3 * p.RenewPeriod

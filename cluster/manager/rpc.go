@@ -21,6 +21,9 @@ const (
 	MethodFree    = "host.free"
 	MethodSight   = "host.sight"
 	MethodYield   = "host.yield"
+	// MethodEdge tells the leader that something changed on the host that calls; MethodReopen has a host look at a domain again.
+	MethodEdge   = "manager.edge"
+	MethodReopen = "domain.reopen"
 )
 
 // PingReply is a host's answer about itself. It touches no disk.
@@ -37,6 +40,9 @@ type PingReply struct {
 	Started      time.Time `json:"started"` // of the agent: a new value is a restart
 	// Master is the domain that Generation and MasterValid are about; empty: the host has none open, or does not say.
 	Master string `json:"master,omitempty"`
+	// Domains are left out when nothing has changed since DomainsSeq was the number that the leader asked with.
+	Domains    []DomainReport `json:"domains,omitempty"`
+	DomainsSeq uint64         `json:"domains_seq,omitempty"`
 }
 
 // InspectReply is what a host reads on the master domain.
@@ -128,6 +134,8 @@ type Witness struct {
 	Started time.Time
 	// Watchdog is what resets this machine, and after how many seconds; nil or empty while it is not known.
 	Watchdog func() (kind string, seconds int)
+	// Domains reports on every domain, or nothing when seen is the number of the last reports; nil: nothing is monitored here.
+	Domains func(seen uint64) (reports []DomainReport, seq uint64)
 }
 
 // master is the lockspace that Ping and Inspect are about.
@@ -139,12 +147,15 @@ func (w *Witness) master() string {
 }
 
 // Ping answers about this host.
-func (w *Witness) Ping(_ context.Context, _ struct{}) (PingReply, error) {
+func (w *Witness) Ping(_ context.Context, req PingRequest) (PingReply, error) {
 	gen, keeper, master := w.Self.Health()
 	rep := PingReply{Host: w.Host, HostID: w.HostID, Role: w.Role(), Generation: gen, KeeperOK: keeper,
 		MasterValid: master, Started: w.Started, Master: w.master()}
 	if w.Watchdog != nil {
 		rep.Watchdog, rep.WatchdogTime = w.Watchdog()
+	}
+	if w.Domains != nil {
+		rep.Domains, rep.DomainsSeq = w.Domains(req.Domains)
 	}
 	return rep, nil
 }

@@ -21,6 +21,7 @@ type sighting struct {
 	since     time.Time // of the first answer in the present row of answers
 	reply     PingReply
 	roleSince time.Time
+	domains   map[string]domainSeen // by domain
 
 	power   Power
 	powerAt time.Time
@@ -74,7 +75,7 @@ func (t *term) ping(ctx context.Context, s *sighting) bool {
 	cctx, cancel := context.WithTimeout(ctx, t.m.cfg.PingTimeout)
 	defer cancel()
 	var rep PingReply
-	err := t.m.cfg.Cluster.Call(cctx, s.name, MethodPing, struct{}{}, &rep)
+	err := t.m.cfg.Cluster.Call(cctx, s.name, MethodPing, PingRequest{Domains: t.reportsSeen(s)}, &rep)
 	if ctx.Err() != nil {
 		return false
 	}
@@ -90,7 +91,8 @@ func (t *term) seen(s *sighting, rep PingReply) bool {
 	now := t.m.cfg.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	changed := !s.reachable || s.reply.Role.State != rep.Role.State || s.reply.Role.Epoch != rep.Role.Epoch ||
+	news := s.heard(&rep, now)
+	changed := news || !s.reachable || s.reply.Role.State != rep.Role.State || s.reply.Role.Epoch != rep.Role.Epoch ||
 		s.reply.KeeperOK != rep.KeeperOK || s.reply.MasterValid != rep.MasterValid || s.reply.Generation != rep.Generation || s.reply.Master != rep.Master
 	if !s.answered || s.reply.Role.State != rep.Role.State || s.reply.Role.Epoch != rep.Role.Epoch {
 		s.roleSince = now
@@ -103,6 +105,24 @@ func (t *term) seen(s *sighting, rep PingReply) bool {
 	}
 	s.answered, s.reachable, s.last, s.reply, s.power = true, true, now, rep, PowerUnknown
 	return changed
+}
+
+// reportsSeen is the number of the domain reports that this term has from a host.
+func (t *term) reportsSeen(s *sighting) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return s.reply.DomainsSeq
+}
+
+// heard takes over what the host reports of domains; with nothing new the last reports stay. It returns whether a verdict may depend
+// on it. Caller holds term.mu.
+func (s *sighting) heard(rep *PingReply, now time.Time) bool {
+	if rep.DomainsSeq != 0 && rep.DomainsSeq == s.reply.DomainsSeq {
+		rep.Domains = s.reply.Domains
+		return false
+	}
+	s.domains = domainsHeard(s.domains, rep.Domains, now)
+	return true
 }
 
 // missed notes a ping without answer.

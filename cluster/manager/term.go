@@ -30,6 +30,8 @@ type term struct {
 	late  map[slot]bool        // records that were freed again after a late write; there can be one
 	void  map[slot]bool        // records that changed after a proof
 
+	domains domainWork // what domains are judged by
+
 	facing   string     // the master that disk facts are about
 	asked    asked      // the holder of the lease, through the storage
 	proofsAt time.Time  // when watchProofs looked last
@@ -39,7 +41,7 @@ type term struct {
 func newTerm(m *Manager, ctx context.Context) *term {
 	return &term{m: m, ctx: ctx, start: m.cfg.Now(), kick: make(chan struct{}, 1),
 		hosts: map[string]*sighting{}, busy: map[string]bool{}, said: map[string]time.Time{}, freed: map[slot]time.Time{},
-		late: map[slot]bool{}, void: map[slot]bool{}}
+		late: map[slot]bool{}, void: map[slot]bool{}, domains: newDomainWork()}
 }
 
 // run is the loop.
@@ -57,6 +59,8 @@ func (t *term) run() {
 		case <-t.kick:
 		case ask := <-t.m.asks:
 			t.wg.Go(func() { ask(t) })
+		case host := <-t.m.edges:
+			t.suspect(host)
 		case <-changed:
 		}
 		pause(t.ctx, breath) // however fast answers and commits come, the loop never spins
@@ -97,6 +101,7 @@ func (t *term) step() {
 	t.powerOn(view, in)
 	t.recordHosts(view, in)
 	t.recordRole(view, in, d)
+	t.lookAfterDomains(view)
 }
 
 // once runs fn unless something with this key is under way, and looks again when it is done.

@@ -72,7 +72,7 @@ func (s *session) openMissing(list []string, places chan struct{}) time.Duration
 		}
 		st := s.others[id]
 		if st == nil {
-			st = &standing{id: id}
+			st = &standing{id: id, base: s.bases[id]}
 			s.others[id] = st
 		}
 		switch wait := st.retryAt.Sub(now); {
@@ -91,7 +91,7 @@ func (s *session) openMissing(list []string, places chan struct{}) time.Duration
 func (s *session) retire(list []string) {
 	for _, d := range s.domains()[1:] {
 		if !slices.Contains(list, d.id) {
-			d.fail("the domain is not to be served any more")
+			d.leaveToOthers()
 		}
 	}
 	s.mu.Lock()
@@ -115,6 +115,7 @@ func (s *session) open(st *standing, places chan struct{}) {
 	failures := s.opened(st, d, err)
 	switch {
 	case s.ctx.Err() != nil:
+	case err != nil && !slices.Contains(s.r.cfg.Others.List(), st.id): // it is not to be served any more
 	case err != nil && failures == 1:
 		s.tell(fsm.Error, "domain.unserved", st.id, fmt.Sprintf("the SPM cannot serve domain %s, other domains go on: %v", st.id, err))
 	case err != nil:
@@ -200,6 +201,16 @@ func (d *served) fail(reason string) {
 	d.s.spawn(func() { d.s.drop(d, reason) })
 }
 
+// leaveToOthers ends serving a domain that is not to be served any more, when what is under way on it has ended.
+func (d *served) leaveToOthers() {
+	if !d.close() {
+		return
+	}
+	const reason = "it is not to be used any more"
+	d.s.tell(fsm.Info, "domain.retired", d.id, fmt.Sprintf("the SPM stops serving domain %s: %s", d.name, reason))
+	d.s.spawn(func() { d.s.drop(d, reason) })
+}
+
 // spawn runs fn as a goroutine of the session, unless that is ending and cleans up itself.
 func (s *session) spawn(fn func()) {
 	s.mu.Lock()
@@ -220,6 +231,7 @@ func (s *session) drop(d *served, reason string) {
 	defer s.mu.Unlock()
 	if st := s.others[d.id]; st != nil && st.domain == d {
 		st.domain, st.base = nil, d.seq()
+		s.bases[d.id] = st.base // the list may not name it for a while
 		st.failures, st.err, st.retryAt = 1, errors.New(reason), s.r.cfg.Now().Add(s.r.cfg.RetryDomain)
 		s.announce()
 	}
@@ -243,6 +255,9 @@ func (s *session) tell(severity, kind, subject, message string) {
 func (s *session) domain(ctx context.Context, idOrName string) (*served, error) {
 	if idOrName == "" || idOrName == s.master.id || idOrName == s.master.name {
 		return s.master, nil
+	}
+	if err := s.r.cfg.Refused(idOrName); err != nil {
+		return nil, err
 	}
 	t := time.NewTimer(s.r.cfg.OpenWait)
 	defer t.Stop()

@@ -35,12 +35,13 @@ type session struct {
 	mu     sync.Mutex
 	shut   bool // no new requests, no further domains
 	others map[string]*standing
-	news   chan struct{} // closed and replaced when a standing changes
+	bases  map[string]uint64 // what this epoch's writers of a domain that was given up had counted to
+	news   chan struct{}     // closed and replaced when a standing changes
 }
 
 // newSession makes a session with the master domain and starts its outbox, which the reconcile needs.
 func newSession(r *Role, epoch uint64, g blockdev.Guard, lease Lease, dom Domain, w Writer) *session {
-	s := &session{r: r, epoch: epoch, guard: g, lease: lease, names: newNames(), others: map[string]*standing{}, news: make(chan struct{})}
+	s := &session{r: r, epoch: epoch, guard: g, lease: lease, names: newNames(), others: map[string]*standing{}, bases: map[string]uint64{}, news: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.asking, s.askNoMore = context.WithCancel(s.ctx)
 	s.master = newServed(s, dom.Info(), dom, w, g, 0)

@@ -144,6 +144,8 @@ type Config struct {
 	Mailbox MailboxFunc
 	// Settings are those of a domain, by id; nil: the defaults.
 	Settings func(domainID string) Settings
+	// Refused says why a domain, by id or name, is not to be changed now; nil: any may be.
+	Refused func(idOrName string) error
 	// Report records an event; nil: the log only.
 	Report func(ctx context.Context, e fsm.Event) error
 	// Pending counts device calls of this host that have not come back, over all devices of the pool. The lease is
@@ -212,6 +214,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Report == nil {
 		c.Report = func(context.Context, fsm.Event) error { return nil }
+	}
+	if c.Refused == nil {
+		c.Refused = func(string) error { return nil }
 	}
 	if c.Settings == nil {
 		c.Settings = func(string) Settings { return Settings{} }

@@ -95,7 +95,8 @@ func runAgent(ctx context.Context, cfg config.Agent, log *slog.Logger) error {
 	if u.Manager, err = newAttach(cfg, h, h, metrics, log); err != nil {
 		return err
 	}
-	if err := errors.Join(metrics.registry.Register(collector{h}), metrics.registry.Register(attachCollector{u.Manager})); err != nil {
+	if err := errors.Join(metrics.registry.Register(collector{h}), metrics.registry.Register(domainCollector{h}),
+		metrics.registry.Register(attachCollector{u.Manager})); err != nil {
 		return fmt.Errorf("registering the host's metrics: %w", err)
 	}
 	servers, err := newServers(ctx, cfg, &backend{host: h, attached: u.Manager, log: log}, log, metrics)
@@ -179,7 +180,7 @@ func hostConfig(cfg config.Agent, log *slog.Logger, m *metrics) host.Config {
 		},
 		HostName: cfg.Name,
 		Keeper:   keeper.Config{Dir: cfg.DataDir, Watchdog: cfg.Watchdog, Log: log},
-		Profile:  cfg.Profile, Devices: cfg.Devices, Fencing: fenceAgent(cfg.Fencing), Grace: cfg.Grace, Log: log,
+		Profile:  cfg.Profile, Devices: cfg.Devices, Fencing: fenceAgent(cfg.Fencing), Grace: cfg.Grace, DomainFailure: cfg.Failure, Log: log,
 		UnprotectedTakeover: cfg.Takeover,
 	}
 }

@@ -142,7 +142,7 @@ func apiError(err error) error {
 		return dressed(err, errorRule{code: api.CodeConflict,
 			next: "see whether the host really is down; storage will say so when it has been silent for long enough. --force takes your word against storage: if the host still writes, data is lost"})
 	}
-	for _, r := range slices.Concat(attachRules, errorRules) {
+	for _, r := range slices.Concat(attachRules, domainErrors, errorRules) {
 		if errors.Is(err, r.target) {
 			return dressed(err, r)
 		}

@@ -15,6 +15,9 @@ func (b leaseBackend) AcquireLease(ctx context.Context, domain, id string, who a
 	if _, err := b.state(); err != nil {
 		return api.LeaseHeld{}, err
 	}
+	if err := b.refuseNew(domain); err != nil {
+		return api.LeaseHeld{}, err
+	}
 	version, err := b.host.AcquireLease(ctx, domain, id, holderOf(who))
 	if err != nil {
 		return api.LeaseHeld{}, b.heldError(id, err)

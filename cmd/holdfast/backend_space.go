@@ -14,16 +14,7 @@ func (b *backend) SetDomain(ctx context.Context, id string, req api.DomainSet) (
 	if err := b.host.SetDomain(ctx, id, spm.Settings{WarnPercent: req.WarnPercent, CriticalFree: req.CriticalFree}); err != nil {
 		return api.Domain{}, apiError(err)
 	}
-	st, err := b.state()
-	if err != nil {
-		return api.Domain{}, err
-	}
-	for _, d := range domainsOf(st) {
-		if d.ID == id {
-			return d, nil
-		}
-	}
-	return api.Domain{}, api.Errorf(api.CodeNotFound, "holdfast domain list shows what there is", "no domain %q", id)
+	return b.domainNow(id)
 }
 
 // withSettings completes a domain as the API shows it.

@@ -35,9 +35,9 @@ func apiHost(h fsm.Host, pool fsm.Pool, leader string, alive bool) api.Host {
 // apiDomain is a domain as the API shows it.
 func apiDomain(d fsm.Domain, volumes int) api.Domain {
 	return api.Domain{
-		ID: d.ID, Name: d.Name, Type: d.Type, Role: d.Role, Status: d.Status, Version: d.Version, Size: d.Size,
+		ID: d.ID, Name: d.Name, Type: d.Type, Role: d.Role, Status: d.CurrentStatus(), Version: d.Version, Size: d.Size,
 		Free: d.Free, ExtentSize: d.ExtentSize, SectorSize: d.SectorSize, LUNs: d.LUNs, Volumes: volumes, Epoch: d.Epoch,
-		Waiting: d.Waiting, Needed: d.Needed,
+		Waiting: d.Waiting, Needed: d.Needed, Reason: d.Reason, Since: unixTime(d.Since), Deadline: unixTime(d.Deadline), FailingHosts: d.Failing,
 	}
 }
 
@@ -252,6 +252,7 @@ func warnings(st *fsm.State, hosts []api.Host, leader string) []api.Warning {
 			}
 		}
 	}
+	domainWarnings(st, add)
 	spaceWarnings(st, add)
 	slices.SortStableFunc(out, func(a, b api.Warning) int { return strings.Compare(a.Severity, b.Severity) })
 	return out

@@ -96,6 +96,7 @@ func (b *bench) run(ctx context.Context) error {
 		{"starting a pool", false, b.start},
 		{"extending volumes, few of them", true, b.extendFew},
 		{"growing in time, few volumes", true, b.crossFew},
+		{"a LUN hangs", true, b.lunHangs},
 		{"an export beside qemu-nbd", true, b.exportPeer},
 		{"writing faster than volumes grow", true, b.writeFast},
 		{"filling it, 64 callers at once", true, b.fillHalf},

@@ -73,6 +73,8 @@ func TestCLI_goldenOutput(t *testing.T) {
 		"domain-extend":      "domain extend san1 --lun /dev/sdc",
 		"domain-set-master":  "domain set-master san1 --reason moved",
 		"domain-reconstruct": "domain set-master san1 --reconstruct --reason burnt --force --dead h3",
+		"domain-activate":    "domain activate san1",
+		"domain-deactivate":  "domain deactivate san1 --reason firmware",
 		"image-list":         "image list --domain san1",
 		"image-list.json":    "image list -o json",
 		"image-show":         "image show web1",

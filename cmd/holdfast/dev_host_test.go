@@ -202,7 +202,7 @@ func TestDevAgentConfig_devices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{filepath.Join(dir, "lun.img"), filepath.Join(dir, "*.img")} {
+	for _, want := range []string{filepath.Join(dir, "lun.img"), filepath.Join(dir, "*.img"), "nbd+unix:///lun?socket=" + filepath.Join(dir, "lun.nbd")} {
 		if !strings.Contains(string(raw), want) {
 			t.Errorf("the allow-list lacks %s", want)
 		}

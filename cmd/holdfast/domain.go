@@ -12,7 +12,8 @@ import (
 
 func newDomainCommand(g *global) *cobra.Command {
 	cmd := &cobra.Command{Use: "domain", Short: "Storage domains"}
-	cmd.AddCommand(newDomainCreateCommand(g), newDomainListCommand(g), newDomainShowCommand(g), newDomainSetCommand(g), newDomainExtendCommand(g), newDomainSetMasterCommand(g), newDomainCheckCommand(g))
+	cmd.AddCommand(newDomainCreateCommand(g), newDomainListCommand(g), newDomainShowCommand(g), newDomainSetCommand(g), newDomainExtendCommand(g), newDomainSetMasterCommand(g),
+		newDomainActivateCommand(g), newDomainDeactivateCommand(g), newDomainCheckCommand(g))
 	return cmd
 }
 
@@ -69,9 +70,9 @@ func newDomainListCommand(g *global) *cobra.Command {
 }
 
 func domainTable(l []api.Domain) *table {
-	t := &table{head: []string{"DOMAIN", "ID", "TYPE", "ROLE", "STATUS", "SIZE", "FREE", "VOLUMES"}}
+	t := &table{head: []string{"DOMAIN", "ID", "TYPE", "ROLE", "STATUS", "SIZE", "FREE", "VOLUMES", "REASON"}}
 	for _, d := range l {
-		t.add(d.Name, d.ID, fmt.Sprintf("%s v%d", d.Type, d.Version), d.Role, d.Status, formatSize(d.Size), formatSize(d.Free), fmt.Sprint(d.Volumes))
+		t.add(d.Name, d.ID, fmt.Sprintf("%s v%d", d.Type, d.Version), d.Role, d.Status, formatSize(d.Size), formatSize(d.Free), fmt.Sprint(d.Volumes), d.Reason)
 	}
 	return t
 }
@@ -100,6 +101,7 @@ func newDomainShowCommand(g *global) *cobra.Command {
 func domainFields(d api.Domain) *table {
 	return fields(
 		"ID", d.ID, "NAME", d.Name, "TYPE", d.Type, "VERSION", fmt.Sprint(d.Version), "ROLE", d.Role, "STATUS", d.Status,
+		"REASON", d.Reason, "SINCE", stamp(d.Since), "FAILING HOSTS", strings.Join(d.FailingHosts, ", "), "DEADLINE", stamp(d.Deadline),
 		"SIZE", formatSize(d.Size), "FREE", formatSize(d.Free), "EXTENT SIZE", formatSize(d.ExtentSize),
 		"SECTOR SIZE", formatSize(int64(d.SectorSize)), "LUNS", strings.Join(d.LUNs, ", "), "VOLUMES", fmt.Sprint(d.Volumes),
 		"WAITING", fmt.Sprintf("%d for %s", d.Waiting, formatSize(d.Needed)), "WARN FREE", fmt.Sprintf("%d%%", d.WarnPercent),

@@ -188,6 +188,7 @@ func (a *testAgent) run(t *testing.T) {
 	}
 	defer log.Close()
 	a.cmd = program("agent", "--config", a.path)
+	a.cmd.Dir = a.conf.DataDir // where a LUN behind a relative socket is that of this host
 	a.cmd.Env = append(os.Environ(), devMark+"="+a.conf.DataDir)
 	a.cmd.Stdout, a.cmd.Stderr = log, log
 	if err := a.cmd.Start(); err != nil {

@@ -1,12 +1,14 @@
 package api
 
+import "time"
+
 // Domain is a storage domain.
 type Domain struct {
 	ID         string   `json:"id"`
 	Name       string   `json:"name"`
 	Type       string   `json:"type"`   // block or file
 	Role       string   `json:"role"`   // master or regular
-	Status     string   `json:"status"` // active, inactive, unreachable
+	Status     string   `json:"status"` // one of the Domain constants
 	Version    int      `json:"version"`
 	Size       int64    `json:"size"`
 	Free       int64    `json:"free"`
@@ -21,6 +23,28 @@ type Domain struct {
 	// WarnPercent and CriticalFree are the settings of DomainSet as they hold.
 	WarnPercent  int   `json:"warn_percent"`
 	CriticalFree int64 `json:"critical_free"`
+
+	// Reason says why the domain is what it is, or which hosts cannot reach it and what is wrong there. Since is when the status last
+	// changed, Deadline when something follows from the trouble if it lasts, FailingHosts who answers and cannot reach the domain now.
+	Reason       string    `json:"reason,omitempty"`
+	Since        time.Time `json:"since,omitzero"`
+	Deadline     time.Time `json:"deadline,omitzero"`
+	FailingHosts []string  `json:"failing_hosts,omitempty"`
+}
+
+// Statuses of a domain.
+const (
+	DomainActive      = "active"
+	DomainInactive    = "inactive" // no host that is up can reach it
+	DomainUnknown     = "unknown"  // no host that is up reports on it
+	DomainPreparing   = "preparing_maintenance"
+	DomainMaintenance = "maintenance"
+	DomainActivating  = "activating"
+)
+
+// DomainWish asks for a domain to be taken out of use, or back into it.
+type DomainWish struct {
+	Reason string `json:"reason,omitempty"`
 }
 
 // DomainCreate asks for a new domain. The first one becomes the pool's master.

@@ -136,6 +136,7 @@ func domain() api.Domain {
 	return api.Domain{
 		ID: DomainID, Name: "san1", Type: "block", Role: "master", Status: "active", Version: 5, Size: 64 << 30, Free: 40 << 30,
 		ExtentSize: 128 << 20, SectorSize: 512, LUNs: []string{"/dev/mapper/36001405a"}, Volumes: 1, Epoch: 3, WarnPercent: 10, CriticalFree: 5 << 30,
+		Reason: "some hosts cannot reach it: h3: a LUN does not answer", Since: Now.Add(-time.Hour), Deadline: Now.Add(5 * time.Minute), FailingHosts: []string{"h3"},
 	}
 }
 

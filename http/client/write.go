@@ -52,6 +52,17 @@ func (c *Client) SetDomain(ctx context.Context, ref string, req api.DomainSet) (
 	return change[api.Domain](ctx, c, call{method: http.MethodPatch, path: "/v1/domains/" + url.PathEscape(ref), body: req, once: true})
 }
 
+// ActivateDomain takes a domain back into use, or has every host try again to reach it, by UUID or name. Doing it twice changes nothing
+// more.
+func (c *Client) ActivateDomain(ctx context.Context, ref string, req api.DomainWish) (api.Domain, error) {
+	return post[api.Domain](ctx, c, "/v1/domains/"+url.PathEscape(ref)+"/activate", req)
+}
+
+// DeactivateDomain takes a domain out of use, by UUID or name. Doing it twice changes nothing more.
+func (c *Client) DeactivateDomain(ctx context.Context, ref string, req api.DomainWish) (api.Domain, error) {
+	return post[api.Domain](ctx, c, "/v1/domains/"+url.PathEscape(ref)+"/deactivate", req)
+}
+
 // CreateDomain makes a storage domain.
 func (c *Client) CreateDomain(ctx context.Context, req api.DomainCreate) (api.DomainCreated, error) {
 	return post[api.DomainCreated](ctx, c, "/v1/domains", req)

@@ -151,6 +151,9 @@ func (c Agent) growth(p *problems) {
 }
 
 func (c Agent) times(p *problems) {
+	if c.Failure < 0 {
+		p.addf("domain_failure", "must not be negative")
+	}
 	if c.Grace < 0 {
 		p.addf("grace", "must not be negative")
 	}

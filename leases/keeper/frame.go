@@ -21,23 +21,25 @@ var errFrame = errors.New("bad frame")
 
 // Requests by name.
 const (
-	methodHello    = "hello"
-	methodJoin     = "join"
-	methodLeave    = "leave"
-	methodAcquire  = "acquire"
-	methodRelease  = "release"
-	methodHosts    = "hosts"
-	methodInspect  = "inspect"
-	methodFreeHost = "free_host"
-	methodReadHost = "read_host"
-	methodFreeSeen = "free_record"
-	methodDestroy  = "destroy"
-	methodShutdown = "shutdown"
-	methodCancel   = "cancel"
-	methodConfirm  = "confirm"
-	methodStatus   = "status"
-	methodAdopt    = "adopt"
-	methodHandOver = "hand_over"
+	methodHello     = "hello"
+	methodJoin      = "join"
+	methodLeave     = "leave"
+	methodAcquire   = "acquire"
+	methodRelease   = "release"
+	methodHosts     = "hosts"
+	methodInspect   = "inspect"
+	methodFreeHost  = "free_host"
+	methodReadHost  = "read_host"
+	methodFreeSeen  = "free_record"
+	methodDestroy   = "destroy"
+	methodShutdown  = "shutdown"
+	methodCancel    = "cancel"
+	methodConfirm   = "confirm"
+	methodStatus    = "status"
+	methodAdopt     = "adopt"
+	methodHandOver  = "hand_over"
+	methodHeld      = "held"
+	methodLeaveIdle = "leave_idle"
 
 	methodConvert      = "convert"
 	methodRequest      = "request"
@@ -92,6 +94,7 @@ type response struct {
 	Info          *leases.ResourceInfo `json:"info,omitempty"`
 
 	Record *leases.HostRecord `json:"record,omitempty"`
+	Held   []Held             `json:"held,omitempty"`
 }
 
 // writeFrame sends v in one write.

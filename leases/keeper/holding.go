@@ -183,7 +183,11 @@ func (s *server) released(sp *space, h *holding) {
 func (s *server) acquireBegins(ctx context.Context, sp *space) error {
 	s.mu.Lock()
 	sp.acquiring++
+	leaving := !sp.ready
 	s.mu.Unlock()
+	if leaving {
+		return fmt.Errorf("lockspace %q is being left: %w", sp.spec.Name, ErrNotJoined)
+	}
 	return sp.dog.Use(ctx, lastRenewal(sp.ls)+sp.spec.Profile.Expiry())
 }
 

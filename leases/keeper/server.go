@@ -190,7 +190,7 @@ func (s *server) route(ctx context.Context, req *request, resp *response) error 
 	case methodJoin:
 		return s.join(ctx, req.Lockspace, resp)
 	case methodLeave:
-		return s.leave(ctx, req.Name)
+		return s.leaveOrLose(ctx, req.Name)
 	case methodAcquire:
 		return s.acquire(ctx, req.Resource, req.files, resp)
 	case methodRelease:
@@ -209,6 +209,10 @@ func (s *server) route(ctx context.Context, req *request, resp *response) error 
 		return s.sendEvent(ctx, req)
 	case methodGetLVB, methodSetLVB:
 		return s.lvb(req, resp)
+	case methodLeaveIdle:
+		return s.leaveIdle(ctx, req.Name)
+	case methodHeld:
+		return s.listHeld(req.Name, resp)
 	case methodConfirm:
 		return s.confirm(req.Name)
 	case methodDestroy:
