@@ -32,7 +32,7 @@ type Config struct {
 	GossipAdvertise string
 	// HTTPAddr is the address of the host's API, told to the others.
 	HTTPAddr string
-	// Priority is the host's preference for the SPM role, told to the others.
+	// Priority is the SPM priority that the host joins with, from -1 (never) to 10. Default 5. It is changed in the cluster's state.
 	Priority int
 
 	// Raft holds the times of consensus.
@@ -89,6 +89,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.ApplyTimeout, 10*time.Second)
 	orDefault(&c.ReconcileInterval, time.Second)
 	orDefault(&c.MaxVoters, 5)
+	orDefault(&c.Priority, fsm.DefaultPriority)
 	orDefault(&c.SnapshotThreshold, 8192)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -108,7 +109,7 @@ func (c Config) withDefaults() Config {
 // Validate says what is wrong with a configuration.
 func (c Config) Validate() error {
 	c = c.withDefaults()
-	errs := []error{fsm.CheckHostName(c.Name), checkAdvertise("cluster", c.ClusterAdvertise)}
+	errs := []error{fsm.CheckHostName(c.Name), fsm.CheckPriority(c.Priority), checkAdvertise("cluster", c.ClusterAdvertise)}
 	if c.DataDir == "" {
 		errs = append(errs, errors.New("a data directory is needed"))
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/holdfast-io/holdfast/fsm"
 )
 
-// self is this host as its configuration describes it.
+// self is this host as its configuration describes it. The priority is that which it joins with; afterwards it is an operator's.
 func (n *Node) self() fsm.Host {
 	return fsm.Host{
 		Name: n.cfg.Name, Address: n.cfg.ClusterAdvertise, Gossip: n.cfg.GossipAdvertise, HTTP: n.cfg.HTTPAddr,
@@ -59,9 +59,6 @@ func (n *Node) selfUpdate(recorded fsm.Host) *fsm.HostUpdate {
 	}
 	if recorded.Protocol != want.Protocol {
 		u.Protocol, differs = &want.Protocol, true
-	}
-	if recorded.Priority != want.Priority {
-		u.Priority, differs = &want.Priority, true
 	}
 	if !differs {
 		return nil

@@ -58,6 +58,13 @@ type Hosts interface {
 	ConfirmRebooted(ctx context.Context, name string, req api.HostConfirm, by string) (api.HostConfirmed, error)
 	// RemoveHost ends the membership of a host that is dead. It runs on the leader.
 	RemoveHost(ctx context.Context, name string, req api.HostRemove, by string) (api.HostRemoved, error)
+	// SetHost changes settings, at least one of which is given. It runs on the leader, as do the next two.
+	SetHost(ctx context.Context, name string, req api.HostSet, by string) (api.Host, error)
+	// MaintainHost wants a host out of use and waits, for as long as the request says, until it is. The host that is returned
+	// says how far it got and what it waits for.
+	MaintainHost(ctx context.Context, name string, req api.HostMaintain, by string) (api.Host, error)
+	// ActivateHost takes that back, and waits until the host is up.
+	ActivateHost(ctx context.Context, name string, req api.HostActivate, by string) (api.Host, error)
 }
 
 // Domains lists, makes and checks storage domains.
@@ -105,9 +112,9 @@ type Volumes interface {
 // SPM shows and moves the role. The three changes run on the leader and return when the new state is reached.
 type SPM interface {
 	SPM(ctx context.Context) (api.SPM, error)
-	MoveSPM(ctx context.Context, req api.SPMMove) (api.SPM, error)
-	StopSPM(ctx context.Context, req api.SPMStop) (api.SPM, error)
-	StartSPM(ctx context.Context, req api.SPMStart) (api.SPM, error)
+	MoveSPM(ctx context.Context, req api.SPMMove, by string) (api.SPM, error)
+	StopSPM(ctx context.Context, req api.SPMStop, by string) (api.SPM, error)
+	StartSPM(ctx context.Context, req api.SPMStart, by string) (api.SPM, error)
 }
 
 // Events reads the pool's history.

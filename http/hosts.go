@@ -11,8 +11,17 @@ import (
 func listHosts(b *Backend, r *http.Request) (reply, error) {
 	return mirrored(b, r, b.Hosts, func(ctx context.Context) ([]api.Host, error) {
 		l, err := b.Hosts.Hosts(ctx)
-		return noNil(l), err
+		return hostsOf(l), err
 	})
+}
+
+// hostsOf leaves no list nil.
+func hostsOf(l []api.Host) []api.Host {
+	l = noNil(l)
+	for i := range l {
+		l[i].Witnesses = noNil(l[i].Witnesses)
+	}
+	return l
 }
 
 func getHost(b *Backend, r *http.Request) (reply, error) {
@@ -27,6 +36,7 @@ func getHost(b *Backend, r *http.Request) (reply, error) {
 		}
 		for _, h := range l {
 			if h.Name == name {
+				h.Witnesses = noNil(h.Witnesses)
 				return h, nil
 			}
 		}

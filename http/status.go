@@ -44,7 +44,7 @@ func getStatus(b *Backend, r *http.Request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	s.Hosts, s.Domains, s.Warnings = noNil(s.Hosts), noNil(s.Domains), noNil(s.Warnings)
+	s.Hosts, s.Domains, s.Warnings = hostsOf(s.Hosts), noNil(s.Domains), noNil(s.Warnings)
 	for i := range s.Domains {
 		s.Domains[i].LUNs = noNil(s.Domains[i].LUNs)
 	}

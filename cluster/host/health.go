@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/holdfast-io/holdfast/cluster/manager"
 	"github.com/holdfast-io/holdfast/leases"
 )
 
@@ -15,6 +16,31 @@ import (
 type health struct {
 	keeperOK    bool // our host id is live
 	masterValid bool // the SPM lease on the master could be read
+}
+
+// Renewals tells how the renewals of our host id in the master's lockspace go, by the shared page: it is true also while the keeper
+// does not answer.
+func (rt *runtime) Renewals() string {
+	l, ok := rt.domain(rt.presentID())
+	life := rt.profile.Expiry()
+	switch {
+	case !ok || l.guard.Check(life/4-rt.profile.Margin()) != nil:
+		return manager.RenewalsFailing
+	case l.guard.Check(life/2-rt.profile.Margin()) != nil:
+		return manager.RenewalsLate
+	}
+	return manager.RenewalsOK
+}
+
+// heedFunc takes in what the manager wants of this host; see Host.heed.
+type heedFunc func(req manager.PingRequest) *manager.HostUse
+
+// Heed takes in what the manager wants of this host.
+func (rt *runtime) Heed(req manager.PingRequest) *manager.HostUse {
+	if rt.heed == nil {
+		return nil
+	}
+	return rt.heed(req)
 }
 
 // Health tells what the manager needs to choose an SPM.

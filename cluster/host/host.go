@@ -23,6 +23,7 @@ type Host struct {
 	adopted chan *membership // from Init and Join to Run
 	settled chan struct{}    // closed when it is clear whether this host is a member; by Run
 
+	leaving  *leaving  // to maintenance
 	monitors *monitors // of the domains; they run while this host is a member
 
 	setup sync.Mutex // one Init, Join or Leave at a time
@@ -56,12 +57,14 @@ func New(cfg Config) *Host {
 	cfg.later = newLater(cfg.Cluster.DataDir, cfg.Log)
 	cfg.retired = newRetired()
 	h := &Host{cfg: cfg, started: cfg.started, adopted: make(chan *membership), settled: make(chan struct{})}
+	h.leaving = &leaving{look: h.uses}
 	h.monitors = newMonitors(cfg.openForReading(h.profile), h.useOf, h.domainEdge, cfg.Log)
 	return h
 }
 
 // Run runs the host until ctx ends: as a member, or waiting to become one.
 func (h *Host) Run(ctx context.Context) error {
+	defer h.leaving.all.Wait()
 	h.set(func() { h.runCtx = ctx })
 	if cluster.IsMember(h.cfg.Cluster.DataDir) {
 		node, err := cluster.Open(ctx, h.cfg.Cluster)
@@ -164,7 +167,7 @@ func (h *Host) storageOnce(ctx context.Context, m *membership) error {
 	if err != nil {
 		return err
 	}
-	rt, err := startRuntime(ctx, h.cfg, m.node, self, pool, h.monitors.reports)
+	rt, err := startRuntime(ctx, h.cfg, m.node, self, pool, h.monitors.reports, h.heed)
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func (h *Host) managerConfig(node *cluster.Node, pool fsm.Pool) manager.Config {
 	if h.cfg.UnprotectedTakeover != "" {
 		policy.UnprotectedTakeover = h.cfg.UnprotectedTakeover == "allow"
 	}
-	cfg := manager.Config{Host: h.cfg.Cluster.Name, Cluster: node, Policy: policy, Log: h.cfg.Log,
+	cfg := manager.Config{Host: h.cfg.Cluster.Name, Cluster: node, Policy: policy, Gossip: gossip{node}, Log: h.cfg.Log,
 		Limits: spaceLimits}
 	if h.cfg.Fencing != nil {
 		cfg.Agent = h.cfg.Fencing
@@ -63,4 +63,24 @@ func awaitAnyPool(ctx context.Context, node *cluster.Node) (fsm.Pool, error) {
 		case <-ch:
 		}
 	}
+}
+
+// gossip is what the members tell each other, for the manager.
+type gossip struct{ node *cluster.Node }
+
+// Says is what gossip says of a host. A host that it never heard of is not known, rather than gone.
+func (g gossip) Says(host string) string {
+	if host == g.node.Name() {
+		return manager.WitnessAlive
+	}
+	for _, m := range g.node.Members() {
+		switch {
+		case m.Name != host:
+		case m.Alive:
+			return manager.WitnessAlive
+		default:
+			return manager.WitnessFailed
+		}
+	}
+	return manager.WitnessUnknown
 }

@@ -11,6 +11,11 @@ import (
 // AcquireLease takes an external lease on this host, for a holder. It does not wait for a holder to be dead: the answer
 // says how long that takes.
 func (h *Host) AcquireLease(ctx context.Context, domainID, id string, holder *keeper.Holder) (uint64, error) {
+	done, err := h.Admit()
+	if err != nil {
+		return 0, err
+	}
+	defer done()
 	rt, spec, err := h.externalResource(ctx, domainID, id, holder)
 	if err != nil {
 		return 0, err

@@ -31,6 +31,7 @@ var methods = []string{
 // register answers RPC with whatever runtime there is at the time.
 func (h *Host) register(node *cluster.Node) {
 	node.Handle(MethodSeeLUN, h.cfg.seeLUN)
+	node.Handle(manager.MethodExplain, h.explain)
 	node.Handle(manager.MethodEdge, h.answerEdge)
 	node.Handle(manager.MethodReopen, h.answerReopen)
 	for _, m := range methods {
@@ -46,6 +47,16 @@ func (h *Host) register(node *cluster.Node) {
 	}
 }
 
+// explain answers what this host's manager says about the SPM role, while it leads.
+func (h *Host) explain(context.Context, string, []byte) (any, error) {
+	if m := h.Manager(); m != nil {
+		if st, ok := m.Status(); ok {
+			return st, nil
+		}
+	}
+	return nil, manager.ErrNotLeading
+}
+
 // pingWithoutStorage tells the manager that the host lives but can do nothing.
 func (h *Host) pingWithoutStorage(node *cluster.Node, body []byte) (manager.PingReply, error) {
 	var req manager.PingRequest
@@ -56,6 +67,7 @@ func (h *Host) pingWithoutStorage(node *cluster.Node, body []byte) (manager.Ping
 	rep := manager.PingReply{
 		Host: name, HostID: node.HostID(), Started: h.started,
 		Role: spm.Status{Host: name, HostID: node.HostID(), State: spm.StateNone, Reason: ErrNoStorage.Error()},
+		Use:  h.heed(req),
 	}
 	rep.Domains, rep.DomainsSeq = h.monitors.reports(req.Domains)
 	return rep, nil

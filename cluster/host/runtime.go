@@ -36,6 +36,7 @@ type runtime struct {
 	present atomic.Pointer[presentMaster] // the master as this host uses it; nil: it is not open here
 
 	handlers map[string]spm.Handler
+	heed     heedFunc
 	health   atomic.Pointer[health]
 
 	protection atomic.Pointer[watchdog.Protection]
@@ -74,12 +75,12 @@ func retryIn(p leases.Profile, failures int) time.Duration {
 
 // startRuntime brings the host's storage up: keeper, master domain, SPM role. Other domains follow in run.
 func startRuntime(ctx context.Context, cfg Config, node clusterNode, self fsm.Host, pool fsm.Pool,
-	reports func(uint64) ([]manager.DomainReport, uint64)) (*runtime, error) {
+	reports func(uint64) ([]manager.DomainReport, uint64), heed heedFunc) (*runtime, error) {
 	profile, err := leases.ProfileByName(pool.Profile)
 	if err != nil {
 		return nil, err
 	}
-	rt := &runtime{cfg: cfg, node: node, self: self, poolID: pool.ID, profile: profile, log: cfg.Log, reports: reports,
+	rt := &runtime{cfg: cfg, node: node, self: self, poolID: pool.ID, profile: profile, log: cfg.Log, reports: reports, heed: heed,
 		handlers: map[string]spm.Handler{}, domains: map[string]*luns{}, lost: make(chan struct{}),
 		closing: make(chan struct{}), stopped: ctx.Done(),
 		opening: map[string]*opening{}, news: make(chan struct{})}

@@ -6,6 +6,7 @@ import (
 	"crypto/hmac"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -102,7 +103,7 @@ func (m *Member) check(ctx context.Context, req request) (*ecdsa.PublicKey, erro
 	if err := csr.CheckSignature(); err != nil || !ok || csr.Subject.CommonName != req.Host.Name {
 		return nil, fmt.Errorf("certificate request: %w: it is not signed by the key of host %q", fsm.ErrInvalid, req.Host.Name)
 	}
-	return pub, fsm.CheckHostName(req.Host.Name)
+	return pub, errors.Join(fsm.CheckHostName(req.Host.Name), fsm.CheckPriority(req.Host.Priority))
 }
 
 var errTokenWrong error = &codedError{string(fsm.CodeTokenUnknown), "the token is not known to this cluster, or its secret is wrong; ask for a new one"}

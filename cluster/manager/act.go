@@ -49,6 +49,7 @@ func (t *term) startSPM(ctx context.Context, d Decision, expect uint64) {
 	if !ok {
 		return
 	}
+	from := previousSPM(t.m.cfg.Cluster.View())
 	now := t.m.cfg.Now()
 	intent := &fsm.SPMUpdate{Pool: pool.ID, ExpectEpoch: pool.SPM.Epoch, Time: now.UnixNano(),
 		SPM: fsm.SPM{Host: d.Host, HostID: d.HostID, Epoch: pool.SPM.Epoch, State: fsm.SPMStarting, Reason: d.Reason}}
@@ -65,7 +66,8 @@ func (t *term) startSPM(ctx context.Context, d Decision, expect uint64) {
 		return
 	}
 	message := fmt.Sprintf("%s is SPM (%s), %d volumes, %d ms from lease to serving", d.Host, d.Reason, rep.Volumes, rep.Took.Milliseconds())
-	t.note(fsm.Info, "spm.started", d.Host, message, rep.Epoch)
+	t.note(fsm.Info, kindStarted, d.Host, message, rep.Epoch)
+	t.moved(from, d, rep.Epoch)
 }
 
 // started keeps the back-off of a host: doubling from half a second to 30 s, spread by name.
@@ -106,7 +108,8 @@ func (t *term) handOver(ctx context.Context, d Decision, next []Host) {
 	}
 	message := fmt.Sprintf("%s gave the SPM role up: %s", d.Host, d.Reason)
 	t.note(fsm.Info, "spm.stopped", d.Host, message, d.Epoch)
-	moving := d.Row == RowMove || d.Row == RowHandOver
+	t.because(d.Host, d.Cause)
+	moving := d.Cause != "" && d.Row != RowUnwanted
 	if moving && rep.WasServing && rep.Epoch == d.Epoch && len(next) > 0 {
 		n := Decision{Host: next[0].Name, HostID: next[0].HostID, Reason: d.Reason}
 		t.startSPM(ctx, n, d.Epoch)

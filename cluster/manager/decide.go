@@ -27,6 +27,7 @@ type Row string
 // Rows of the decision table in DESIGN.md.
 const (
 	RowNoMaster     Row = "no master"
+	RowLooking      Row = "lease not read yet"
 	RowUnreadable   Row = "lease unreadable on all hosts"
 	RowConflict     Row = "two owners"
 	RowStaleClaim   Row = "claim without lease"
@@ -40,6 +41,9 @@ const (
 	RowUnwanted     Row = "live, serving, stopped by the operator"
 	RowMove         Row = "live, serving, wanted elsewhere"
 	RowHandOver     Row = "live, serving, master not valid"
+	RowMaintenance  Row = "live, serving, its host goes to maintenance"
+	RowOutreach     Row = "live, serving, another host reaches more"
+	RowLate         Row = "live, serving, renewals fail"
 	RowChanging     Row = "live, starting or stopping"
 	RowStaleOwner   Row = "live, but not in the role"
 	RowFailing      Row = "reachable, lease failing"
@@ -65,6 +69,7 @@ type Decision struct {
 	Epoch      uint64 // for ActStop: the epoch that is to end; 0 any
 	Holder     string // who holds the lease, as far as known
 	Reason     string
+	Cause      string // for ActStop: why the role moves, as spm.moved says it
 	Awaits     string
 	In         time.Duration // countdown of Awaits; 0 unknown
 }
@@ -76,6 +81,8 @@ func Decide(in Inputs) Decision {
 		return wait(RowNoMaster, "the pool has no master domain yet", "a first data domain", 0)
 	case in.Lease.Conflict:
 		return conflict(&in)
+	case !in.Lease.Known && in.Looking:
+		return wait(RowLooking, "the lease is being read, after the last change or for the first time", "a look at the disk", 0)
 	case !in.Lease.Known:
 		return wait(RowUnreadable, "no host can read the SPM lease", "the master domain to be readable", 0)
 	}
@@ -143,7 +150,16 @@ func free(in *Inputs, row Row, why string) Decision {
 	if len(c) == 0 {
 		return wait(RowFreeNobody, why+" and no host can take the role", nobodyAwaits(retry), retry)
 	}
-	return Decision{Action: ActStart, Row: row, Host: c[0].Name, HostID: c[0].HostID, Expect: in.Lease.Version, Reason: why}
+	return Decision{Action: ActStart, Row: row, Host: c[0].Name, HostID: c[0].HostID, Expect: in.Lease.Version,
+		Reason: why + "; " + chosen(in, c)}
+}
+
+// chosen says why the best candidate is it.
+func chosen(in *Inputs, c []Host) string {
+	if len(c) == 1 {
+		return c[0].Name + " is the only host that can take the role"
+	}
+	return fmt.Sprintf("%s comes first of %d hosts (%s)", c[0].Name, len(c), merits(in, &c[0]))
 }
 
 // nobodyAwaits says what an election without candidates waits for.

@@ -84,10 +84,66 @@ func unprotectedTests() []decideTest {
 	}
 }
 
+// reaches says how many of two active domains the hosts reach, in order.
+func reaches(n ...int) func(*Inputs) {
+	return func(in *Inputs) {
+		in.Active, in.OutreachAfter = 2, sec
+		for i := range in.Hosts {
+			h := &in.Hosts[i]
+			h.Reports, h.Reach, h.Misses = true, n[i], []string{"san1", "san2"}[n[i]:]
+		}
+	}
+}
+
+func outreachFor(d time.Duration) func(*Inputs) { return func(in *Inputs) { in.OutreachFor = d } }
+
+func leaves(i int) func(*Inputs) { return func(in *Inputs) { in.Hosts[i].Leaving = true } }
+
+func renewals(s ...string) func(*Inputs) {
+	return func(in *Inputs) {
+		for i := range in.Hosts {
+			in.Hosts[i].Renewals = s[i]
+		}
+	}
+}
+
+func desired(host string) func(*Inputs) { return func(in *Inputs) { in.Desired.Host = host } }
+
+// placementTests are about where the role should be while somebody has it, and where it goes when nobody has.
+func placementTests() []decideTest {
+	nobody := func(in *Inputs) { in.Hosts[1].Priority, in.Hosts[2].KeeperOK = -1, false }
+	best := func(in *Inputs) { in.Hosts[1].Priority = 9 }
+	return []decideTest{
+		{"free, the one that reaches more comes before priority", world(free0, reaches(1, 1, 2), best), RowFreeElect, ActStart, "c"},
+		{"free, it comes before the operator's wish too", world(free0, reaches(1, 1, 2), desired("b")), RowFreeElect, ActStart, "c"},
+		{"free, all reach the same: priority", world(free0, reaches(1, 1, 1), best), RowFreeElect, ActStart, "b"},
+		{"free, a leaves", world(free0, leaves(0), func(in *Inputs) { in.Hosts[0].Priority = 10 }, best), RowFreeElect, ActStart, "b"},
+		{"goes to maintenance", world(leaves(0)), RowMaintenance, ActStop, "a"},
+		{"goes to maintenance, nobody else can", world(leaves(0), nobody), RowAdopt, ActNone, "a"},
+		{"goes to maintenance, the only other one leaves too", world(leaves(0), leaves(1), func(in *Inputs) { in.Hosts[2].Priority = -1 }), RowAdopt, ActNone, "a"},
+		{"goes to maintenance although it is wanted there", world(leaves(0), desired("a")), RowMaintenance, ActStop, "a"},
+		{"reaches less, just now", world(reaches(1, 2, 2), outreachFor(sec/2)), RowAdopt, ActNone, "a"},
+		{"reaches less, for long enough", world(reaches(1, 2, 2), outreachFor(sec)), RowOutreach, ActStop, "a"},
+		{"reaches less, nobody reaches more", world(reaches(1, 1, 1), outreachFor(time.Hour)), RowAdopt, ActNone, "a"},
+		{"reaches less, who reaches more is never SPM", world(reaches(1, 2, 1), outreachFor(time.Hour), func(in *Inputs) { in.Hosts[1].Priority = -1 }), RowAdopt, ActNone, "a"},
+		{"reaches all, for ever", world(reaches(2, 2, 2), outreachFor(time.Hour)), RowAdopt, ActNone, "a"},
+		{"does not say what it reaches", world(reaches(0, 2, 2), outreachFor(time.Hour), func(in *Inputs) { in.Hosts[0].Reports = false }), RowAdopt, ActNone, "a"},
+		{"wanted elsewhere, where less is reached", world(reaches(2, 1, 2), desired("b")), RowAdopt, ActNone, "a"},
+		{"wanted elsewhere, another one reaches more", world(reaches(1, 1, 2), desired("b"), outreachFor(sec/2)), RowAdopt, ActNone, "a"},
+		{"wanted elsewhere, same reach", world(reaches(1, 1, 1), desired("b")), RowMove, ActStop, "a"},
+		{"wanted where nobody is", world(desired("zz")), RowAdopt, ActNone, "a"},
+		{"renewals late", world(renewals(RenewalsLate, RenewalsOK, RenewalsOK)), RowAdopt, ActNone, "a"},
+		{"renewals fail", world(renewals(RenewalsFailing, RenewalsLate, RenewalsOK)), RowLate, ActStop, "a"},
+		{"renewals fail everywhere", world(renewals(RenewalsFailing, RenewalsLate, RenewalsFailing)), RowAdopt, ActNone, "a"},
+		{"in maintenance by force, holds the lease, does not answer", world(lost(time.Hour), status(Live, false), asked1(time.Hour), func(in *Inputs) { in.Hosts[0].Maintenance = true }), RowLostDead, ActWait, ""},
+	}
+}
+
 func TestDecide_table(t *testing.T) {
 	t.Parallel()
-	tests := []decideTest{
+	tests := append(placementTests(), []decideTest{
 		{"no master", world(func(in *Inputs) { in.Master = false }), RowNoMaster, ActWait, ""},
+		{"not read yet", world(func(in *Inputs) { in.Lease, in.Looking = Lease{}, true }), RowLooking, ActWait, ""},
 		{"unreadable", world(func(in *Inputs) { in.Lease = Lease{} }), RowUnreadable, ActWait, ""},
 		{"two owners, writers stop", world(func(in *Inputs) { in.Lease.Conflict = true }), RowConflict, ActAlarm, "a"},
 		{"two owners, none writes", world(func(in *Inputs) { in.Lease.Conflict = true }, role(RoleNone, 0, sec)), RowConflict, ActAlarm, ""},
@@ -175,7 +231,7 @@ func TestDecide_table(t *testing.T) {
 		{"no agent", world(lost(time.Hour), asked1(5*sec), func(in *Inputs) { in.Hosts[0].Fenceable = false }), RowLostDead, ActWait, ""},
 		{"fenced a moment ago", world(lost(time.Hour), asked1(5*sec), func(in *Inputs) { in.Hosts[0].FenceIn = sec }), RowGrace, ActWait, ""},
 		{"most lost", world(lost(time.Hour), asked1(5*sec), status(Live, false), func(in *Inputs) { in.Hosts[1].Reachable = false }), RowHold, ActWait, ""},
-	}
+	}...)
 	tests = append(tests, unprotectedTests()...)
 	seen := map[Row]bool{}
 	for _, tc := range tests {
@@ -200,6 +256,6 @@ func TestDecide_table(t *testing.T) {
 	}
 }
 
-var allRows = []Row{RowNoMaster, RowUnreadable, RowConflict, RowStaleClaim, RowFreeStopped, RowFreeStarting, RowFreeElect,
-	RowFreeNobody, RowGone, RowProof, RowAdopt, RowUnwanted, RowMove, RowHandOver, RowChanging, RowStaleOwner, RowFailing,
+var allRows = []Row{RowNoMaster, RowLooking, RowUnreadable, RowConflict, RowStaleClaim, RowFreeStopped, RowFreeStarting, RowFreeElect,
+	RowFreeNobody, RowGone, RowProof, RowAdopt, RowUnwanted, RowMove, RowHandOver, RowMaintenance, RowOutreach, RowLate, RowChanging, RowStaleOwner, RowFailing,
 	RowUnknown, RowYield, RowAsked, RowGrace, RowLostAlive, RowLostDead, RowFence, RowHold, RowUnprotected}

@@ -103,6 +103,9 @@ func (t *term) inspect(ctx context.Context, witnesses []string) {
 	if got := collect(ctx, ch, len(witnesses), t.m.cfg.Tick); len(got) > 0 {
 		t.merge(begun, got)
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lookedAt = begun
 }
 
 // collect gathers answers until there are enough.

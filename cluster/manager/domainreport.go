@@ -49,4 +49,9 @@ func (r DomainReport) Valid() bool { return r.Code == DomainOK }
 type PingRequest struct {
 	// Domains is the PingReply.DomainsSeq that the leader has; the reports are sent again when they have changed since.
 	Domains uint64 `json:"domains,omitempty"`
+
+	// Want is what is wanted of the host, and Since the time of that wish; Index is how new the leader's mirror is.
+	Want  string `json:"want,omitempty"`
+	Since int64  `json:"since,omitempty"`
+	Index uint64 `json:"index,omitempty"`
 }

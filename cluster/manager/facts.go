@@ -41,11 +41,17 @@ type Host struct {
 	LostFor   time.Duration // since the last answer, or since the term began; 0 while reachable
 	Answered  bool          // answered at least once in this term
 
-	Maintenance bool
+	Maintenance bool // out of use: no candidate, not fenced
+	Leaving     bool // on its way there: gives the role up as soon as another host can take it
 	Role        Role
 	RoleFor     time.Duration // how long it has answered with this role
 	KeeperOK    bool          // its keeper runs and renews
 	MasterValid bool          // it can read the master domain
+	Renewals    string        // how they go in the master's lockspace, by its own word
+
+	Reports bool     // it says which domains it reaches
+	Reach   int      // active domains that it reaches
+	Misses  []string // names of the active domains that it does not reach
 
 	Fenceable bool          // a fence agent is configured
 	FenceIn   time.Duration // quiet time left before it may be fenced again
@@ -87,12 +93,18 @@ type Desired struct {
 // Inputs is everything that Decide looks at. It holds no clock: durations were taken when it was made.
 type Inputs struct {
 	Master  bool // the pool has a master domain
+	Active  int  // how many domains the SPM should reach
 	Desired Desired
 	Lease   Lease
+	Looking bool            // no look at the disk has ended since the last action
 	Storage map[int]Storage // by host id
 	Hosts   []Host
 	TermAge time.Duration // since this leader's term began
 	Policy  Policy
+
+	// OutreachFor is how long the holder has missed domains that a candidate reaches; OutreachAfter how long that must be so, which
+	// grows with every such move.
+	OutreachFor, OutreachAfter time.Duration
 
 	Asked    bool          // the holder of this version of the lease was asked through the storage to give it up
 	AskedFor time.Duration // since then
@@ -124,6 +136,10 @@ type Policy struct {
 	FenceQuiet time.Duration
 	// StartTimeout bounds how long a host may stay in role starting, StopTimeout in stopping.
 	StartTimeout, StopTimeout time.Duration
+	// TroubleAfter is how long a host that answers must be unwell to be non-operational.
+	TroubleAfter time.Duration
+	// OutreachAfter is how long an SPM must have missed domains that another host reaches before the role goes there.
+	OutreachAfter time.Duration
 	// Domains are the times by which domains are judged.
 	Domains DomainPolicy
 	// ReleaseAfter is how long a contradiction between a lease and its owner's answer must last to be acted on.

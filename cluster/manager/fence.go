@@ -57,7 +57,7 @@ func (t *term) switchOff(ctx context.Context, h fsm.Host, d Decision) error {
 	}
 	ev, err := t.off(ctx, h)
 	if err != nil {
-		state := t.hostState(context.WithoutCancel(ctx), h.Name, HostUnresponsive, "fencing failed: "+err.Error())
+		state := t.hostState(context.WithoutCancel(ctx), h.Name, fsm.HostNonResponsive, "fencing failed: "+err.Error())
 		return errors.Join(err, state)
 	}
 	if err := t.prove(ctx, h, d.Generation, ev, t.sight(ctx, h.HostID).records(was)); err != nil {
@@ -77,7 +77,7 @@ func (t *term) intent(ctx context.Context, h fsm.Host, d Decision) error {
 	if err := t.event(ctx, fsm.Warning, "fence.intent", h.Name, message, 0); err != nil {
 		return err
 	}
-	return t.hostState(ctx, h.Name, HostFencing, d.Reason)
+	return t.hostState(ctx, h.Name, fsm.HostFencing, d.Reason)
 }
 
 // ask asks the host one last time.

@@ -38,6 +38,8 @@ type Config struct {
 	// Fenceable says whether a host has a power switch. nil: none has.
 	Fenceable func(host string) bool
 	Policy    Policy
+	// Gossip is what the members tell each other about the hosts; nil: nothing is known.
+	Gossip Gossip
 
 	// Tick is how often hosts are pinged and the table is consulted (150 ms).
 	Tick time.Duration
@@ -115,35 +117,4 @@ func (m *Manager) Status() (Status, bool) {
 		return *s, true
 	}
 	return Status{}, false
-}
-
-// Status explains why the role is where it is, and what is awaited.
-type Status struct {
-	Leader  string        `json:"leader"`
-	Host    string        `json:"host"` // who has the role, or holds its lease; empty: nobody
-	HostID  int           `json:"host_id"`
-	Epoch   uint64        `json:"epoch"`
-	State   string        `json:"state"`
-	Since   time.Time     `json:"since"`
-	Desired string        `json:"desired"`
-	Action  Action        `json:"action"`
-	Row     Row           `json:"row"` // of the decision table
-	Why     string        `json:"why"`
-	Awaits  string        `json:"awaits,omitempty"`
-	In      time.Duration `json:"in_ns,omitempty"` // countdown of Awaits; 0 unknown
-	At      time.Time     `json:"at"`
-}
-
-// explain publishes what the table said.
-func (m *Manager) explain(view *fsm.State, in Inputs, d Decision) {
-	pool, _ := view.Pool()
-	st := Status{Leader: m.cfg.Host, Desired: pool.SPM.Desired, Action: d.Action, Row: d.Row, Why: d.Reason, Awaits: d.Awaits,
-		In: d.In, At: m.cfg.Now(), State: RoleNone, Epoch: in.Lease.Version, Since: time.Unix(0, pool.SPM.Since)}
-	if in.Lease.Known && in.Lease.Held {
-		st.Host, st.HostID, st.State = in.ownerName(), in.Lease.Owner, RoleNone
-		if h := in.byID(in.Lease.Owner); h != nil && h.Reachable {
-			st.State = h.Role.State
-		}
-	}
-	m.status.Store(&st)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/holdfast-io/holdfast/fsm"
@@ -25,6 +26,10 @@ var (
 type Operator struct {
 	Cluster Cluster
 	Now     func() time.Time
+	// By and Reason are for the pool's history; without By it does not hear of the wish.
+	By, Reason string
+	// Status is what the manager says, on the leader; nil elsewhere.
+	Status func() (Status, bool)
 }
 
 // Move moves the role to a host, or to the best other one when to is empty. A wish that is not fulfilled before ctx
@@ -36,7 +41,7 @@ func (o Operator) Move(ctx context.Context, to string) (fsm.SPM, error) {
 		return fsm.SPM{}, ErrNoPool
 	}
 	if to == "" {
-		to = best(view, pool.SPM.Host)
+		to = o.heir(view, pool.SPM.Host)
 	}
 	h, ok := view.Hosts.Get(to)
 	if !ok || h.State != fsm.HostUp || h.Priority < 0 {
@@ -94,7 +99,25 @@ func (o Operator) desire(ctx context.Context, pool, wish string) (uint64, error)
 	if err != nil {
 		return 0, fmt.Errorf("committing the wish %q: %w", wish, err)
 	}
+	o.tell(ctx, wish)
 	return out.Index, nil
+}
+
+// tell records who wished what and why. The wish is committed: that it is not in the history does not undo it.
+func (o Operator) tell(ctx context.Context, wish string) {
+	if o.By == "" {
+		return
+	}
+	what := map[string]string{fsm.DesireAny: "wants a host to be SPM", fsm.DesireStopped: "wants nobody to be SPM"}[wish]
+	if what == "" {
+		what = "wants " + strings.TrimPrefix(wish, fsm.DesireHost) + " to be SPM"
+	}
+	message := o.By + " " + what
+	if o.Reason != "" {
+		message += ": " + o.Reason
+	}
+	_, _ = o.Cluster.Apply(ctx, &fsm.EventAdd{Events: []fsm.Event{{Time: o.Now().UnixNano(), Kind: "spm.wish", Severity: fsm.Info, Subject: "spm",
+		Message: message, Reason: o.Reason}}})
 }
 
 // takeBack withdraws a wish that nobody waits for any more, unless it was replaced by another one.
@@ -122,12 +145,33 @@ func (o Operator) wait(ctx context.Context, wish string, index uint64, done func
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return pool.SPM, fmt.Errorf("%w (%w)", ErrNotReached, ctx.Err())
+			return pool.SPM, fmt.Errorf("%w%s (%w)", ErrNotReached, o.awaits(), ctx.Err())
 		}
 	}
 }
 
-// best is the host to move to when the operator names none.
+// heir is the host to move to when the operator names none: the one that the manager would take next.
+func (o Operator) heir(view *fsm.State, not string) string {
+	if o.Status != nil {
+		if st, ok := o.Status(); ok && st.Host == not && len(st.Next) > 0 && st.Next[0].Able {
+			return st.Next[0].Host
+		}
+	}
+	return best(view, not)
+}
+
+// awaits is what the manager waits for, to be told to whoever waited in vain.
+func (o Operator) awaits() string {
+	if o.Status == nil {
+		return ""
+	}
+	if st, ok := o.Status(); ok && st.Awaits != "" {
+		return ": it awaits " + st.Awaits
+	}
+	return ""
+}
+
+// best is the same by the mirror alone.
 func best(view *fsm.State, not string) string {
 	name, priority := "", -1
 	for _, h := range view.Hosts.All() {

@@ -1,6 +1,9 @@
 package manager
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // States of the role, as hosts and the mirror name them.
 const (
@@ -63,30 +66,72 @@ func serving(in *Inputs, x *Host) Decision {
 	stop := Decision{Action: ActStop, Host: x.Name, HostID: x.HostID, Epoch: x.Role.Epoch}
 	switch {
 	case in.Desired.Stopped:
-		stop.Row, stop.Reason = RowUnwanted, "stopped by the operator"
+		stop.Row, stop.Reason, stop.Cause = RowUnwanted, "stopped by the operator", MovedOperator
 		return stop
 	case !x.MasterValid:
-		stop.Row, stop.Reason = RowHandOver, x.Name+" cannot read the master domain"
+		stop.Row, stop.Reason, stop.Cause = RowHandOver, x.Name+" cannot read the master domain", MovedMaster
 		return stop
-	case in.Desired.Host == x.Name:
+	case x.Leaving:
+		return leave(in, x, stop)
+	}
+	if d, ok := handLate(in, x, stop); ok {
+		return d
+	}
+	if d, ok := handOutreach(in, x, stop); ok {
+		return d
+	}
+	switch in.Desired.Host {
+	case "":
+		return keep(in, x)
+	case x.Name:
 		return Decision{Action: ActSettle, Row: RowAdopt, Host: x.Name, HostID: x.HostID, Epoch: x.Role.Epoch,
 			Reason: "the role is where the operator wants it"}
-	case in.Desired.Host != "":
-		return move(in, x, stop)
 	}
+	return move(in, x, stop)
+}
+
+// keep leaves the role where it is.
+func keep(_ *Inputs, x *Host) Decision {
 	return Decision{Action: ActNone, Row: RowAdopt, Host: x.Name, HostID: x.HostID, Epoch: x.Role.Epoch,
 		Reason: "it holds the lease and serves"}
 }
 
-// move stops x when the wanted host could take over at once; the role never leaves a working host for a broken one.
-func move(in *Inputs, x *Host, stop Decision) Decision {
-	y := in.byName(in.Desired.Host)
-	if y != nil && eligible(y) && y.RetryIn == 0 {
-		stop.Row, stop.Reason = RowMove, "the operator moves the role to "+y.Name
+// leave moves the role off a host that goes to maintenance. It stays as long as nobody else can have it: a pool without SPM is worse.
+func leave(in *Inputs, x *Host, stop Decision) Decision {
+	c, retry := candidates(in)
+	if len(c) > 0 {
+		stop.Row, stop.Cause = RowMaintenance, MovedMaintenance
+		stop.Reason = x.Name + " goes to maintenance"
 		return stop
 	}
-	d := Decision{Action: ActNone, Row: RowAdopt, Host: x.Name, HostID: x.HostID, Epoch: x.Role.Epoch,
-		Reason: "it holds the lease and serves", Awaits: in.Desired.Host + " to be able to take the role"}
+	d := keep(in, x)
+	d.Reason += "; it is to go to maintenance, and no other host can take the role"
+	d.Awaits, d.In = nobodyAwaits(retry), retry
+	return d
+}
+
+// move stops x when the wanted host could take over at once, and would be chosen; the role never leaves a working host for a broken
+// one, nor for one that reaches less.
+func move(in *Inputs, x *Host, stop Decision) Decision {
+	y, why := in.byName(in.Desired.Host), ""
+	c, _ := candidates(in)
+	switch {
+	case y == nil:
+		why = in.Desired.Host + " to be a member"
+	case y.Reach < x.Reach:
+		why = fmt.Sprintf("%s to reach as much as %s: it cannot reach %s", y.Name, x.Name, strings.Join(y.Misses, ", "))
+	case unfit(y) != "":
+		why = fmt.Sprintf("%s to be able to take the role: %s", y.Name, unfit(y))
+	case y.RetryIn > 0 || len(c) == 0:
+		why = "the back-off of " + y.Name + " after failed starts"
+	case c[0].Name != y.Name:
+		why = fmt.Sprintf("%s to reach as much as %s: it cannot reach %s", y.Name, c[0].Name, strings.Join(y.Misses, ", "))
+	default:
+		stop.Row, stop.Reason, stop.Cause = RowMove, "the operator moves the role to "+y.Name, MovedOperator
+		return stop
+	}
+	d := keep(in, x)
+	d.Awaits = why
 	if y != nil {
 		d.In = y.RetryIn
 	}
@@ -100,6 +145,8 @@ func unreachable(in *Inputs, x *Host, s Storage) Decision {
 		return d
 	}
 	switch {
+	case x.Maintenance:
+		return wait(RowLostDead, x.Name+" is in maintenance and is not fenced", "its lease to be dead", s.DeadIn)
 	case row == RowFence:
 		return Decision{Action: ActFence, Row: RowFence, Host: x.Name, HostID: x.HostID, Generation: in.Lease.Generation, Reason: why}
 	case row == RowLostDead:

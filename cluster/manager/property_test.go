@@ -2,6 +2,7 @@ package manager
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
@@ -27,6 +28,8 @@ func violation(in Inputs, d Decision) string {
 			return "fences a host that is alive on storage"
 		case in.mostLost():
 			return "a minority fences"
+		case h.Maintenance:
+			return "fences a host in maintenance"
 		}
 	case ActFree:
 		if h == nil || h.ProofGen == 0 || h.ProofGen != d.Generation {
@@ -48,6 +51,36 @@ func violation(in Inputs, d Decision) string {
 		if h == nil || !h.Reachable {
 			return "stops a host that does not answer"
 		}
+		return moveViolation(in, h, d)
+	}
+	return ""
+}
+
+// moveViolation judges a hand-over that nothing forces: there must be somebody for it, and what is reached must not become less.
+func moveViolation(in Inputs, x *Host, d Decision) string {
+	if d.Row != RowMove && d.Row != RowMaintenance && d.Row != RowOutreach && d.Row != RowLate {
+		return ""
+	}
+	heirs, reach := 0, -1
+	for _, h := range in.Hosts {
+		if h.Name != x.Name && h.Reachable && h.KeeperOK && h.MasterValid && !h.Maintenance && !h.Leaving && h.Priority >= 0 &&
+			h.Role.State == RoleNone && h.RetryIn == 0 {
+			heirs, reach = heirs+1, max(reach, h.Reach)
+		}
+	}
+	switch {
+	case heirs == 0:
+		return "takes the role from a working host although nobody else can have it"
+	case d.Row == RowMove && reach > in.byName(in.Desired.Host).Reach:
+		return "moves for an operator, and the role goes to another host"
+	case (d.Row == RowMove || d.Row == RowOutreach) && reach < x.Reach:
+		return "moves to a host that reaches less"
+	case d.Row == RowOutreach && (reach == x.Reach || !x.Reports || in.OutreachFor < in.OutreachAfter):
+		return "moves for the reach without having looked for long enough, or for nothing"
+	case d.Row == RowLate && x.Renewals != RenewalsFailing:
+		return "moves off a host that renews"
+	case d.Cause == "":
+		return "moves without a cause"
 	}
 	return ""
 }
@@ -60,7 +93,7 @@ func startViolation(in Inputs, h, owner *Host, s Storage, d Decision) string {
 		return "starts without knowing the owner"
 	case in.Desired.Stopped:
 		return "starts what the operator stopped"
-	case h == nil || !h.Reachable || h.Priority < 0 || h.Maintenance || !h.KeeperOK || !h.MasterValid || h.RetryIn > 0:
+	case h == nil || !h.Reachable || h.Priority < 0 || h.Maintenance || h.Leaving || !h.KeeperOK || !h.MasterValid || h.RetryIn > 0:
 		return "starts on a host that must not or cannot"
 	case d.Expect != in.Lease.Version:
 		return "starts without compare and set"
@@ -94,9 +127,12 @@ func randomInputs(r *rand.Rand) Inputs {
 		in.Storage[id] = Storage{Status: []Liveness{Unseen, Unknown, Free, Live, Live, Fail, Dead}[r.IntN(7)],
 			Witnesses: r.IntN(3), Generation: uint64(r.IntN(4)), Renewing: flip(2), DeadIn: dur()}
 	}
+	in.Active, in.OutreachFor, in.OutreachAfter = 2, dur(), dur()
 	for i := range in.Hosts {
 		h := &in.Hosts[i]
-		h.Priority, h.Reachable, h.Maintenance = r.IntN(12)-1, !flip(3), flip(8)
+		h.Priority, h.Reachable, h.Maintenance, h.Leaving = r.IntN(12)-1, !flip(3), flip(8), flip(6)
+		h.Reports, h.Reach = !flip(4), r.IntN(3)
+		h.Misses, h.Renewals = []string{"san1", "san2"}[h.Reach:], []string{RenewalsOK, RenewalsLate, RenewalsFailing}[r.IntN(3)]
 		h.KeeperOK, h.MasterValid, h.Fenceable = !flip(5), !flip(5), !flip(4)
 		h.Role = Role{[]string{RoleNone, RoleNone, RoleStarting, RoleServing, RoleStopping}[r.IntN(5)], uint64(6 + r.IntN(3))}
 		h.RoleFor, h.Power = dur(), []Power{PowerUnknown, PowerOn, PowerOff}[r.IntN(3)]
@@ -167,6 +203,36 @@ func TestDecide_plantedBugs(t *testing.T) {
 		},
 		"fences at once": func(in Inputs) Decision {
 			in.Policy.Grace, in.Policy.SilentAfter = 0, 0
+			return Decide(in)
+		},
+		"does not care who leaves": func(in Inputs) Decision {
+			in.Hosts = slices.Clone(in.Hosts)
+			for i := range in.Hosts {
+				in.Hosts[i].Leaving = false
+			}
+			return Decide(in)
+		},
+		"does not care who is in maintenance": func(in Inputs) Decision {
+			in.Hosts = slices.Clone(in.Hosts)
+			for i := range in.Hosts {
+				in.Hosts[i].Maintenance = false
+			}
+			return Decide(in)
+		},
+		"does not care what is reached": func(in Inputs) Decision {
+			in.Hosts = slices.Clone(in.Hosts)
+			for i := range in.Hosts {
+				in.Hosts[i].Reach, in.Hosts[i].Misses = 1, nil
+			}
+			return Decide(in)
+		},
+		"moves for the reach at once": func(in Inputs) Decision { in.OutreachAfter = 0; return Decide(in) },
+		"thinks that all renew badly": func(in Inputs) Decision {
+			in.Hosts = slices.Clone(in.Hosts)
+			if h := in.byID(in.Lease.Owner); h != nil {
+				h.Renewals = RenewalsFailing
+				in.Hosts[in.Lease.Owner%3].Renewals = RenewalsOK
+			}
 			return Decide(in)
 		},
 		"asks at once":                        func(in Inputs) Decision { in.Policy.YieldAfter = 0; return Decide(in) },

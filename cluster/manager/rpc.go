@@ -21,6 +21,8 @@ const (
 	MethodFree    = "host.free"
 	MethodSight   = "host.sight"
 	MethodYield   = "host.yield"
+	// MethodExplain asks the leader for its Status.
+	MethodExplain = "manager.explain"
 	// MethodEdge tells the leader that something changed on the host that calls; MethodReopen has a host look at a domain again.
 	MethodEdge   = "manager.edge"
 	MethodReopen = "domain.reopen"
@@ -40,10 +42,22 @@ type PingReply struct {
 	Started      time.Time `json:"started"` // of the agent: a new value is a restart
 	// Master is the domain that Generation and MasterValid are about; empty: the host has none open, or does not say.
 	Master string `json:"master,omitempty"`
+	// Renewals is how the host's renewals in the master's lockspace go.
+	Renewals string `json:"renewals,omitempty"`
+	// Use is what keeps the host from maintenance; nil: it does not know that it is wanted there, or not yet what it does.
+	Use *HostUse `json:"use,omitempty"`
+
 	// Domains are left out when nothing has changed since DomainsSeq was the number that the leader asked with.
 	Domains    []DomainReport `json:"domains,omitempty"`
 	DomainsSeq uint64         `json:"domains_seq,omitempty"`
 }
+
+// How the renewals of a host go. Failing: three quarters of the lease's life have passed since the last one; late: half.
+const (
+	RenewalsOK      = ""
+	RenewalsLate    = "late"
+	RenewalsFailing = "failing"
+)
 
 // InspectReply is what a host reads on the master domain.
 type InspectReply struct {
@@ -117,6 +131,10 @@ type Self interface {
 	// Health returns the generation of its host id, whether its keeper runs and renews, and whether the master can
 	// be read. It must not block on a device.
 	Health() (generation uint64, keeperOK, masterValid bool)
+	// Renewals tells how the host's renewals in the master's lockspace go.
+	Renewals() string
+	// Heed takes in what is wanted of the host, and says what it uses; nil: nothing is wanted, or it does not know yet.
+	Heed(req PingRequest) *HostUse
 }
 
 // Witness answers the manager's questions on every host.
@@ -150,7 +168,7 @@ func (w *Witness) master() string {
 func (w *Witness) Ping(_ context.Context, req PingRequest) (PingReply, error) {
 	gen, keeper, master := w.Self.Health()
 	rep := PingReply{Host: w.Host, HostID: w.HostID, Role: w.Role(), Generation: gen, KeeperOK: keeper,
-		MasterValid: master, Started: w.Started, Master: w.master()}
+		MasterValid: master, Started: w.Started, Master: w.master(), Renewals: w.Self.Renewals(), Use: w.Self.Heed(req)}
 	if w.Watchdog != nil {
 		rep.Watchdog, rep.WatchdogTime = w.Watchdog()
 	}

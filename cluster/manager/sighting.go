@@ -75,7 +75,7 @@ func (t *term) ping(ctx context.Context, s *sighting) bool {
 	cctx, cancel := context.WithTimeout(ctx, t.m.cfg.PingTimeout)
 	defer cancel()
 	var rep PingReply
-	err := t.m.cfg.Cluster.Call(cctx, s.name, MethodPing, PingRequest{Domains: t.reportsSeen(s)}, &rep)
+	err := t.m.cfg.Cluster.Call(cctx, s.name, MethodPing, t.pingRequest(s.name), &rep)
 	if ctx.Err() != nil {
 		return false
 	}
@@ -162,8 +162,9 @@ func (t *term) askPower(ctx context.Context, s *sighting) bool {
 // facts makes the Host that Decide sees. Caller holds term.mu.
 func (s *sighting) facts(now time.Time, h fsm.Host, t *term) Host {
 	f := Host{Name: h.Name, HostID: h.HostID, Priority: h.Priority, Reachable: s.reachable, Answered: s.answered,
-		Maintenance: h.State == fsm.HostMaintenance, KeeperOK: s.reply.KeeperOK, MasterValid: s.reply.MasterValid && t.ofMaster(s.reply.Master),
-		Role: Role{State: s.reply.Role.State, Epoch: s.reply.Role.Epoch}, RoleFor: now.Sub(s.roleSince),
+		Maintenance: h.State == fsm.HostMaintenance, Leaving: leaving(h), Renewals: s.reply.Renewals, KeeperOK: s.reply.KeeperOK,
+		MasterValid: s.reply.MasterValid && t.ofMaster(s.reply.Master),
+		Role:        Role{State: s.reply.Role.State, Epoch: s.reply.Role.Epoch}, RoleFor: now.Sub(s.roleSince),
 		Fenceable: t.m.cfg.Fenceable(h.Name), Unprotected: !h.Protected(), Failures: s.failures, RetryIn: max(s.retryAt.Sub(now), 0)}
 	if f.Role.State == "" {
 		f.Role.State = RoleNone

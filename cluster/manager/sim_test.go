@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -58,6 +59,11 @@ type simHost struct {
 	changed       chan struct{}
 	other         otherRecord
 	lateMaster    uint64
+	uses          []string        // what keeps it from maintenance
+	misses        map[string]bool // domains that it cannot reach
+	renewals      string
+	heeds         int64 // the time of the wish that it answers to; 0: that of the ping
+	looks         uint64
 }
 
 // otherRecord is a host's record in the lockspace of a domain besides the master.
@@ -171,8 +177,8 @@ func (h *simHost) watch(ctx context.Context, ch chan struct{}) error {
 func (h *simHost) handle(method string, in any) (any, chan struct{}, error) {
 	switch method {
 	case MethodPing:
-		return PingReply{Host: h.name, HostID: h.id, Generation: h.gen, KeeperOK: h.keeper, MasterValid: h.master, Started: h.started,
-			Role: spm.Status{State: h.role, Epoch: h.epoch}}, nil, nil
+		req, _ := in.(PingRequest) // a last question before a fence operation says nothing
+		return h.ping(req), nil, nil
 	case MethodInspect:
 		return h.s.inspect(), nil, nil
 	case spm.MethodStart:
@@ -184,6 +190,25 @@ func (h *simHost) handle(method string, in any) (any, chan struct{}, error) {
 		return nil, h.changed, nil
 	}
 	return nil, nil, fmt.Errorf("no method %s", method)
+}
+
+// ping is the host's answer about itself. Caller holds mu.
+func (h *simHost) ping(req PingRequest) PingReply {
+	rep := PingReply{Host: h.name, HostID: h.id, Generation: h.gen, KeeperOK: h.keeper, MasterValid: h.master, Started: h.started,
+		Role: spm.Status{State: h.role, Epoch: h.epoch}, Renewals: h.renewals}
+	if req.Want == fsm.WishMaintenance {
+		rep.Use = &HostUse{Since: cmp.Or(h.heeds, req.Since), Uses: h.uses}
+	}
+	h.looks++
+	rep.DomainsSeq = h.looks
+	for id := range h.s.View().Domains.All() {
+		r := DomainReport{Domain: id, Code: DomainOK, Looks: h.looks, Acquired: true, Open: true}
+		if h.misses[id] {
+			r.Code, r.Detail = DomainUnreachable, "no path to the LUN"
+		}
+		rep.Domains = append(rep.Domains, r)
+	}
+	return rep
 }
 
 // state is the lockspace's word about a host. Caller holds mu.

@@ -19,29 +19,36 @@ type term struct {
 	wg    sync.WaitGroup
 
 	// mu guards what follows.
-	mu    sync.Mutex
-	hosts map[string]*sighting
-	disk  diskFacts
-	fresh time.Time            // disk facts gathered before this are not believed: something was done since
-	busy  map[string]bool      // actions under way, by key
-	calm  bool                 // the last decision asks for nothing
-	said  map[string]time.Time // when a failure was last recorded, by kind and host
-	freed map[slot]time.Time   // records that were freed on disk in this term, and when that was known
-	late  map[slot]bool        // records that were freed again after a late write; there can be one
-	void  map[slot]bool        // records that changed after a proof
+	mu       sync.Mutex
+	hosts    map[string]*sighting
+	disk     diskFacts
+	lookedAt time.Time            // when the last look at the disk began that has ended, whatever it found
+	fresh    time.Time            // disk facts gathered before this are not believed: something was done since
+	busy     map[string]bool      // actions under way, by key
+	calm     bool                 // the last decision asks for nothing
+	said     map[string]time.Time // when a failure was last recorded, by kind and host
+	freed    map[slot]time.Time   // records that were freed on disk in this term, and when that was known
+	late     map[slot]bool        // records that were freed again after a late write; there can be one
+	void     map[slot]bool        // records that changed after a proof
 
 	domains domainWork // what domains are judged by
 
-	facing   string     // the master that disk facts are about
-	asked    asked      // the holder of the lease, through the storage
-	proofsAt time.Time  // when watchProofs looked last
-	notes    sync.Mutex // held while an event is committed in the background, so that they stay in order
+	spaces spaceFacts       // what keepers remember of all lockspaces
+	tenure tenure           // who served last
+	marks  map[string]*mark // by host: what is remembered to record its state; only the loop uses it
+
+	outreach outreachSince // only the loop uses it
+	spacesAt time.Time     // when watchSpaces looked last; only the loop uses it
+	facing   string        // the master that disk facts are about
+	asked    asked         // the holder of the lease, through the storage
+	proofsAt time.Time     // when watchProofs looked last
+	notes    sync.Mutex    // held while an event is committed in the background, so that they stay in order
 }
 
 func newTerm(m *Manager, ctx context.Context) *term {
 	return &term{m: m, ctx: ctx, start: m.cfg.Now(), kick: make(chan struct{}, 1),
 		hosts: map[string]*sighting{}, busy: map[string]bool{}, said: map[string]time.Time{}, freed: map[slot]time.Time{},
-		late: map[slot]bool{}, void: map[slot]bool{}, domains: newDomainWork()}
+		late: map[slot]bool{}, void: map[slot]bool{}, marks: map[string]*mark{}, spaces: spaceFacts{}, domains: newDomainWork()}
 }
 
 // run is the loop.
@@ -84,7 +91,11 @@ func (t *term) step() {
 	t.members(view)
 	t.followMaster(view)
 	in := t.inputs(view)
+	t.settleOutreach(&in)
 	d := Decide(in)
+	if d.Row == RowAdopt {
+		t.serves(d)
+	}
 	t.m.explain(view, in, d)
 	t.mu.Lock()
 	t.calm = d.Row == RowAdopt && d.Action == ActNone || d.Row == RowFreeStopped || d.Row == RowNoMaster
@@ -98,6 +109,7 @@ func (t *term) step() {
 		t.performFence(view, fd)
 	}
 	t.watchProofs(view)
+	t.watchSpaces(view)
 	t.powerOn(view, in)
 	t.recordHosts(view, in)
 	t.recordRole(view, in, d)
@@ -154,7 +166,7 @@ func (t *term) note(severity, kind, host, message string, epoch uint64) {
 func (t *term) inputs(view *fsm.State) Inputs {
 	now := t.m.cfg.Now()
 	pool, _ := view.Pool()
-	in := Inputs{Master: pool.Master != "", TermAge: now.Sub(t.start), Policy: t.m.cfg.Policy, Storage: map[int]Storage{}}
+	in := Inputs{Master: pool.Master != "", Active: activeDomains(view), TermAge: now.Sub(t.start), Policy: t.m.cfg.Policy, Storage: map[int]Storage{}}
 	in.Desired.Stopped = pool.SPM.Desired == fsm.DesireStopped
 	in.Desired.Host, _ = pool.SPM.DesiredHost()
 	t.mu.Lock()
@@ -163,11 +175,14 @@ func (t *term) inputs(view *fsm.State) Inputs {
 		in.Lease = t.disk.lease
 		in.Lease.SeenFor = now.Sub(t.disk.leaseSince)
 	}
+	in.Looking = !t.lookedAt.After(t.fresh) && len(t.witnesses()) > 0
 	in.AskedFor = now.Sub(t.asked.at)
 	in.Asked = t.asked.version == in.Lease.Version && !t.asked.at.IsZero() && in.AskedFor < askAgain*t.m.cfg.Policy.YieldWait
 	for _, h := range view.Hosts.All() {
 		if s := t.hosts[h.Name]; s != nil {
 			f := s.facts(now, h, t)
+			f.Reports = s.reachable && s.reply.Domains != nil
+			f.Reach, f.Misses = reach(view, s.reply.Domains)
 			f.ProofGen = provenGeneration(view, h.Name, max(in.Lease.Generation, t.disk.generation(h.HostID)))
 			if t.void[slot{pool.Master, h.HostID, f.ProofGen}] {
 				f.ProofGen = 0
@@ -211,8 +226,11 @@ func (t *term) command(ctx context.Context, cmd fsm.Command) error {
 
 // event records one line of history.
 func (t *term) event(ctx context.Context, severity, kind, host, message string, epoch uint64) error {
-	t.m.cfg.Log.Info(message, "kind", kind, "host", host, "epoch", epoch)
+	return t.record(ctx, fsm.Event{Kind: kind, Severity: severity, Host: host, Message: message, Epoch: epoch})
+}
+
+// subjectOf is what an event is about, by its kind.
+func subjectOf(kind string) string {
 	subject, _, _ := strings.Cut(kind, ".")
-	return t.command(ctx, &fsm.EventAdd{Events: []fsm.Event{{Time: t.m.cfg.Now().UnixNano(), Kind: kind, Severity: severity,
-		Host: host, Subject: subject, Message: message, Epoch: epoch}}})
+	return subject
 }

@@ -48,7 +48,11 @@ func askFirst(in *Inputs, x *Host, s Storage, why string) (Decision, bool) {
 	case x.LostFor < p.YieldAfter && !wished:
 		return Decision{}, false
 	}
-	return Decision{Action: ActYield, Row: RowYield, Host: x.Name, HostID: x.HostID, Expect: in.Lease.Version,
+	cause := MovedIsolated
+	if wished {
+		cause = MovedOperator
+	}
+	return Decision{Action: ActYield, Row: RowYield, Host: x.Name, HostID: x.HostID, Expect: in.Lease.Version, Cause: cause,
 		Reason: why + ": it is asked through the storage to give the role up"}, true
 }
 
@@ -79,6 +83,7 @@ func (t *term) askHolder(d Decision) {
 		err := t.call(ctx, t.m.cfg.Policy.YieldWait, via[0], MethodYield, YieldRequest{Version: d.Expect}, &rep)
 		t.report(err, "asking "+d.Host+" through the storage")
 		if rep.Released {
+			t.because(d.Host, d.Cause)
 			t.note(fsm.Info, "spm.yielded", d.Host, fmt.Sprintf("%s gave the SPM role up, %d ms after it was asked through the storage",
 				d.Host, rep.Took.Milliseconds()), d.Expect)
 			t.stale()

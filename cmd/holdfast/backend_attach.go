@@ -21,6 +21,11 @@ func (b *backend) AttachVolume(ctx context.Context, idOrName string, req api.Vol
 	if err := b.refuseNew(v.Domain); err != nil {
 		return api.Attachment{}, err
 	}
+	done, err := b.host.Admit()
+	if err != nil {
+		return api.Attachment{}, apiError(err)
+	}
+	defer done()
 	a, err := b.attached.Attach(ctx, attach.Request{Domain: v.Domain, Volume: v.ID, ReadOnly: req.ReadOnly, Mapper: req.Mapper,
 		QMP: attach.QMP{Socket: req.QMP, Node: req.QMPNode}})
 	if err != nil {

@@ -69,7 +69,7 @@ func (b *backend) awaitCaughtUp(ctx context.Context, n *cluster.Node) {
 }
 
 // Status is the whole pool on one screen. It answers before the host is a member, too.
-func (b *backend) Status(context.Context) (api.Status, error) {
+func (b *backend) Status(ctx context.Context) (api.Status, error) {
 	out := api.Status{Host: b.host.Name(), Version: version, Time: time.Now().UTC(), Hosts: []api.Host{},
 		Domains: []api.Domain{}, Warnings: []api.Warning{}, SPM: api.SPM{State: api.SPMNone, Desired: fsm.DesireAny}}
 	n := b.host.Node()
@@ -86,7 +86,7 @@ func (b *backend) Status(context.Context) (api.Status, error) {
 	out.Member, out.Pool, out.Volumes = true, apiPool(pool), st.Volumes().Len()
 	out.Raft = api.Raft{Leader: leader, State: strings.ToLower(raft.State), Term: raft.Term, Index: st.Index,
 		Voters: voters(peers), Quorum: leader != ""}
-	out.Domains, out.Hosts, out.SPM = domainsOf(st), b.hosts(), b.spmOf(pool)
+	out.Domains, out.Hosts, out.SPM = domainsOf(st), b.hosts(), b.spmShort(ctx, pool)
 	if !st.Initialised() {
 		out.Warnings = append(out.Warnings, api.Warning{Severity: api.SeverityError, Subject: "host/" + out.Host,
 			Message:  "this host is a new member and no leader has told it yet what the cluster holds",
@@ -146,45 +146,19 @@ func (b *backend) hosts() []api.Host {
 	return out
 }
 
-// SPM says who has the role, and on the leader what is awaited.
-func (b *backend) SPM(context.Context) (api.SPM, error) {
-	_, pool, err := b.pool()
-	if err != nil {
-		return api.SPM{}, err
-	}
-	return b.spmOf(pool), nil
-}
-
-func (b *backend) spmOf(pool fsm.Pool) api.SPM {
-	out := apiSPM(pool.SPM)
-	if out.State == "" {
-		out.State, out.Desired = api.SPMNone, fsm.DesireAny
-	}
-	mgr := b.host.Manager()
-	if mgr == nil || pool.SPM.State == fsm.SPMServing {
-		return out
-	}
-	if st, ok := mgr.Status(); ok && st.Why != "" {
-		out.Reason = st.Why
-		if st.Awaits != "" {
-			out.Reason += "; awaits " + st.Awaits
-		}
-		if st.In > 0 {
-			out.Reason += fmt.Sprintf(" (%s left)", st.In.Round(100*time.Millisecond))
-		}
-	}
-	return out
-}
-
-// operator carries out wishes about the role.
-func (b *backend) operator() (manager.Operator, error) {
+// operator carries out somebody's wishes about the role.
+func (b *backend) operator(by, reason string) (manager.Operator, error) {
 	n, err := b.node()
-	return manager.Operator{Cluster: n, Now: time.Now}, err
+	op := manager.Operator{Cluster: n, Now: time.Now, By: by, Reason: reason}
+	if mgr := b.host.Manager(); mgr != nil {
+		op.Status = mgr.Status
+	}
+	return op, err
 }
 
 // wish runs one wish and shows what came of it.
-func (b *backend) wish(fn func(manager.Operator) (fsm.SPM, error)) (api.SPM, error) {
-	op, err := b.operator()
+func (b *backend) wish(by, reason string, fn func(manager.Operator) (fsm.SPM, error)) (api.SPM, error) {
+	op, err := b.operator(by, reason)
 	if err != nil {
 		return api.SPM{}, err
 	}
@@ -193,18 +167,18 @@ func (b *backend) wish(fn func(manager.Operator) (fsm.SPM, error)) (api.SPM, err
 }
 
 // MoveSPM moves the role.
-func (b *backend) MoveSPM(ctx context.Context, req api.SPMMove) (api.SPM, error) {
-	return b.wish(func(op manager.Operator) (fsm.SPM, error) { return op.Move(ctx, req.To) })
+func (b *backend) MoveSPM(ctx context.Context, req api.SPMMove, by string) (api.SPM, error) {
+	return b.wish(by, req.Reason, func(op manager.Operator) (fsm.SPM, error) { return op.Move(ctx, req.To) })
 }
 
 // StopSPM takes the role from everybody.
-func (b *backend) StopSPM(ctx context.Context, _ api.SPMStop) (api.SPM, error) {
-	return b.wish(func(op manager.Operator) (fsm.SPM, error) { return op.Stop(ctx) })
+func (b *backend) StopSPM(ctx context.Context, req api.SPMStop, by string) (api.SPM, error) {
+	return b.wish(by, req.Reason, func(op manager.Operator) (fsm.SPM, error) { return op.Stop(ctx) })
 }
 
 // StartSPM takes a stop back.
-func (b *backend) StartSPM(ctx context.Context, req api.SPMStart) (api.SPM, error) {
-	return b.wish(func(op manager.Operator) (fsm.SPM, error) { return op.Start(ctx, req.To) })
+func (b *backend) StartSPM(ctx context.Context, req api.SPMStart, by string) (api.SPM, error) {
+	return b.wish(by, "", func(op manager.Operator) (fsm.SPM, error) { return op.Start(ctx, req.To) })
 }
 
 // Forwarding: where the roles are.

@@ -84,6 +84,8 @@ var errorRules = []errorRule{
 	{spm.ErrNotMaster, api.CodeConflict, "holdfast domain list shows the master; holdfast domain set-master changes it"},
 	{spm.ErrMasterUnclear, api.CodeUnavailable, "make the domain readable that it names, or give it up with holdfast domain set-master --reconstruct"},
 	{spm.ErrRetired, api.CodeUnavailable, "wait until the master that is given up has a successor, or the word is over"},
+	{host.ErrLeaving, api.CodeConflict, "use another host, or holdfast host activate takes the maintenance back"},
+	{manager.ErrHasRole, api.CodeConflict, "holdfast spm move, and then again"},
 	{manager.ErrNotLeading, api.CodeNotLeader, "try again"},
 	{manager.ErrHostAnswers, api.CodeConflict, "to take a host out of use stop its agent, to take it out of the cluster run holdfast leave on it"},
 	{manager.ErrCameBack, api.CodeConflict, "see holdfast host list; to take it out of the cluster run holdfast leave on it"},

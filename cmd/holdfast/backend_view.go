@@ -25,7 +25,8 @@ func unixTime(ns int64) time.Time {
 // apiHost is a member as the API shows it.
 func apiHost(h fsm.Host, pool fsm.Pool, leader string, alive bool) api.Host {
 	return api.Host{
-		Name: h.Name, HostID: h.HostID, State: h.State, Reason: h.Reason, Since: unixTime(h.Since), Address: h.Address,
+		Name: h.Name, HostID: h.HostID, State: h.CurrentState(), Reason: h.Reason, Since: unixTime(h.Since), Address: h.Address,
+		Deadline: apiDeadline(h.Deadline), Wish: apiWish(h.Wish), Witnesses: apiWitnesses(h.Witnesses),
 		Gossip: h.Gossip, HTTP: h.HTTP, Generation: h.Generation, Priority: h.Priority, Alive: alive,
 		SPM: pool.SPM.Host == h.Name && pool.SPM.State == fsm.SPMServing, Leader: leader == h.Name,
 		Joined: unixTime(h.Joined), Watchdog: h.Watchdog, WatchdogTime: h.WatchdogTime, Unprotected: !h.Protected(),
@@ -220,6 +221,17 @@ func (b *backend) Events(_ context.Context, after uint64, limit int) ([]api.Even
 	return out, nil
 }
 
+// hostNext is what a person can do about a host that is not up.
+func hostNext(h api.Host) string {
+	switch h.State {
+	case fsm.HostPreparing:
+		return "end what it waits for, or holdfast host activate " + h.Name
+	case fsm.HostNonResponsive, fsm.HostIsolated:
+		return "see why it does not answer; once it surely is off, holdfast host confirm-rebooted " + h.Name
+	}
+	return ""
+}
+
 // warnings says what is not well, the worst first.
 func warnings(st *fsm.State, hosts []api.Host, leader string) []api.Warning {
 	var out []api.Warning
@@ -241,7 +253,7 @@ func warnings(st *fsm.State, hosts []api.Host, leader string) []api.Warning {
 	}
 	for _, h := range hosts {
 		if h.State != fsm.HostUp && h.State != fsm.HostMaintenance {
-			add(api.SeverityWarning, "host/"+h.Name, "", "%s", strings.TrimSuffix(h.State+": "+h.Reason, ": "))
+			add(api.SeverityWarning, "host/"+h.Name, hostNext(h), "%s", strings.TrimSuffix(h.State+": "+h.Reason, ": "))
 		}
 	}
 	if p, ok := st.Pool(); ok && p.Profile != leases.Dev.Name {

@@ -65,6 +65,10 @@ func TestCLI_goldenOutput(t *testing.T) {
 		"status.json":        "status -o json",
 		"host-show":          "host show h3",
 		"host-show.json":     "host show h1 -o json",
+		"host-set":           "host set h2 --priority 9",
+		"host-maintenance":   "host maintenance h2 --reason memory",
+		"host-preparing":     "host maintenance h1 --wait 0s",
+		"host-activate.json": "host activate h3 -o json",
 		"host-confirm":       "host confirm-rebooted h3 --force --reason unplugged",
 		"host-remove":        "host remove h3 --force --reason burnt",
 		"domain-create":      "domain create --name san2 /dev/sdb",
@@ -140,6 +144,33 @@ func TestCLI_checkFindsSomething(t *testing.T) {
 	goldenOutput(t, "domain-check", out)
 }
 
+// Nobody serves: what is awaited, and for how long still.
+func TestCLI_spmStatusOfNobody(t *testing.T) {
+	t.Parallel()
+	f, addr := fakePool(t)
+	f.Role(api.SPM{Epoch: 3, State: api.SPMNone, Since: apitest.Now, Desired: "any", Reason: "h1 does not answer",
+		Explained: &api.SPMExplained{Leader: "h2", At: apitest.Now, Row: "unreachable, awaiting dead", Why: "h1 does not answer and has no fence agent",
+			Awaits: "its lease to be dead", InSeconds: 17.34, Next: []api.SPMHeir{{Host: "h3", Able: true, Why: "priority 5"},
+				{Host: "h2", Why: "failed to start 2 times, and is not asked for a while", InSeconds: 1.5}}}})
+	for name, args := range map[string][]string{"spm-status-none": {"spm", "status"}, "spm-status-none.json": {"spm", "status", "-o", "json"}} {
+		status, out, errs := runCLI(t, append(args, "--address", addr)...)
+		if status != exitOK || errs != "" {
+			t.Errorf("status %d: %s", status, errs)
+		}
+		goldenOutput(t, name, out)
+	}
+}
+
+// A host that cannot go to maintenance yet: what keeps it is named, and scripts see that it is not there.
+func TestCLI_maintenanceBlocked(t *testing.T) {
+	t.Parallel()
+	_, addr := fakePool(t)
+	status, out, errs := runCLI(t, "host", "maintenance", "h1", "--address", addr)
+	if status != exitFailed || !strings.Contains(errs, "attached volume web1") || !strings.Contains(out, api.HostPreparing) {
+		t.Errorf("status %d, %q, %q", status, out, errs)
+	}
+}
+
 func TestCLI_usageErrors(t *testing.T) {
 	t.Parallel()
 	_, addr := fakePool(t)
@@ -147,7 +178,8 @@ func TestCLI_usageErrors(t *testing.T) {
 		"", "volume", "nothing", "volume nothing", "volume list extra", "volume create --size 1GiB", "volume create --name v",
 		"volume create --name v --size huge", "volume create --name v --size -1GiB", "volume create --name v --size 1e3",
 		"volume create --name v --size 99999999TiB", "volume create --name v --size 0.3", "volume create --name v --size 10Gb2",
-		"volume show", "image snapshot", "image show", "domain extend san1", "domain extend --lun /dev/sdc", "domain set-master", "domain set-master san1 --force", "domain set-master san1 --reconstruct", "domain set-master san1 --reconstruct --reason x --dead h3", "host remove h3 --force", "volume update web1", "volume update --name x",
+		"volume show", "image snapshot", "image show", "domain extend san1", "domain extend --lun /dev/sdc", "domain set-master", "domain set-master san1 --force", "domain set-master san1 --reconstruct",
+		"domain set-master san1 --reconstruct --reason x --dead h3", "host remove h3 --force", "host set h1", "host maintenance", "host maintenance h1 --wait 1h", "host activate h1 --wait -1s", "volume update web1", "volume update --name x",
 		"volume extend web1", "volume extend --size 1GiB", "volume extend web1 --size huge", "volume extend web1 --size 1GiB --wait 5", "domain set san1",
 		"domain set san1 --warn-free a", "domain set san1 --warn-free 101%", "domain set san1 --critical-free x", "mailbox", "mailbox show h1", "status -o yaml", "status --no-such-flag", "status --address ftp://x", "status --ca /does/not/exist",
 		"join a:1", "join a:1 --token x --join-token-file y", "operator token create --ttl 0s", "operator raft", "domain create --name x",

@@ -13,7 +13,8 @@ import (
 
 func newHostCommand(g *global) *cobra.Command {
 	cmd := &cobra.Command{Use: "host", Short: "Hosts of the pool"}
-	cmd.AddCommand(newHostListCommand(g), newHostShowCommand(g), newHostConfirmCommand(g), newHostRemoveCommand(g))
+	cmd.AddCommand(newHostListCommand(g), newHostShowCommand(g), newHostSetCommand(g), newHostMaintenanceCommand(g), newHostActivateCommand(g),
+		newHostConfirmCommand(g), newHostRemoveCommand(g))
 	return cmd
 }
 
@@ -150,12 +151,21 @@ func spacesTable(spaces []api.SpaceOutcome) *table {
 }
 
 func hostFields(h api.Host) *table {
-	return fields(
-		"NAME", h.Name, "HOST ID", fmt.Sprint(h.HostID), "STATE", h.State, "REASON", h.Reason, "SINCE", stamp(h.Since),
+	rows := []string{"NAME", h.Name, "HOST ID", fmt.Sprint(h.HostID), "STATE", h.State, "REASON", h.Reason, "SINCE", stamp(h.Since)}
+	if h.Deadline != nil {
+		rows = append(rows, "UNTIL", stamp(*h.Deadline))
+	}
+	if w := h.Wish; w != nil {
+		rows = append(rows, "WANTED", fmt.Sprintf("%s by %s: %s", w.Want, w.By, w.Reason))
+	}
+	rows = append(rows,
 		"ROLES", hostRoles(h), "CLUSTER ADDRESS", h.Address, "GOSSIP ADDRESS", h.Gossip, "API", h.HTTP,
 		"GENERATION", fmt.Sprint(h.Generation), "SPM PRIORITY", fmt.Sprint(h.Priority), "GOSSIP SAYS ALIVE", yes(h.Alive),
-		"JOINED", stamp(h.Joined), "WATCHDOG", hostWatchdog(h),
-	)
+		"JOINED", stamp(h.Joined), "WATCHDOG", hostWatchdog(h))
+	for _, w := range h.Witnesses {
+		rows = append(rows, "WITNESS", fmt.Sprintf("%s: %s since %s", strings.TrimSpace(w.Kind+" "+w.Subject), w.State, stamp(w.Since)))
+	}
+	return fields(rows...)
 }
 
 // completeHosts offers host names to the shell; silence when no agent answers.

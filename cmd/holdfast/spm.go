@@ -31,16 +31,55 @@ func (g *global) runSPM(cmd *cobra.Command, ask func(context.Context, *client.Cl
 }
 
 func spmFields(s api.SPM) *table {
-	return fields(
-		"HOST", s.Host, "HOST ID", fmt.Sprint(s.HostID), "EPOCH", fmt.Sprint(s.Epoch), "STATE", s.State,
-		"SINCE", stamp(s.Since), "REASON", s.Reason, "DESIRED", s.Desired,
-	)
+	rows := []string{"HOST", s.Host, "HOST ID", fmt.Sprint(s.HostID), "EPOCH", fmt.Sprint(s.Epoch), "STATE", s.State,
+		"SINCE", stamp(s.Since), "REASON", s.Reason, "DESIRED", s.Desired}
+	if s.Explained != nil {
+		rows = append(rows, explainedRows(s.Explained)...)
+	}
+	return fields(rows...)
+}
+
+// explainedRows say what the manager thinks.
+func explainedRows(e *api.SPMExplained) []string {
+	said := e.Leader
+	if said == "" {
+		said = "this host alone, which does not lead"
+	}
+	rows := []string{"SAID BY", said, "DECISION", e.Row, "WHY", e.Why}
+	if e.Chosen != "" {
+		rows = append(rows, "WHY THERE", e.Chosen)
+	}
+	if e.Awaits != "" {
+		rows = append(rows, "AWAITS", e.Awaits+inSeconds(e.InSeconds))
+	}
+	for i, h := range e.Next {
+		label := "NOT NEXT"
+		switch {
+		case h.Able && i == 0:
+			label = "NEXT"
+		case h.Able:
+			label = "THEN"
+		}
+		rows = append(rows, label, h.Host+": "+h.Why+inSeconds(h.InSeconds))
+	}
+	for _, m := range e.Moves {
+		rows = append(rows, "MOVES WHEN", m)
+	}
+	return rows
+}
+
+// inSeconds adds a countdown.
+func inSeconds(s float64) string {
+	if s <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (in %s)", seconds(s))
 }
 
 func newSPMStatusCommand(g *global) *cobra.Command {
 	var consistent bool
 	cmd := &cobra.Command{
-		Use: "status", Short: "Show who may write, under which epoch and why", Args: cobra.NoArgs,
+		Use: "status", Short: "Show who may write and why, who is next, and what is awaited", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.runSPM(cmd, func(ctx context.Context, c *client.Client) (api.SPM, error) {
 				s, _, err := c.SPM(ctx, client.Read{Consistent: consistent})

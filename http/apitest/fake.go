@@ -124,12 +124,54 @@ func (f *Fake) Hosts(context.Context) ([]api.Host, error) {
 		l = append(l, api.Host{
 			Name: name, HostID: i + 1, State: api.HostUp, Since: Now.Add(-3 * time.Hour), Address: "10.0.0." + n + ":7420",
 			Gossip: "10.0.0." + n + ":7421", HTTP: "https://10.0.0." + n + ":7422", Generation: 2, Alive: true, SPM: i == 0, Leader: i == 1,
-			Joined: Now.Add(-48 * time.Hour), Watchdog: api.WatchdogDevice, WatchdogTime: 60,
+			Joined: Now.Add(-48 * time.Hour), Watchdog: api.WatchdogDevice, WatchdogTime: 60, Priority: 5,
+			Witnesses: []api.Witness{
+				{Kind: api.WitnessGossip, State: "alive", Since: Now.Add(-3 * time.Hour)},
+				{Kind: api.WitnessLease, Subject: DomainID, State: "live", Since: Now.Add(-3 * time.Hour)},
+				{Kind: api.WitnessRPC, State: "answers", Since: Now.Add(-3 * time.Hour)},
+			},
 		})
 	}
+	l[2].Witnesses[0].State, l[2].Witnesses[1].State, l[2].Witnesses[2].State = "failed", "fail", "silent"
 	l[2].Watchdog, l[2].WatchdogTime, l[2].Unprotected = api.WatchdogNone, 0, true
-	l[2].State, l[2].Reason, l[2].Alive = api.HostUnresponsive, "no answer for 21s; gossip says failed", false
+	l[2].State, l[2].Reason, l[2].Alive = api.HostNonResponsive, "it does not answer, and nothing proves that it is dead", false
+	l[2].Deadline = new(Now.Add(40 * time.Second))
 	return l, f.fail()
+}
+
+// SetHost implements httpapi.Hosts.
+func (f *Fake) SetHost(ctx context.Context, name string, req api.HostSet, _ string) (api.Host, error) {
+	h, err := f.host(ctx, name)
+	h.Priority = *req.Priority
+	return h, err
+}
+
+// MaintainHost implements httpapi.Hosts. The SPM h1 has a volume attached, so it does not get there.
+func (f *Fake) MaintainHost(ctx context.Context, name string, req api.HostMaintain, by string) (api.Host, error) {
+	h, err := f.host(ctx, name)
+	h.Wish = &api.HostWish{Want: api.HostMaintenance, By: by, Reason: req.Reason, Time: Now}
+	h.State, h.Reason, h.Since = api.HostMaintenance, "wanted by "+by, Now
+	if name == "h1" && !req.Force {
+		h.State, h.Reason = api.HostPreparing, "waits for: attached volume web1 ("+VolumeID+")"
+	}
+	return h, err
+}
+
+// ActivateHost implements httpapi.Hosts.
+func (f *Fake) ActivateHost(ctx context.Context, name string, _ api.HostActivate, _ string) (api.Host, error) {
+	h, err := f.host(ctx, name)
+	h.State, h.Reason, h.Since = api.HostUp, "it answers and is well", Now
+	return h, err
+}
+
+func (f *Fake) host(ctx context.Context, name string) (api.Host, error) {
+	l, err := f.Hosts(ctx)
+	for _, h := range l {
+		if h.Name == name {
+			return h, err
+		}
+	}
+	return api.Host{}, errors.Join(err, api.Errorf(api.CodeNotFound, "holdfast host list shows the hosts", "no host is called %q", name))
 }
 
 func domain() api.Domain {
@@ -322,8 +364,18 @@ func (f *Fake) SnapshotImage(ctx context.Context, ref string, req api.ImageSnaps
 func (f *Fake) SPM(context.Context) (api.SPM, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.spm, f.err
+	s := f.spm
+	if s.Explained == nil && s.State == api.SPMServing {
+		s.Explained = &api.SPMExplained{Leader: "h2", At: Now, Row: "live, serving", Why: "it holds the lease and serves",
+			Chosen: "nobody holds the lease; h1 comes first of 2 hosts (reaches 1 of 1 active domains, priority 5)",
+			Next:   []api.SPMHeir{{Host: "h2", Able: true, Why: "reaches 1 of 1 active domains, priority 5"}, {Host: "h3", Why: "does not answer"}},
+			Moves:  []string{"somebody asks for it: holdfast spm move, or holdfast host maintenance h1"}}
+	}
+	return s, f.err
 }
+
+// Role sets what there is to say about the role.
+func (f *Fake) Role(s api.SPM) { f.mu.Lock(); defer f.mu.Unlock(); f.spm = s }
 
 // ConfirmRebooted implements httpapi.Hosts.
 func (f *Fake) ConfirmRebooted(_ context.Context, name string, req api.HostConfirm, by string) (api.HostConfirmed, error) {
@@ -356,18 +408,18 @@ func (f *Fake) RemoveHost(_ context.Context, name string, req api.HostRemove, by
 }
 
 // MoveSPM implements httpapi.SPM.
-func (f *Fake) MoveSPM(_ context.Context, req api.SPMMove) (api.SPM, error) {
+func (f *Fake) MoveSPM(_ context.Context, req api.SPMMove, _ string) (api.SPM, error) {
 	s := api.SPM{Host: "h2", HostID: 2, Epoch: 4, State: api.SPMServing, Since: Now, Reason: req.Reason, Desired: "any"}
 	return s, f.fail()
 }
 
 // StopSPM implements httpapi.SPM.
-func (f *Fake) StopSPM(_ context.Context, req api.SPMStop) (api.SPM, error) {
+func (f *Fake) StopSPM(_ context.Context, req api.SPMStop, _ string) (api.SPM, error) {
 	return api.SPM{Epoch: 3, State: api.SPMNone, Since: Now, Reason: req.Reason, Desired: "stopped"}, f.fail()
 }
 
 // StartSPM implements httpapi.SPM.
-func (f *Fake) StartSPM(context.Context, api.SPMStart) (api.SPM, error) {
+func (f *Fake) StartSPM(context.Context, api.SPMStart, string) (api.SPM, error) {
 	return api.SPM{Host: "h1", HostID: 1, Epoch: 4, State: api.SPMServing, Since: Now, Desired: "any"}, f.fail()
 }
 

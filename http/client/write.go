@@ -47,6 +47,21 @@ func (c *Client) ExtendVolume(ctx context.Context, ref string, req api.VolumeExt
 		key: uuid.NewString()})
 }
 
+// SetHost changes settings of a host.
+func (c *Client) SetHost(ctx context.Context, name string, req api.HostSet) (api.Host, error) {
+	return change[api.Host](ctx, c, call{method: http.MethodPatch, path: "/v1/hosts/" + url.PathEscape(name), body: req, once: true})
+}
+
+// MaintainHost wants a host out of use, and waits as long as the request says until it is.
+func (c *Client) MaintainHost(ctx context.Context, name string, req api.HostMaintain) (api.Host, error) {
+	return post[api.Host](ctx, c, "/v1/hosts/"+url.PathEscape(name)+"/maintenance", req)
+}
+
+// ActivateHost takes that back, and waits as long as the request says until the host is up.
+func (c *Client) ActivateHost(ctx context.Context, name string, req api.HostActivate) (api.Host, error) {
+	return post[api.Host](ctx, c, "/v1/hosts/"+url.PathEscape(name)+"/activate", req)
+}
+
 // SetDomain changes settings of a domain, by UUID or name.
 func (c *Client) SetDomain(ctx context.Context, ref string, req api.DomainSet) (api.Domain, error) {
 	return change[api.Domain](ctx, c, call{method: http.MethodPatch, path: "/v1/domains/" + url.PathEscape(ref), body: req, once: true})
