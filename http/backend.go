@@ -117,13 +117,6 @@ type SPM interface {
 	StartSPM(ctx context.Context, req api.SPMStart, by string) (api.SPM, error)
 }
 
-// Events reads the pool's history.
-type Events interface {
-	// Events returns up to limit events with an index greater than after, the oldest first; with after = 0 the
-	// newest limit events.
-	Events(ctx context.Context, after uint64, limit int) ([]api.Event, error)
-}
-
 // Operator shows and steers Raft.
 type Operator interface {
 	RaftPeers(ctx context.Context) ([]api.RaftPeer, error)

@@ -34,6 +34,8 @@ type Config struct {
 	RoleWait time.Duration
 	// RolePause is the time between two dials of a role's host. Default 100 ms.
 	RolePause time.Duration
+	// Stream bounds streams of events.
+	Stream StreamConfig
 }
 
 func (c Config) withDefaults() Config {
@@ -44,6 +46,7 @@ func (c Config) withDefaults() Config {
 	c.Deadline = cmp.Or(c.Deadline, 60*time.Second)
 	c.RoleWait = cmp.Or(c.RoleWait, 25*time.Second)
 	c.RolePause = cmp.Or(c.RolePause, 100*time.Millisecond)
+	c.Stream = c.Stream.withDefaults()
 	return c
 }
 
@@ -53,6 +56,7 @@ type Handler struct {
 	policy  policy
 	backend atomic.Pointer[Backend]
 	routes  []route
+	streams atomic.Int64 // that are open
 }
 
 // New makes a Handler that answers from b.
@@ -90,7 +94,7 @@ func (h *Handler) withHost(next http.Handler) http.Handler {
 
 // observed tells Observe of every answer.
 func (h *Handler) observed(rt route, next http.Handler) http.Handler {
-	if h.cfg.Observe == nil {
+	if h.cfg.Observe == nil || rt.stream { // how long a stream lasts is no time to answer
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -109,7 +113,7 @@ func (h *Handler) serve(rt route, a Authenticator) http.Handler {
 			writeProblem(w, problemOf(err, r.Method))
 			return
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), h.cfg.Deadline+waitOf(r))
+		ctx, cancel := context.WithTimeout(r.Context(), h.longest(rt, r))
 		defer cancel()
 		r = r.WithContext(ctx)
 		r.Body = http.MaxBytesReader(w, r.Body, h.cfg.MaxBody)
@@ -132,6 +136,14 @@ func (h *Handler) serve(rt route, a Authenticator) http.Handler {
 		}
 		h.policy.serve(w, r, b.Forwarder, n, local)
 	})
+}
+
+// longest is how long a request may take.
+func (h *Handler) longest(rt route, r *http.Request) time.Duration {
+	if rt.stream {
+		return h.cfg.Stream.Life
+	}
+	return h.cfg.Deadline + waitOf(r)
 }
 
 // admit lets the request in and notes on whose behalf it runs.

@@ -56,7 +56,7 @@ func TestLeases_answers(t *testing.T) {
 	if l := want[api.LeaseDeleted](t, j.send(t, request(t, "DELETE", all+"/9d1f0c52-51d1-4f0e-8d2b-7d5a0f3f2b02", nil)), 200); l.Deleted {
 		t.Errorf("one that is not there: %+v", l)
 	}
-	if l := want[[]api.Lease](t, j.send(t, request(t, "GET", "/v1/domains/"+apitest.DomainID+"/leases", nil)), 200); len(l) != 3 || len(l[2].Sharers) != 2 {
+	if l := want[[]api.Lease](t, j.send(t, request(t, "GET", "/v1/domains/"+apitest.DomainID+"/leases", nil)), 200); len(l) != 4 || len(l[2].Sharers) != 2 || l[1].Start == nil || l[1].Start.In != 50 || l[3].Start.Proof == nil {
 		t.Errorf("%+v", l)
 	}
 }

@@ -17,6 +17,7 @@ type contextKey int
 const (
 	keyIdentity contextKey = iota
 	keyRequestID
+	keyClosing
 )
 
 func identityOf(ctx context.Context) Identity {

@@ -19,6 +19,7 @@ type reply struct {
 	body   any // nil sends no content
 	mark   *Mark
 	epoch  uint64
+	gap    string // the header that says that events may be missing; empty: none are
 }
 
 // decode reads a JSON body into v. Unknown fields and anything after the value are refused.
@@ -57,6 +58,9 @@ func writeReply(w http.ResponseWriter, p reply) {
 	}
 	if p.epoch != 0 {
 		h.Set(api.HeaderEpoch, strconv.FormatUint(p.epoch, 10))
+	}
+	if p.gap != "" {
+		h.Set(api.HeaderGap, p.gap)
 	}
 	if p.status == 0 {
 		p.status = http.StatusOK

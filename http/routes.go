@@ -22,6 +22,8 @@ type route struct {
 	check func(r *http.Request) error
 	// raw takes the place of call for answers that are not JSON.
 	raw func(h *Handler, w http.ResponseWriter, r *http.Request)
+	// stream: the answer goes on until the client, the agent, or the stream's own bound ends it.
+	stream bool
 }
 
 // routes is the whole API; openapi.yaml describes the same list.
@@ -75,6 +77,7 @@ func routes() []route {
 		{method: post, path: "/v1/spm/stop", call: stopSPM, need: needLeader},
 		{method: post, path: "/v1/spm/start", call: startSPM, need: needLeader},
 		{method: get, path: "/v1/events", call: listEvents, consistent: true},
+		{method: get, path: "/v1/events/stream", raw: streamEvents, stream: true},
 		{method: get, path: "/v1/operator/raft/peers", call: listPeers, consistent: true},
 		{method: post, path: "/v1/operator/raft/transfer", call: transferRaft, need: needLeader},
 		{method: get, path: "/v1/operator/tokens", call: listTokens, consistent: true},

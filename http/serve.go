@@ -15,7 +15,7 @@ import (
 const closeGrace = 3 * time.Second
 
 // Serve answers on l until ctx ends, then lets requests under way finish for a short while. The listener is closed
-// when it returns. A ?wait= request ends with ctx.
+// when it returns. A ?wait= request ends with ctx; so does a stream, at once.
 func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -26,7 +26,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		BaseContext:       func(net.Listener) context.Context { return base },
+		BaseContext:       func(net.Listener) context.Context { return withClosing(base, ctx.Done()) },
 	}
 	stopped := make(chan error, 1)
 	go func() { stopped <- srv.Serve(l) }()
@@ -40,6 +40,17 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 		err = errors.Join(err, served)
 	}
 	return err
+}
+
+// withClosing lets streams know that the agent stops, which is before their context ends.
+func withClosing(ctx context.Context, closing <-chan struct{}) context.Context {
+	return context.WithValue(ctx, keyClosing, closing)
+}
+
+// closingOf is closed when the agent stops; nil where nobody says so.
+func closingOf(ctx context.Context) <-chan struct{} {
+	ch, _ := ctx.Value(keyClosing).(<-chan struct{})
+	return ch
 }
 
 // shutdown waits for requests under way for half of the grace time, then tells them to end.

@@ -31,6 +31,9 @@ type Judgement struct {
 	FreeIn time.Duration
 	// Reason says in a few words why it cannot be had, or why it can although somebody has it. Empty when free.
 	Reason string
+	// Former is set for a free resource that its owner never gave back: the record still names the owner, whose host id has
+	// left the lockspace, was freed there, or is a later generation's. Nil when the resource was released, or never taken.
+	Former *Holder
 }
 
 // AreaSectors is how many sectors of a resource's area must be read when no host above highest is joined.
@@ -113,7 +116,19 @@ func (s *Survey) Judge(r *Sighting) (Judgement, error) {
 	}
 	j := Judgement{State: ResourceFree, Owner: int(l.OwnerID), Generation: l.OwnerGeneration, Version: l.Lver}
 	j.decide(s, l, s.owner(r), s.sharing(r))
+	if j.State == ResourceFree {
+		j.Former = s.former(r)
+	}
 	return j, nil
+}
+
+// former is the owner that the record of a free resource still names.
+func (s *Survey) former(r *Sighting) *Holder {
+	l := &r.leader
+	if l.Timestamp == 0 || l.OwnerID == 0 || r.released {
+		return nil
+	}
+	return &Holder{HostID: int(l.OwnerID), Generation: l.OwnerGeneration, Status: s.Host(int(l.OwnerID))}
 }
 
 // owner is the host that has the resource exclusively, if one has.

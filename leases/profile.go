@@ -54,6 +54,9 @@ func (p Profile) Expiry() time.Duration { return 8 * p.IOTimeout }
 // HostDead is the time after which a silent host counts as dead: 8N + W.
 func (p Profile) HostDead() time.Duration { return p.Expiry() + p.Watchdog }
 
+// SurelyDead is how long a host must have been seen silent to be DEAD: HostDead, and what clocks may be wrong by.
+func (p Profile) SurelyDead() time.Duration { return surely(p.HostDead()) }
+
 // surely is how long we wait by our clock for d to have passed by that of any other host: each may be wrong by 500 ppm.
 func surely(d time.Duration) time.Duration { return d + d/1000 }
 

@@ -45,10 +45,15 @@ func (b *bubble) agree(ls *Lockspace) Judgement {
 func TestSurvey_agreesWithTheLockspace(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		one, two := b.two()
-		if j := b.agree(one); j.State != ResourceFree || !j.Takeable {
+		if j := b.agree(one); j.State != ResourceFree || !j.Takeable || j.Former != nil {
 			t.Errorf("never taken: %+v", j)
 		}
 		l := b.exclusive(one)
+		b.give(l.Release)
+		if j := b.agree(two); j.State != ResourceFree || j.Owner != 1 || j.Former != nil {
+			t.Errorf("given back: %+v", j)
+		}
+		l = b.exclusive(one)
 		if j := b.agree(two); j.State != ResourceExclusive || j.Owner != 1 || j.Takeable || j.FreeIn != 0 || j.Reason == "" {
 			t.Errorf("held: %+v", j)
 		}
@@ -118,8 +123,12 @@ func TestSurvey_holderLeftOrCameBack(t *testing.T) {
 				stop()
 				gone(b, one)
 				// The records on disk tell it at once, whatever the last look of a keeper has found.
-				if j := b.judged(two); j.State != ResourceFree || !j.Takeable || j.Owner != 1 {
+				j := b.judged(two)
+				if j.State != ResourceFree || !j.Takeable || j.Owner != 1 {
 					t.Errorf("%+v", j)
+				}
+				if f := j.Former; f == nil || f.HostID != 1 || f.Generation != j.Generation || f.Status.State != HostFree && f.Status.Generation <= f.Generation {
+					t.Errorf("who had it is not told: %+v", f)
 				}
 			})
 		})

@@ -30,6 +30,9 @@ type servers struct {
 // newServers opens the listeners, so that a taken port is an error before anything else starts.
 func newServers(ctx context.Context, cfg config.Agent, b *backend, log *slog.Logger, m *metrics) (*servers, error) {
 	handler := httpapi.New(httpapi.Config{Host: cfg.Name, Log: log, Metrics: m.registry, Observe: m.observe}, b.roles())
+	if err := m.registerStates(b.host, handler); err != nil {
+		return nil, err
+	}
 	b.host.ServePeers(handler.For(httpapi.Peers()))
 	s := &servers{log: log, local: handler.For(httpapi.Local("local"))}
 	if err := os.MkdirAll(filepath.Dir(cfg.UnixSocket), 0o755); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/holdfast-io/holdfast/cluster/startable"
 	"github.com/holdfast-io/holdfast/fsm"
 	"github.com/holdfast-io/holdfast/http/api"
 	"github.com/holdfast-io/holdfast/leases"
@@ -30,7 +31,7 @@ func (b leaseBackend) Leases(ctx context.Context, domain string) ([]api.Lease, e
 	out := make([]api.Lease, 0, len(l))
 	for i := range l {
 		if !l[i].Updating {
-			out = append(out, apiLease(st, domain, &l[i]))
+			out = append(out, b.shown(st, domain, &l[i]))
 		}
 	}
 	return out, nil
@@ -46,7 +47,16 @@ func (b leaseBackend) Lease(ctx context.Context, domain, id string) (api.Lease, 
 	if err != nil && l.Err == nil {
 		return api.Lease{}, apiError(err)
 	}
-	return apiLease(st, domain, &l), nil
+	return b.shown(st, domain, &l), nil
+}
+
+// shown is a lease as the API shows it, with the answer whether what it protects may be started elsewhere.
+func (b leaseBackend) shown(st *fsm.State, domain string, l *xlease.Status) api.Lease {
+	out := apiLease(st, domain, l)
+	pool, _ := st.Pool()
+	policy := startable.Policy{UnprotectedTakeover: b.host.UnprotectedTakeover(pool.Profile)}
+	out.Start = apiStart(startable.Judge(startFacts(st, domain, l, time.Now()), policy))
+	return out
 }
 
 // CreateLease makes a lease; it runs on the SPM.

@@ -63,12 +63,6 @@ func apiPool(p fsm.Pool) api.Pool {
 	return api.Pool{ID: p.ID, Name: p.Name, Master: p.Master, Profile: p.Profile, Created: unixTime(p.Created), TestPool: p.Test}
 }
 
-// apiEvent is one line of history.
-func apiEvent(e fsm.Event) api.Event {
-	return api.Event{Index: e.Index, Time: unixTime(e.Time), Kind: e.Kind, Severity: e.Severity, Host: e.Host,
-		Subject: e.Subject, Message: e.Message, Epoch: e.Epoch}
-}
-
 // domainsOf lists the domains of a state with their number of volumes, the master first.
 func domainsOf(st *fsm.State) []api.Domain {
 	count := map[string]int{}
@@ -199,24 +193,15 @@ func (b *backend) Volume(_ context.Context, idOrName string) (api.Volume, error)
 	return apiVolume(v), err
 }
 
-// Events lists the newest events, or those after an index.
-func (b *backend) Events(_ context.Context, after uint64, limit int) ([]api.Event, error) {
+// Events reads the history of the mirror.
+func (b *backend) Events(_ context.Context, q httpapi.EventQuery) (httpapi.EventPage, error) {
 	st, err := b.state()
 	if err != nil {
-		return nil, err
+		return httpapi.EventPage{}, err
 	}
-	out := []api.Event{}
-	if after == 0 {
-		all := st.Events()
-		for _, e := range all[max(0, len(all)-limit):] {
-			out = append(out, apiEvent(e))
-		}
-		return out, nil
-	}
-	for e := range st.EventsAfter(after) {
-		if out = append(out, apiEvent(e)); len(out) >= limit {
-			break
-		}
+	out := eventsAfter(st, q)
+	if q.Newest {
+		out = newestEvents(st, q)
 	}
 	return out, nil
 }

@@ -102,6 +102,8 @@ func TestCLI_goldenOutput(t *testing.T) {
 		"domain-set":         "domain set san1 --warn-free 15% --critical-free 8GiB",
 		"lease-create":       "lease create 9d1f0c52-51d1-4f0e-8d2b-7d5a0f3f2b02",
 		"lease-list":         "lease list",
+		"lease-startable":    "lease list --startable",
+		"lease-show-proven":  "lease show san1/9a1f0c52-51d1-4f0e-8d2b-7d5a0f3f2b02",
 		"lease-show":         "lease show 6d1f0c52-51d1-4f0e-8d2b-7d5a0f3f2b02 --domain san1",
 		"lease-show.json":    "lease show 6D1F0C52-51d1-4f0e-8d2b-7d5a0f3f2b02 -o json",
 		"lease-delete":       "lease delete 6d1f0c52-51d1-4f0e-8d2b-7d5a0f3f2b02 --force",

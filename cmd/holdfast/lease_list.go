@@ -13,6 +13,7 @@ import (
 
 func newLeaseListCommand(g *global) *cobra.Command {
 	var domain string
+	var startable bool
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the leases of a domain and who has them, as they are on the LUN", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -21,11 +22,17 @@ func newLeaseListCommand(g *global) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return g.show(cmd, l, func() *table { return leaseTable(l) })
+				return g.show(cmd, l, func() *table {
+					if startable {
+						return startTable(l)
+					}
+					return leaseTable(l)
+				})
 			})
 		},
 	}
 	leaseDomainFlag(cmd, &domain)
+	cmd.Flags().BoolVar(&startable, "startable", false, "show of each whether what it protects may be started elsewhere, and if not, when and why")
 	return cmd
 }
 
@@ -71,40 +78,4 @@ func leaseNote(l *api.Lease) string {
 
 func seconds(f float64) time.Duration {
 	return time.Duration(f * float64(time.Second)).Round(100 * time.Millisecond)
-}
-
-func newLeaseShowCommand(g *global) *cobra.Command {
-	var domain string
-	cmd := &cobra.Command{
-		Use: "show ID", Short: "Show a lease, who has it, and when it could be had", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := checkLeaseID(args[0])
-			if err != nil {
-				return err
-			}
-			return g.withLeases(cmd, domain, func(c *client.Client, dom string) error {
-				l, err := c.Lease(cmd.Context(), dom, id)
-				if err != nil {
-					return err
-				}
-				return g.show(cmd, l, func() *table { return leaseFields(&l) })
-			})
-		},
-	}
-	leaseDomainFlag(cmd, &domain)
-	return cmd
-}
-
-func leaseFields(l *api.Lease) *table {
-	t := fields("ID", l.ID, "DOMAIN", l.Domain, "STATUS", l.Status, "HOLDER", leaseHolders(l), "GENERATION", fmt.Sprint(l.Generation),
-		"VERSION", fmt.Sprint(l.Version), "OFFSET", fmt.Sprint(l.Offset), "TAKEABLE", yes(l.Takeable))
-	for _, more := range [][2]string{{"LAST HOLDER", l.LastHolder}, {"HOLDER STATE", l.HolderState}, {"AGE", leaseAge(l)}, {"REASON", l.Reason}} {
-		if more[1] != "" {
-			t.add(more[0], more[1])
-		}
-	}
-	if l.FreeIn > 0 {
-		t.add("FREE IN", seconds(l.FreeIn).String())
-	}
-	return t
 }

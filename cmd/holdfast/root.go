@@ -93,28 +93,37 @@ func missingVerb(c *cobra.Command, args []string) error {
 
 // client connects as the flags and the environment say.
 func (g *global) client() (*client.Client, error) {
-	if err := g.checkOutput(); err != nil {
+	cfg, err := g.clientConfig()
+	if err != nil {
 		return nil, err
-	}
-	cfg := client.Config{
-		Address: cmp.Or(g.address, os.Getenv("HOLDFAST_ADDR")), Token: os.Getenv("HOLDFAST_TOKEN"), Timeout: g.timeout,
-	}
-	if g.token != "" {
-		b, err := os.ReadFile(g.token)
-		if err != nil {
-			return nil, usageError{fmt.Errorf("reading the token: %w", err)}
-		}
-		cfg.Token = strings.TrimSpace(string(b))
-	}
-	var err error
-	if cfg.TLS, err = g.tls(); err != nil {
-		return nil, usageError{err}
 	}
 	c, err := client.New(cfg)
 	if err != nil {
 		return nil, usageError{err}
 	}
 	return c, nil
+}
+
+// clientConfig says how to connect.
+func (g *global) clientConfig() (client.Config, error) {
+	cfg := client.Config{
+		Address: cmp.Or(g.address, os.Getenv("HOLDFAST_ADDR")), Token: os.Getenv("HOLDFAST_TOKEN"), Timeout: g.timeout,
+	}
+	if err := g.checkOutput(); err != nil {
+		return cfg, err
+	}
+	if g.token != "" {
+		b, err := os.ReadFile(g.token)
+		if err != nil {
+			return cfg, usageError{fmt.Errorf("reading the token: %w", err)}
+		}
+		cfg.Token = strings.TrimSpace(string(b))
+	}
+	var err error
+	if cfg.TLS, err = g.tls(); err != nil {
+		return cfg, usageError{err}
+	}
+	return cfg, nil
 }
 
 func (g *global) tls() (*tls.Config, error) {

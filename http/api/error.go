@@ -10,6 +10,9 @@ import (
 // ProblemType is the media type of every error body.
 const ProblemType = "application/problem+json"
 
+// StreamType is the media type of a stream of events.
+const StreamType = "text/event-stream"
+
 // Codes tell a program what went wrong. They are stable; the text next to them is for people.
 const (
 	CodeInvalid          = "invalid_request"    // the request can never work as it is

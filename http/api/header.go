@@ -8,6 +8,10 @@ const (
 	HeaderAge = "X-Holdfast-Age"
 	// HeaderEpoch is the SPM epoch the answer was given under.
 	HeaderEpoch = "X-Holdfast-Epoch"
+	// HeaderGap is set on a list of events when events may be missing before it: the id of the oldest event that is kept.
+	HeaderGap = "X-Holdfast-Gap"
+	// HeaderLastEvent continues a stream of events after an id, in the name that browsers use.
+	HeaderLastEvent = "Last-Event-ID"
 	// HeaderHost is the host that did the work.
 	HeaderHost = "X-Holdfast-Host"
 	// HeaderForwarded names the host a request was passed on by; such a request is not passed on again.

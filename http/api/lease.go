@@ -1,5 +1,7 @@
 package api
 
+import "time"
+
 // States of a lease.
 const (
 	LeaseFree      = "FREE"
@@ -38,6 +40,51 @@ type Lease struct {
 	// FreeIn is the time in seconds until it could be had if its holder stays silent; left out when the holder is alive.
 	FreeIn  float64       `json:"free_in_seconds,omitempty"`
 	Sharers []LeaseHolder `json:"sharers,omitempty"`
+	// Start says whether what the lease protects may be started on another host. It is more careful than Takeable, which is
+	// the storage's answer alone. Nil from hosts that do not know the question.
+	Start *LeaseStart `json:"start,omitempty"`
+}
+
+// Rules of a LeaseStart: the line of the table in docs/API.md that applied.
+const (
+	StartFree         = "free"
+	StartLeft         = "holder_left"
+	StartProven       = "holder_proven_dead"
+	StartCameBack     = "holder_came_back"
+	StartDead         = "holder_dead"
+	StartUnprotected  = "holder_unprotected"
+	StartProofPending = "proof_pending"
+	StartFencing      = "holder_fencing"
+	StartSilent       = "holder_silent"
+	StartLost         = "holder_lost"
+	StartAlive        = "holder_alive"
+	StartNotWatched   = "not_watched"
+	StartOldFree      = "stale_free"
+	StartDamaged      = "damaged"
+	StartUnreadable   = "unreadable"
+)
+
+// LeaseStart answers whether what a lease protects, a VM, may be started elsewhere, and if not, when and why.
+type LeaseStart struct {
+	Startable bool   `json:"startable"`
+	Rule      string `json:"rule"` // why, for programs
+	Why       string `json:"why"`  // why, for people
+	// Awaits is what must happen first, In how many seconds that takes if the holder stays silent; left out when nobody can tell.
+	Awaits string  `json:"awaits,omitempty"`
+	In     float64 `json:"in_seconds,omitempty"`
+	// Host is the holder, or former holder, that the answer is about.
+	Host string `json:"host,omitempty"`
+	// Proof is the recorded proof of that host's death that the answer rests on.
+	Proof    *LeaseProof `json:"proof,omitempty"`
+	NextStep string      `json:"next_step,omitempty"`
+}
+
+// LeaseProof is recorded evidence that the holder of a lease writes nothing any more.
+type LeaseProof struct {
+	Kind     string    `json:"kind"` // released, dead, power_off, exit or person
+	Evidence string    `json:"evidence,omitempty"`
+	By       string    `json:"by,omitempty"`
+	Time     time.Time `json:"time"`
 }
 
 // LeaseHolder is one of the hosts that share a lease.

@@ -60,15 +60,3 @@ type Health struct {
 	Member bool   `json:"member"`
 	Reason string `json:"reason,omitempty"` // why it is not ok
 }
-
-// Event is one line of the pool's history.
-type Event struct {
-	Index    uint64    `json:"index"`
-	Time     time.Time `json:"time"`
-	Kind     string    `json:"kind"`
-	Severity string    `json:"severity"`
-	Host     string    `json:"host,omitempty"`
-	Subject  string    `json:"subject,omitempty"`
-	Message  string    `json:"message"`
-	Epoch    uint64    `json:"epoch,omitempty"`
-}

@@ -36,6 +36,9 @@ type Fake struct {
 	calls   int
 	spm     api.SPM
 	noisy   []api.Warning
+	history []api.Event // oldest first
+	lost    bool        // something was dropped from the history
+	looks   int         // at the history
 }
 
 // New makes a pool with one domain and one volume.
@@ -46,7 +49,8 @@ func New() *Fake {
 			ID: VolumeID, Image: ImageID, Domain: DomainID, Name: "web1", Size: 10 << 30, Allocated: 1 << 30, Format: api.FormatQCOW2,
 			Allocation: api.AllocationSparse, Legality: "legal", Type: "leaf", Epoch: 3, Created: Now.Add(-time.Hour),
 		}},
-		spm: api.SPM{Host: "h1", HostID: 1, Epoch: 3, State: api.SPMServing, Since: Now.Add(-2 * time.Hour), Desired: "any"},
+		spm:     api.SPM{Host: "h1", HostID: 1, Epoch: 3, State: api.SPMServing, Since: Now.Add(-2 * time.Hour), Desired: "any"},
+		history: []api.Event{firstEvent()},
 	}
 }
 
@@ -421,16 +425,6 @@ func (f *Fake) StopSPM(_ context.Context, req api.SPMStop, _ string) (api.SPM, e
 // StartSPM implements httpapi.SPM.
 func (f *Fake) StartSPM(context.Context, api.SPMStart, string) (api.SPM, error) {
 	return api.SPM{Host: "h1", HostID: 1, Epoch: 4, State: api.SPMServing, Since: Now, Desired: "any"}, f.fail()
-}
-
-// Events implements httpapi.Events.
-func (f *Fake) Events(_ context.Context, after uint64, _ int) ([]api.Event, error) {
-	if after >= 6 {
-		return nil, f.fail()
-	}
-	return []api.Event{{
-		Index: 6, Time: Now, Kind: "spm", Severity: api.SeverityInfo, Host: "h1", Subject: "spm", Message: "h1 serves at epoch 3", Epoch: 3,
-	}}, f.fail()
 }
 
 // RaftPeers implements httpapi.Operator.

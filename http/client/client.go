@@ -40,6 +40,8 @@ type Config struct {
 	Token string
 	// TLS is used for https; it holds the cluster's CA and, for administrators, a client certificate.
 	TLS *tls.Config
+	// Dial connects to addresses; nil is the network's own, with a bound of 5 s.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Timeout bounds one request; 0 is 90 s, which is longer than an agent's own deadline. Negative is none.
 	Timeout time.Duration
 }
@@ -65,14 +67,17 @@ func New(c Config) (*Client, error) {
 		return nil, badAddress(c.Address)
 	}
 	tr := &http.Transport{TLSClientConfig: c.TLS, ForceAttemptHTTP2: c.TLS != nil, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute}
-	dialer := &net.Dialer{Timeout: 5 * time.Second}
-	tr.DialContext = dialer.DialContext
+	dial := c.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: 5 * time.Second}).DialContext
+	}
+	tr.DialContext = dial
 	base := strings.TrimSuffix(c.Address, "/")
 	switch {
 	case u.Scheme == "unix" && u.Path != "":
 		base = "http://" + unixHost
 		tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", u.Path)
+			return dial(ctx, "unix", u.Path)
 		}
 	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
 	default:
@@ -266,10 +271,13 @@ type Mark struct {
 	Index uint64
 	Age   time.Duration
 	Host  string // the host that did the work
+	// Gap is set with events that begin behind a gap: the id of the oldest that is kept.
+	Gap string
 }
 
 func markOf(resp *http.Response) Mark {
 	index, _ := strconv.ParseUint(resp.Header.Get(api.HeaderIndex), 10, 64) // absent is 0
 	age, _ := strconv.ParseInt(resp.Header.Get(api.HeaderAge), 10, 64)
-	return Mark{Index: index, Age: time.Duration(age) * time.Millisecond, Host: resp.Header.Get(api.HeaderHost)}
+	return Mark{Index: index, Age: time.Duration(age) * time.Millisecond, Host: resp.Header.Get(api.HeaderHost),
+		Gap: resp.Header.Get(api.HeaderGap)}
 }

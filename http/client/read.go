@@ -115,16 +115,6 @@ func (c *Client) SPM(ctx context.Context, r Read) (api.SPM, Mark, error) {
 	return get[api.SPM](ctx, c, "/v1/spm", r.values())
 }
 
-// Events lists up to limit events after an index; limit 0 is the server's default.
-func (c *Client) Events(ctx context.Context, after uint64, limit int, r Read) ([]api.Event, Mark, error) {
-	q := r.values()
-	q.Set("after", strconv.FormatUint(after, 10))
-	if limit > 0 {
-		q.Set("limit", strconv.Itoa(limit))
-	}
-	return get[[]api.Event](ctx, c, "/v1/events", q)
-}
-
 // RaftPeers lists the members of the Raft configuration.
 func (c *Client) RaftPeers(ctx context.Context) ([]api.RaftPeer, error) {
 	v, _, err := get[[]api.RaftPeer](ctx, c, "/v1/operator/raft/peers", nil)
