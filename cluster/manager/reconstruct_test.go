@@ -86,7 +86,7 @@ func inFlames(t *testing.T, fn func(t *testing.T, b *burnt, m *Manager, spm stri
 	})
 }
 
-var wanted = Reconstruction{Domain: simOther, By: "ann", Reason: "the array burnt"}
+var lostMaster = Reconstruction{Domain: simOther, By: "ann", Reason: "the array burnt"}
 
 // master is what the mirror says.
 func (b *burnt) master() (string, int) { p, _ := b.View().Pool(); return p.Master, p.MasterVersion }
@@ -95,7 +95,7 @@ func (b *burnt) master() (string, int) { p, _ := b.View().Pool(); return p.Maste
 func TestManager_Reconstruct_masterReadable(t *testing.T) {
 	inFlames(t, func(t *testing.T, b *burnt, m *Manager, spm string) {
 		for range 2 { // with its SPM, and without
-			if _, err := m.ReconstructMaster(t.Context(), wanted); !errors.Is(err, ErrMasterReadable) {
+			if _, err := m.ReconstructMaster(t.Context(), lostMaster); !errors.Is(err, ErrMasterReadable) {
 				t.Fatalf("%v", err)
 			}
 			b.kill(spm)
@@ -117,7 +117,7 @@ func TestManager_Reconstruct_waitsForDeath(t *testing.T) {
 		var last time.Duration
 		for {
 			var err error
-			if out, err = m.ReconstructMaster(t.Context(), wanted); err == nil {
+			if out, err = m.ReconstructMaster(t.Context(), lostMaster); err == nil {
 				break
 			}
 			var e *UnprovenError
@@ -160,7 +160,7 @@ func TestManager_Reconstruct_waitsForDeath(t *testing.T) {
 		if !b.otherOf(spm).free {
 			t.Error("the dead host's record in the new master's lockspace was not freed")
 		}
-		again, err := m.ReconstructMaster(t.Context(), wanted)
+		again, err := m.ReconstructMaster(t.Context(), lostMaster)
 		if err != nil || again.Version != 2 || again.Former != simMaster {
 			t.Errorf("asked for again: %+v, %v", again, err)
 		}
@@ -175,7 +175,7 @@ func TestManager_Reconstruct_refusedWord(t *testing.T) {
 		b.mu.Lock()
 		b.refuse["c"] = errors.New("3 device calls have not come back")
 		b.mu.Unlock()
-		force := wanted
+		force := lostMaster
 		force.Force, force.Dead = true, []string{"c", spm}
 		_, err := m.ReconstructMaster(t.Context(), force)
 		var e *UnprovenError
@@ -193,7 +193,7 @@ func TestManager_Reconstruct_forced(t *testing.T) {
 	inFlames(t, func(t *testing.T, b *burnt, m *Manager, spm string) {
 		b.lose(spm)
 		time.Sleep(time.Second)
-		force := wanted
+		force := lostMaster
 		force.Force = true
 		if _, err := m.ReconstructMaster(t.Context(), force); !errors.Is(err, ErrMasterNotProven) {
 			t.Fatalf("without a name: %v", err)
@@ -212,10 +212,10 @@ func TestManager_Reconstruct_unread(t *testing.T) {
 		b.must(t, &fsm.DomainPut{Domain: fsm.Domain{ID: "dom-9", Name: "unread", Status: fsm.DomainActive}})
 		b.lose(spm)
 		time.Sleep(time.Minute)
-		if _, err := m.ReconstructMaster(t.Context(), wanted); !errors.Is(err, ErrMasterNotProven) || !strings.Contains(err.Error(), "dom-9") {
+		if _, err := m.ReconstructMaster(t.Context(), lostMaster); !errors.Is(err, ErrMasterNotProven) || !strings.Contains(err.Error(), "dom-9") {
 			t.Errorf("a third domain: %v", err)
 		}
-		unread := wanted
+		unread := lostMaster
 		unread.Domain = "dom-9"
 		if _, err := m.ReconstructMaster(t.Context(), unread); !errors.Is(err, ErrNewMasterUnread) {
 			t.Errorf("onto it: %v", err)
@@ -239,7 +239,7 @@ func TestManager_Reconstruct_unprotected(t *testing.T) {
 	inFlames(t, func(t *testing.T, b *burnt, m *Manager, spm string) {
 		b.lose(spm)
 		time.Sleep(time.Minute)
-		_, err := m.ReconstructMaster(t.Context(), wanted)
+		_, err := m.ReconstructMaster(t.Context(), lostMaster)
 		if !errors.Is(err, ErrMasterNotProven) || !strings.Contains(err.Error(), "nothing resets its machine") {
 			t.Fatalf("%v", err)
 		}
@@ -253,7 +253,7 @@ func TestManager_Reconstruct_unprotected(t *testing.T) {
 		b.sim.mu.Unlock()
 		b.must(t, &fsm.ProofAdd{Proof: p})
 		time.Sleep(5 * time.Second) // keepers remember records that were freed as they were
-		if out, err := m.ReconstructMaster(t.Context(), wanted); err != nil || len(out.Proofs) != 0 {
+		if out, err := m.ReconstructMaster(t.Context(), lostMaster); err != nil || len(out.Proofs) != 0 {
 			t.Fatalf("with its power off: %+v, %v", out, err)
 		}
 	}, func(c *Config) { c.Policy.UnprotectedTakeover = false })
@@ -286,7 +286,7 @@ func TestManager_Reconstruct_planted(t *testing.T) {
 				m.bug = bug
 				b.lose(spm)
 				time.Sleep(time.Second)
-				_, _ = m.ReconstructMaster(t.Context(), wanted)
+				_, _ = m.ReconstructMaster(t.Context(), lostMaster)
 				if seen := tooEarly(b, spm); (seen != "") != (bug != "") {
 					t.Errorf("the checker says %q", seen)
 				}
