@@ -65,6 +65,9 @@ func (t *term) domainInputs(view *fsm.State) []DomainInput {
 		in := DomainInput{ID: id, Name: d.Name, Status: d.CurrentStatus(), Up: up, TermAge: now.Sub(t.start), Policy: t.m.cfg.Policy.Domains}
 		for _, h := range view.Hosts.All() {
 			if s := t.hosts[h.Name]; s != nil && s.reachable {
+				if in.Views == nil {
+					in.Views = make([]DomainView, 0, len(t.hosts))
+				}
 				in.Views = append(in.Views, s.domainView(h, id, now, in.Policy))
 			}
 		}

@@ -22,7 +22,6 @@ type domainSim struct {
 	codes    map[string]map[string]string // host, domain: what a look finds; missing: ok
 	uses     map[string][]string          // host: what uses simOther there
 	stays    map[string]bool              // hosts that do not let go
-	free     int64
 	delay    time.Duration
 	late     bool
 	reopened map[string][]time.Duration // domain on host: when it was asked to open it again

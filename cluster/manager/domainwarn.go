@@ -59,8 +59,8 @@ func (t *term) warnDomains(view *fsm.State, inputs []DomainInput) {
 			continue
 		}
 		t.warnSpace(view, d)
-		for host, r := range t.reportsOn(in.ID) {
-			t.warnHost(d, host, r)
+		for _, r := range t.reportsOn(in.ID) {
+			t.warnHost(d, r.host, &r.DomainReport)
 		}
 	}
 }
@@ -76,14 +76,20 @@ func standing(view *fsm.State) map[warnKey]warned {
 	return out
 }
 
+// hostReport is what a host that answers said of a domain last.
+type hostReport struct {
+	host string
+	DomainReport
+}
+
 // reportsOn is what each host that answers said of a domain last.
-func (t *term) reportsOn(id string) map[string]DomainReport {
+func (t *term) reportsOn(id string) []hostReport {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	out := map[string]DomainReport{}
+	out := make([]hostReport, 0, len(t.hosts))
 	for name, s := range t.hosts {
 		if d, ok := s.domains[id]; ok && s.reachable && !d.lookedAt.IsZero() {
-			out[name] = d.report
+			out = append(out, hostReport{name, d.report})
 		}
 	}
 	return out
@@ -103,48 +109,67 @@ func (t *term) warnSpace(view *fsm.State, d fsm.Domain) {
 	case d.Free < limits.Warn, was != "" && was != clearSpace && limits.Warn > 0 && d.Free < limits.Warn+back:
 		kind = warnLowSpace
 	}
-	free := fmt.Sprintf("%d of %d bytes are free", d.Free, d.Size)
-	t.say(kind, d, "", map[string]string{
-		warnCriticalSpace: free + ", new volumes are refused and volumes that are there go on growing: add a LUN or delete volumes",
-		warnLowSpace:      free + ": add a LUN or delete volumes",
-		clearSpace:        free + " again",
-	}[kind])
+	t.say(kind, d, "", func() string {
+		free := fmt.Sprintf("%d of %d bytes are free", d.Free, d.Size)
+		switch kind {
+		case warnCriticalSpace:
+			return free + ", new volumes are refused and volumes that are there go on growing: add a LUN or delete volumes"
+		case warnLowSpace:
+			return free + ": add a LUN or delete volumes"
+		}
+		return free + " again"
+	})
 }
 
 // warnHost looks at what one host reports.
-func (t *term) warnHost(d fsm.Domain, host string, r DomainReport) {
-	full := func(percent int64) bool { return r.MetadataSize > 0 && r.MetadataUsed*100 > r.MetadataSize*percent }
-	area := fmt.Sprintf("the volume group's metadata takes %d of %d bytes", r.MetadataUsed, r.MetadataSize)
-	switch was := t.domains.warned[warnKey{clearMetadata, d.ID, ""}].kind; {
-	case full(metadataFull):
-		t.say(warnMetadata, d, "", area+": when it is full nothing can be made or extended; delete volumes, or use another domain for new ones")
-	case r.MetadataSize > 0 && was == warnMetadata && !full(metadataRoom):
-		t.say(clearMetadata, d, "", area)
-	}
+func (t *term) warnHost(d fsm.Domain, host string, r *DomainReport) {
+	t.warnMetadata(d, r)
 	slow := t.m.cfg.Policy.Domains.SlowRead
 	switch {
 	case r.Valid() && r.Delay > slow:
-		t.say(warnSlow, d, host, fmt.Sprintf("a read of 4 KiB took %v on %s: look after the path and the load of the array", r.Delay.Round(time.Millisecond), host))
+		t.say(warnSlow, d, host, func() string {
+			return fmt.Sprintf("a read of 4 KiB took %v on %s: look after the path and the load of the array", r.Delay.Round(time.Millisecond), host)
+		})
 	case r.Valid() && r.Delay <= slow/2:
-		t.say(clearSlow, d, host, fmt.Sprintf("a read of 4 KiB took %v on %s", r.Delay.Round(time.Microsecond), host))
+		t.say(clearSlow, d, host, func() string {
+			return fmt.Sprintf("a read of 4 KiB took %v on %s", r.Delay.Round(time.Microsecond), host)
+		})
 	}
 	switch {
 	case r.Late:
-		t.say(warnLate, d, host, host+" has not renewed its lease for half of its life: early warning, guests there are ended when it runs out")
+		t.say(warnLate, d, host, func() string {
+			return host + " has not renewed its lease for half of its life: early warning, guests there are ended when it runs out"
+		})
 	case r.Acquired:
-		t.say(clearLate, d, host, host+" renews its lease in time")
+		t.say(clearLate, d, host, func() string { return host + " renews its lease in time" })
 	}
 }
 
-// say records the beginning or the end of a warning.
-func (t *term) say(kind string, d fsm.Domain, host, what string) {
+// warnMetadata looks at how full the metadata area is, by one host's word: all read the same.
+func (t *term) warnMetadata(d fsm.Domain, r *DomainReport) {
+	full := func(percent int64) bool { return r.MetadataSize > 0 && r.MetadataUsed*100 > r.MetadataSize*percent }
+	area := func() string {
+		return fmt.Sprintf("the volume group's metadata takes %d of %d bytes", r.MetadataUsed, r.MetadataSize)
+	}
+	switch was := t.domains.warned[warnKey{clearMetadata, d.ID, ""}].kind; {
+	case full(metadataFull):
+		t.say(warnMetadata, d, "", func() string {
+			return area() + ": when it is full nothing can be made or extended; delete volumes, or use another domain for new ones"
+		})
+	case r.MetadataSize > 0 && was == warnMetadata && !full(metadataRoom):
+		t.say(clearMetadata, d, "", area)
+	}
+}
+
+// say records the beginning or the end of a warning, unless that was said.
+func (t *term) say(kind string, d fsm.Domain, host string, what func() string) {
 	key := warnKey{warnFamilies[kind], d.ID, host}
 	was, now := t.domains.warned[key], t.m.cfg.Now()
 	if was.kind == kind || was.kind == "" && kind == key.family || !was.at.IsZero() && now.Sub(was.at) < warnEvery {
 		return
 	}
 	t.domains.warned[key] = warned{kind, now}
-	e := fsm.Event{Kind: kind, Severity: fsm.Warning, Host: host, Subject: d.ID, Message: "domain " + d.Name + ": " + what}
+	e := fsm.Event{Kind: kind, Severity: fsm.Warning, Host: host, Subject: d.ID, Message: "domain " + d.Name + ": " + what()}
 	switch kind {
 	case key.family:
 		e.Severity = fsm.Info

@@ -56,7 +56,7 @@ func (l servedLUN) attach(c *config.Agent) {
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		l.t.Fatal(err)
 	}
-	ln, err := net.Listen("unix", filepath.Join(c.DataDir, "lun.sock"))
+	ln, err := net.Listen("unix", filepath.Join(c.DataDir, "lun.sock")) //nolint:noctx // does not wait
 	if err != nil {
 		l.t.Fatal(err)
 	}
