@@ -24,13 +24,15 @@ type domainSim struct {
 	stays    map[string]bool              // hosts that do not let go
 	delay    time.Duration
 	late     bool
+	sent     map[string]uint64          // host: the looks that it has told the leader of
+	resent   int                        // reports that the leader had already
 	reopened map[string][]time.Duration // domain on host: when it was asked to open it again
 }
 
 func newDomainSim(t *testing.T, names ...string) *domainSim {
 	t.Helper()
 	d := &domainSim{sim: newSim(t, names...), begun: time.Now(), codes: map[string]map[string]string{}, uses: map[string][]string{}, stays: map[string]bool{},
-		reopened: map[string][]time.Duration{}}
+		reopened: map[string][]time.Duration{}, sent: map[string]uint64{}}
 	for _, id := range []string{simMaster, simOther} {
 		d.must(t, &fsm.DomainPut{Domain: fsm.Domain{ID: id, Name: "san-" + id, Size: 1000, Free: 900}})
 	}
@@ -98,6 +100,10 @@ func (d *domainSim) report(host string, req PingRequest, rep *PingReply) {
 	if req.Domains == looks {
 		return
 	}
+	if d.sent[host] == looks {
+		d.resent++
+	}
+	d.sent[host] = looks
 	for _, id := range []string{simMaster, simOther} {
 		dom, _ := d.View().Domains.Get(id)
 		r := DomainReport{Domain: id, Code: DomainOK, Looks: looks, Age: passed % time.Second, Status: dom.CurrentStatus(), Delay: d.delay,
@@ -417,6 +423,18 @@ func TestDomains_warnings(t *testing.T) {
 			if n := countEvents(d.sim, kind); n != want {
 				t.Errorf("then %d events %s, want %d", n, kind, want)
 			}
+		}
+	})
+}
+
+// Reports travel when there is something new in them, and not with every ping.
+func TestDomains_reportsTravelOnce(t *testing.T) {
+	simulateDomains(t, func(t *testing.T, d *domainSim, _ *Manager) {
+		time.Sleep(time.Minute)
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.resent > 0 || d.sent["a"] < 60 {
+			t.Errorf("after %d looks %d reports were sent again", d.sent["a"], d.resent)
 		}
 	})
 }

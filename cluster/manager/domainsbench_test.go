@@ -81,9 +81,9 @@ func TestTerm_storageTrouble(t *testing.T) {
 		t.Errorf("all is well: %+v", got)
 	}
 	s := tm.hosts["h001"]
-	s.heard(&PingReply{DomainsSeq: 8, Domains: []DomainReport{{Domain: "dom-000", Code: DomainOK, Looks: 8}, {Domain: "dom-001", Code: DomainHung, Looks: 8}}}, time.Now().Add(-time.Hour))
+	s.heard(&PingReply{DomainsSeq: 8, Domains: []DomainReport{{Domain: "dom-000", Code: DomainOK, Looks: 8}, {Domain: "dom-001", Code: DomainHung, Looks: 8}}}, time.Now().Add(-16*time.Second))
 	got := tm.storageTrouble(view)
-	if tr, ok := got["h001"]; len(got) != 1 || !ok || !tr.Over || len(tr.Domains) != 1 || tr.Domains[0] != "dom-001" || tr.For < 59*time.Minute {
+	if tr, ok := got["h001"]; len(got) != 1 || !ok || !tr.Over || len(tr.Domains) != 1 || tr.Domains[0] != "dom-001" || tr.For < 15*time.Second {
 		t.Errorf("%+v", got)
 	}
 	s.reachable = false

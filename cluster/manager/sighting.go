@@ -75,7 +75,9 @@ func (t *term) ping(ctx context.Context, s *sighting) bool {
 	cctx, cancel := context.WithTimeout(ctx, t.m.cfg.PingTimeout)
 	defer cancel()
 	var rep PingReply
-	err := t.m.cfg.Cluster.Call(cctx, s.name, MethodPing, t.pingRequest(s.name), &rep)
+	req := t.pingRequest(s.name)
+	req.Domains = t.reportsSeen(s)
+	err := t.m.cfg.Cluster.Call(cctx, s.name, MethodPing, req, &rep)
 	if ctx.Err() != nil {
 		return false
 	}
