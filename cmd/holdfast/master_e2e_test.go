@@ -261,9 +261,8 @@ func judgeMasters(t *testing.T, p *devProcess, second, lun string) {
 		}
 		out, err := j.lvm(t.Context(), "vgs", "--noheadings", "-o", "vg_tags", d.vg)
 		check, cerr := j.lvm(t.Context(), "vgck", d.vg)
-		j.detach()
-		if err != nil || cerr != nil {
-			t.Errorf("%s: %v %s; %v %s", d.vg, err, out, cerr, check)
+		if derr := j.detach(); err != nil || cerr != nil || derr != nil {
+			t.Errorf("%s: %v %s; %v %s; %v", d.vg, err, out, cerr, check, derr)
 		}
 		for _, tag := range d.want {
 			if !strings.Contains(string(out), tag) {
