@@ -98,6 +98,33 @@ func TestKeys_listMembers(t *testing.T) {
 	}
 }
 
+// TestKeys_listMembers_many: as many domains as a tag has room for, and always the master itself.
+func TestKeys_listMembers_many(t *testing.T) {
+	t.Parallel()
+	var all []MemberStatus
+	for n := range 100 {
+		all = append(all, MemberStatus{volID(n), PoolActive})
+	}
+	for _, self := range []int{0, 50, 99} {
+		k := newKeys(testCreateOptions(), "vg")
+		k[keySDUUID], k[keyPoolUUID], k[keyPoolDomains] = all[self].ID, testPool, ""
+		k.listMembers(all)
+		m := k.masterState()
+		if len(m.Members) != 21 || !m.InForce(testPool) {
+			t.Errorf("%d domains are listed, %+v", len(m.Members), m)
+		}
+		first := k[keyPoolDomains]
+		if k.listMembers(all); k[keyPoolDomains] != first {
+			t.Error("the list changes without a reason")
+		}
+	}
+	lun := blockdev.NewMem(lunSize, 512)
+	if err := writer(t, newDomain(t, lun)).SetMembers(deadline(t), all); err != nil {
+		t.Fatal(err)
+	}
+	mustBeClean(t, lun)
+}
+
 // TestWriter_masterMoves takes the master from one domain to another, on disk.
 func TestWriter_masterMoves(t *testing.T) {
 	t.Parallel()

@@ -147,7 +147,11 @@ func (k Keys) become(s MasterSpec) {
 	delete(k, keyNextMaster)
 }
 
+// maxTag is how long a tag may be for LVM, by its manual; about 21 domains fit.
+const maxTag = 1024
+
 // listMembers lists the domains of the pool: those listed already in their order, then the others. The domain itself is active.
+// What does not fit into one tag is left out, from the end: nobody decides anything by the list, neither we nor a VDSM of these days.
 func (k Keys) listMembers(want []MemberStatus) {
 	self := k[keySDUUID]
 	rest := slices.Clone(want)
@@ -162,7 +166,16 @@ func (k Keys) listMembers(want []MemberStatus) {
 			out, rest = append(out, rest[i]), slices.Delete(rest, i, i+1)
 		}
 	}
-	k[keyPoolDomains] = printMembers(append(out, rest...))
+	out = append(out, rest...)
+	k[keyPoolDomains] = printMembers(out)
+	for len(tagKey+encodeTag(keyPoolDomains+"="+k[keyPoolDomains])) > maxTag && len(out) > 1 {
+		last := len(out) - 1
+		if out[last].ID == self {
+			last--
+		}
+		out = slices.Delete(out, last, last+1)
+		k[keyPoolDomains] = printMembers(out)
+	}
 }
 
 // stepDown makes the keys those of a domain that is master no more. The pool's other keys stay, as VDSM leaves them: without the
