@@ -14,6 +14,7 @@ type Backend struct {
 	Status  Status
 	Hosts   Hosts
 	Domains Domains
+	Masters Masters
 	Volumes Volumes
 	// Attachments works on the host that is asked or named.
 	Attachments Attachments

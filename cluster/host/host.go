@@ -55,6 +55,7 @@ var errLeft = errors.New("the host left the cluster")
 func New(cfg Config) *Host {
 	cfg.started = time.Now()
 	cfg.later = newLater(cfg.Cluster.DataDir, cfg.Log)
+	cfg.retired = newRetired()
 	h := &Host{cfg: cfg, started: cfg.started, adopted: make(chan *membership), settled: make(chan struct{})}
 	h.leaving = &leaving{look: h.uses}
 	h.monitors = newMonitors(cfg.openForReading(h.profile), h.useOf, h.domainEdge, cfg.Log)
