@@ -112,6 +112,7 @@ func TestEncode_laterFields(t *testing.T) {
 			Former: []FormerMaster{{Domain: "d", Version: 1, Until: 3, Abandoned: true}}}, Time: 4},
 		"event-add-evidence":   &EventAdd{Events: []Event{{Time: 1, Kind: "k", Reason: "r", Evidence: "e"}}},
 		"pool-create-test":     &PoolCreate{Pool: Pool{ID: "p", Name: "n", Profile: "dev", Test: true}, Time: 4},
+		"host-update-space":    &HostUpdate{Name: "h1", Time: 5, Generation: new(uint64(3)), Space: "d2"},
 		"host-update-watchdog": &HostUpdate{Name: "h1", Time: 5, Watchdog: new(WatchdogWdmd), WatchdogTime: new(60)},
 		"host-join-watchdog":   &HostJoin{Host: Host{Name: "h1", Watchdog: WatchdogDevice, WatchdogTime: 10}, TokenID: "t", Time: 2},
 	} {

@@ -191,6 +191,9 @@ type HostUpdate struct {
 	// Deadline ends with the state: a change of State without one leaves none.
 	Deadline  *int64     `codec:"dl,omitempty"`
 	Witnesses *[]Witness `codec:"wn,omitempty"` // all of them
+
+	// Space is the lockspace that Generation was seen in. When the pool has another master by now it says nothing.
+	Space string `codec:"sp,omitempty"`
 }
 
 func (*HostUpdate) kind() kind { return kindHostUpdate }
@@ -199,6 +202,9 @@ func (c *HostUpdate) apply(t *tables, _ uint64) Outcome {
 	h, ok := t.hosts.Get(c.Name)
 	if !ok {
 		return refuse(CodeNotFound, "no host named "+c.Name)
+	}
+	if master := t.masterID(); c.Generation != nil && c.Space != "" && c.Space != master {
+		return refuse(CodeStale, fmt.Sprintf("host %s: generation %d is that of lockspace %s, and the master is %s now", c.Name, *c.Generation, c.Space, master))
 	}
 	if c.Generation != nil && *c.Generation < h.Generation {
 		return refuse(CodeStale, fmt.Sprintf("host %s: generation %d is older than %d", c.Name, *c.Generation, h.Generation))
@@ -250,7 +256,7 @@ func (c *HostRemove) apply(t *tables, _ uint64) Outcome {
 	if !ok {
 		return refuse(CodeNotFound, "no host named "+c.Name)
 	}
-	if c.Proof != nil && c.Proof.covers(h) {
+	if c.Proof != nil && c.Proof.covers(h, t.pool()) {
 		t.addProof(*c.Proof)
 	} else if !t.proven(h) {
 		return refuse(CodeProofRequired, fmt.Sprintf(

@@ -61,8 +61,9 @@ func (c *PoolMaster) apply(t *tables, index uint64) Outcome {
 	}
 	t.setRole(p.Master, RoleRegular)
 	t.setRole(c.Master, RoleMaster)
-	p.Master, p.MasterVersion, p.MasterSince = c.Master, c.MasterVersion, c.Time
+	p.Master, p.MasterVersion, p.MasterSince = c.Master, c.MasterVersion, max(c.Time, t.latestProof()+1)
 	t.pools.put(p.ID, p)
+	t.forgetGenerations()
 	t.addEvent(index, c.event(t))
 	return Outcome{}
 }
@@ -105,6 +106,37 @@ func (c *PoolMaster) event(t *tables) Event {
 	return Event{Time: c.Time, Kind: "pool.master", Severity: severity, Host: c.Host, Subject: c.Master, Reason: c.Reason,
 		Message: fmt.Sprintf("domain %s is the master now, version %d; the one before (%s) %s; by %s", name, c.MasterVersion, c.Expect, how, cut(c.By, maxName))}
 }
+
+// forgetGenerations is for a new master: a host's generation is that in the master's lockspace, and each lockspace counts its own.
+// The leader records the new ones as it hears them.
+func (t *tables) forgetGenerations() {
+	for _, h := range t.hosts.Values() {
+		if h.Generation != 0 {
+			h.Generation = 0
+			t.hosts.put(h.Name, h)
+		}
+	}
+}
+
+// latestProof is the time of the last proof, by whoever's clock. The present master is later than every proof that came before it.
+func (t *tables) latestProof() int64 {
+	var last int64
+	for _, p := range t.proofs.All() {
+		last = max(last, p.Time)
+	}
+	return last
+}
+
+// pool is the one pool; zero when there is none.
+func (t *tables) pool() Pool {
+	for _, p := range t.pools.All() {
+		return p
+	}
+	return Pool{}
+}
+
+// masterID is the pool's master; empty when there is none.
+func (t *tables) masterID() string { return t.pool().Master }
 
 func (t *tables) setRole(domain, role string) {
 	if d, ok := t.domains.Get(domain); ok {

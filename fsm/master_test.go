@@ -197,3 +197,40 @@ func TestDomainUpdate_reasonAndDeadlineEndWithTheStatus(t *testing.T) {
 		t.Errorf("another status: %+v", d)
 	}
 }
+
+// Generations of the old master's lockspace mean nothing under the new one: neither do proofs about them, nor late reports.
+func TestPoolMaster_generations(t *testing.T) {
+	t.Parallel()
+	f := twoDomains(t)
+	run(t, f, &HostUpdate{Name: "h1", Generation: new(uint64(9)), Space: "d1", Time: 2},
+		&ProofAdd{Proof: Proof{Kind: ProofPowerOff, Host: "h1", HostID: 1, Generation: 9, Time: 5000,
+			Spaces: []SpaceRecord{{Lockspace: "d1", Generation: 9}, {Lockspace: "d2", Generation: 2}}}})
+	proven := func() bool {
+		h, _ := f.View().Hosts.Get("h1")
+		_, ok := f.View().ProofFor(h)
+		return ok
+	}
+	if !proven() {
+		t.Fatal("not proven before")
+	}
+	run(t, f, toMaster("d2", "d1", 1)) // by a clock that is behind the proof's
+	h, _ := f.View().Hosts.Get("h1")
+	p, _ := f.View().Pool()
+	if h.Generation != 0 || p.MasterSince <= 5000 || proven() {
+		t.Fatalf("generation %d, since %d, proven %v", h.Generation, p.MasterSince, proven())
+	}
+	if out := last(t, f, &HostUpdate{Name: "h1", Generation: new(uint64(9)), Space: "d1", Time: 6}); out.Code != CodeStale {
+		t.Errorf("a late report about the old lockspace: %+v", out)
+	}
+	run(t, f, &HostUpdate{Name: "h1", Generation: new(uint64(3)), Space: "d2", Time: 7})
+	if proven() {
+		t.Error("a proof about generation 2 covers generation 3")
+	}
+	if out := last(t, f, &HostRemove{Name: "h1", Time: 8}); out.Code != CodeProofRequired {
+		t.Errorf("removed by a proof from before the change: %+v", out)
+	}
+	run(t, f, &ProofAdd{Proof: Proof{Kind: ProofDead, Host: "h1", HostID: 1, Generation: 3, Time: p.MasterSince}})
+	if !proven() {
+		t.Error("a proof made under the new master does not count")
+	}
+}

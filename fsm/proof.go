@@ -48,9 +48,17 @@ func ProofKey(host string, generation uint64) string {
 	return fmt.Sprintf("%s/%020d", host, generation)
 }
 
-// covers says whether p is about the host as it is now.
-func (p Proof) covers(h Host) bool {
-	return p.Kind != "" && p.Host == h.Name && p.HostID == h.HostID && p.Generation >= h.Generation
+// covers says whether p is about the host as it is now. A proof from before the present master counts by what it says about the
+// lockspace of that: the generations of two lockspaces have nothing to do with each other.
+func (p Proof) covers(h Host, pool Pool) bool {
+	if p.Kind == "" || p.Host != h.Name || p.HostID != h.HostID {
+		return false
+	}
+	if p.Time >= pool.MasterSince {
+		return p.Generation >= h.Generation
+	}
+	s, ok := p.Space(pool.Master, "")
+	return ok && h.Generation > 0 && s.Generation >= h.Generation
 }
 
 // ProofAdd records a proof.
@@ -104,7 +112,7 @@ func mergeSpaces(old, seen []SpaceRecord) []SpaceRecord {
 
 func (t *tables) proven(h Host) bool {
 	for _, p := range t.proofs.Prefix(h.Name + "/") {
-		if p.covers(h) {
+		if p.covers(h, t.pool()) {
 			return true
 		}
 	}
@@ -113,8 +121,9 @@ func (t *tables) proven(h Host) bool {
 
 // ProofFor finds a proof for the host as it is now.
 func (s *State) ProofFor(h Host) (Proof, bool) {
+	pool, _ := s.Pool()
 	for _, p := range s.Proofs.Prefix(h.Name + "/") {
-		if p.covers(h) {
+		if p.covers(h, pool) {
 			return p, true
 		}
 	}

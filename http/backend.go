@@ -16,6 +16,7 @@ type Backend struct {
 	Power   Power
 	Fencing Fencing
 	Domains Domains
+	Masters Masters
 	Volumes Volumes
 	// Attachments works on the host that is asked or named.
 	Attachments Attachments

@@ -62,6 +62,8 @@ func routes() []route {
 		{method: post, path: "/v1/domains/{id}/deactivate", call: deactivateDomain, need: needLeader},
 		{method: post, path: "/v1/domains/{id}/check", call: checkDomain},
 		{method: post, path: "/v1/domains/{id}/extend", call: extendDomain, need: needSPM},
+		{method: post, path: "/v1/domains/{id}/set-master", call: setMaster, need: needSPM},
+		{method: post, path: "/v1/domains/{id}/reconstruct", call: reconstructMaster, need: needLeader},
 		{method: get, path: "/v1/domains/{id}/leases", call: listLeases},
 		{method: post, path: "/v1/domains/{id}/leases", call: createLease, need: needSPM, check: ensureKey},
 		{method: post, path: "/v1/domains/{id}/leases/rebuild", call: rebuildLeases, need: needSPM, check: ensureKey},

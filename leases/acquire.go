@@ -56,6 +56,9 @@ func (r *resource) acquire(ctx context.Context) (*Lease, error) {
 		r.end(s)
 		return nil, err
 	}
+	if err := r.raise(ctx); err != nil {
+		return nil, r.lose(ctx, err)
+	}
 	if err := r.readLVB(ctx); err != nil {
 		return nil, r.lose(ctx, err)
 	}

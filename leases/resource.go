@@ -17,6 +17,9 @@ type ResourceSpec struct {
 	Offset int64
 	// NoWait makes Acquire fail with ErrHeld where it would otherwise wait for a silent owner to be dead.
 	NoWait bool
+	// MinVersion is the least version that an exclusive lease is to have; Acquire raises it to that. A lease that takes the place of
+	// another one has to go on counting where that one ends.
+	MinVersion uint64
 	// LVB reads the lock value block with the lease and writes it back, if it was set, when the exclusive lease ends.
 	// It is refused (ErrLVB) where the area has no room for one: anything but 512-byte sectors or areas of 8 MiB.
 	LVB bool

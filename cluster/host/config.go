@@ -48,6 +48,7 @@ type Config struct {
 
 	started time.Time // of this agent; a new value tells the manager of a restart
 	later   *later    // events to record
+	retired *retired  // masters that this host gave its word about
 }
 
 // Users are processes of this host that hold leases and outlive the agent.

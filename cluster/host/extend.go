@@ -64,11 +64,18 @@ func (rt *runtime) spmHost() string {
 	return spm.Host
 }
 
-// runMailbox is this host's side of the mailbox, for as long as its host id is held; its end empties the page.
-func (rt *runtime) runMailbox(ctx context.Context) {
-	if err := rt.asking.mailbox.Run(ctx); err != nil {
-		rt.log.Warn("this host's side of the mailbox", "err", err)
+// serveAsking is this host's side of the mailbox, for as long as its host id is held and the master is that one; its end empties the
+// page.
+func (rt *runtime) serveAsking(ctx context.Context, p *presentMaster) {
+	if p == nil {
+		return
 	}
+	ctx, p.retire = context.WithCancel(ctx)
+	rt.openers.Go(func() {
+		if err := p.asking.mailbox.Run(ctx); err != nil {
+			rt.log.Warn("this host's side of the mailbox", "domain", p.id, "err", err)
+		}
+	})
 }
 
 // mailboxVolumes are those of the master that this host serves as SPM.
@@ -97,14 +104,24 @@ func (h *Host) Extend(ctx context.Context, domainID, volume string, size int64) 
 
 // AskExtend is Extend with a word about how urgent it is.
 func (h *Host) AskExtend(ctx context.Context, req extend.Request) error {
-	rt := h.runtime()
+	a := h.asking()
 	switch {
-	case rt != nil:
-		return rt.asking.extender.Ask(ctx, req)
+	case a != nil:
+		return a.extender.Ask(ctx, req)
 	case req.StorageOnly:
 		return fmt.Errorf("extending volume %s: %w: %w", req.Volume, ErrNotOpen, ErrNoStorage)
 	}
 	return h.askByNetwork(ctx, req)
+}
+
+// asking is how this host asks; nil while the master is not open here.
+func (h *Host) asking() *asking {
+	if rt := h.runtime(); rt != nil {
+		if p := rt.present.Load(); p != nil {
+			return p.asking
+		}
+	}
+	return nil
 }
 
 // askByNetwork asks for a volume while this host's storage is not up, so that it has no mailbox.
@@ -134,9 +151,9 @@ func (h *Host) askByNetwork(ctx context.Context, req extend.Request) error {
 
 // ExtendStats counts what this host asked for, in all and by the mailbox; false while its storage is not up.
 func (h *Host) ExtendStats() (extend.Stats, mailbox.HostStats, bool) {
-	rt := h.runtime()
-	if rt == nil {
+	a := h.asking()
+	if a == nil {
 		return extend.Stats{}, mailbox.HostStats{}, false
 	}
-	return rt.asking.extender.Stats(), rt.asking.mailbox.Stats(), true
+	return a.extender.Stats(), a.mailbox.Stats(), true
 }

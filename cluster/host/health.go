@@ -21,7 +21,7 @@ type health struct {
 // Renewals tells how the renewals of our host id in the master's lockspace go, by the shared page: it is true also while the keeper
 // does not answer.
 func (rt *runtime) Renewals() string {
-	l, ok := rt.domain(rt.pool.Master)
+	l, ok := rt.domain(rt.presentID())
 	life := rt.profile.Expiry()
 	switch {
 	case !ok || l.guard.Check(life/4-rt.profile.Margin()) != nil:
@@ -48,9 +48,9 @@ func (rt *runtime) Health() (generation uint64, keeperOK, masterValid bool) {
 	hl := rt.health.Load()
 	select {
 	case <-rt.keeper.Done():
-		return rt.generation, false, false
+		return rt.generation(), false, false
 	default:
-		return rt.generation, hl.keeperOK, hl.masterValid
+		return rt.generation(), hl.keeperOK, hl.masterValid
 	}
 }
 
@@ -72,15 +72,20 @@ func (rt *runtime) probeOnce(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*rt.profile.IOTimeout)
 	defer cancel()
 	var hl health
-	hosts, err := rt.keeper.Hosts(ctx, rt.master.Lockspace)
+	p := rt.present.Load()
+	if p == nil {
+		rt.health.Store(&hl)
+		return
+	}
+	hosts, err := rt.keeper.Hosts(ctx, p.id)
 	for _, h := range hosts {
 		hl.keeperOK = hl.keeperOK || h.HostID == rt.self.HostID && h.State == leases.HostLive
 	}
-	if errors.Is(err, leases.ErrLost) || rt.expired() {
+	if (errors.Is(err, leases.ErrLost) || rt.expired()) && rt.isPresent(p.id) {
 		rt.lostOnce.Do(func() { close(rt.lost) })
 	}
 	if hl.keeperOK {
-		_, err = rt.keeper.Inspect(ctx, rt.master)
+		_, err = rt.keeper.Inspect(ctx, p.spec)
 		hl.masterValid = err == nil
 	}
 	if last := rt.health.Swap(&hl); *last == hl {
@@ -96,7 +101,11 @@ func (rt *runtime) probeOnce(ctx context.Context) {
 // expired says whether our host id on the master is over by the shared page. A keeper that hangs cannot say so itself; it is
 // ended, and a new one takes the id again.
 func (rt *runtime) expired() bool {
-	l, ok := rt.domain(rt.pool.Master)
+	p := rt.present.Load()
+	if p == nil {
+		return false
+	}
+	l, ok := rt.domain(p.id)
 	return ok && l.guard.Check(0) != nil
 }
 
@@ -109,7 +118,7 @@ func (l lockspaces) Joined() []string {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	names := slices.Sorted(maps.Keys(rt.domains))
-	if i := slices.Index(names, rt.pool.Master); i > 0 {
+	if i := slices.Index(names, rt.pool().Master); i > 0 {
 		names[0], names[i] = names[i], names[0]
 	}
 	return names

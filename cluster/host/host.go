@@ -59,6 +59,7 @@ func New(cfg Config) *Host {
 		cfg.OpenDevice = openPower
 	}
 	cfg.later = newLater(cfg.Cluster.DataDir, cfg.Log)
+	cfg.retired = newRetired()
 	h := &Host{cfg: cfg, started: cfg.started, adopted: make(chan *membership), settled: make(chan struct{})}
 	h.leaving = &leaving{look: h.uses}
 	h.usage = &usage{look: h.uses}

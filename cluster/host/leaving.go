@@ -134,7 +134,7 @@ func (h *Host) uses(ctx context.Context) ([]string, error) {
 		for _, l := range held {
 			v, volume := view.Volume(id, l.Name)
 			switch {
-			case l.Name == rt.master.Name && id == rt.master.Lockspace: // the SPM role: the manager knows
+			case l.Name == spmName: // the SPM role: the manager knows
 			case volume && attached: // named already, or the base of one that is
 			case volume:
 				out = append(out, fmt.Sprintf("the lease of volume %s (%s)", v.Name, v.ID))

@@ -13,7 +13,7 @@ func TestRuntime_confirmLoss(t *testing.T) {
 	t.Parallel()
 	h, _ := founded(t)
 	rt := h.runtime()
-	err := rt.confirmLoss(keeper.Loss{Lockspace: rt.pool.Master, KillIn: 100 * time.Millisecond})
+	err := rt.confirmLoss(keeper.Loss{Lockspace: rt.presentID(), KillIn: 100 * time.Millisecond})
 	if !errors.Is(err, keeper.ErrInvalid) {
 		t.Errorf("confirming what is not lost: %v", err)
 	}

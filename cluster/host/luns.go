@@ -23,8 +23,9 @@ type luns struct {
 	id    string
 	name  string
 	opts  domain.Options
-	guard blockdev.Guard // says whether our host id is held in the domain's lockspace
-	find  finder         // opens LUNs that were added since
+	guard blockdev.Guard      // says whether our host id is held in the domain's lockspace
+	spm   keeper.ResourceSpec // the domain's SPM lease, known when the host id is held; it never moves
+	find  finder              // opens LUNs that were added since
 
 	finding sync.Mutex // held while LUNs are looked for
 	group   follower

@@ -31,15 +31,19 @@ func (h *Host) Mailbox(ctx context.Context) (MailboxView, error) {
 	if rt == nil {
 		return MailboxView{}, fmt.Errorf("%w: %w", ErrNotOpen, ErrNoStorage)
 	}
-	inbox, err := rt.readMailbox(ctx, rt.asking.inbox)
+	p := rt.present.Load()
+	if p == nil {
+		return MailboxView{}, fmt.Errorf("%w: %w", ErrNotOpen, errNoMaster)
+	}
+	inbox, err := rt.readMailbox(ctx, p.asking.inbox)
 	if err != nil {
 		return MailboxView{}, err
 	}
-	outbox, err := rt.readMailbox(ctx, rt.asking.outbox)
+	outbox, err := rt.readMailbox(ctx, p.asking.outbox)
 	if err != nil {
 		return MailboxView{}, err
 	}
-	v := MailboxView{Domain: rt.pool.Master}
+	v := MailboxView{Domain: p.id}
 	if v.Event, err = mailbox.DecodeEvent(inbox[:mailbox.PageSize]); err != nil {
 		return v, err
 	}

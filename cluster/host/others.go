@@ -15,12 +15,13 @@ import (
 // opening is what becomes of a domain that is not open on this host, or lacks a LUN here. runtime.mu guards it.
 type opening struct {
 	busy     bool // a goroutine is at it
+	master   bool // it is, or is to become, the pool's master as this host uses it
 	err      error
 	failures int // in a row
 	retryAt  time.Time
 }
 
-// others are the domains besides the master, for the SPM role.
+// others are the pool's domains, for the SPM role; which of them is the master it knows itself.
 type others struct{ rt *runtime }
 
 // List names them as the mirror has them, whether this host has opened them or not.
@@ -73,11 +74,12 @@ func (rt *runtime) await(ctx context.Context, id string) (*luns, error) {
 	}
 }
 
-// listed are the domains of the mirror besides the master that are to be used.
+// listed are the domains of the mirror that are to be used, the master among them.
 func (rt *runtime) listed() []string {
 	var ids []string
+	master := rt.pool().Master
 	for id, d := range rt.node.View().Domains.All() {
-		if id != rt.pool.Master && wanted(d) {
+		if id == master || wanted(d) {
 			ids = append(ids, id)
 		}
 	}
@@ -104,11 +106,14 @@ func (rt *runtime) follow(ctx context.Context) time.Duration {
 	next := min(rt.completeLUNs(ctx), rt.letGoOfOthers(ctx, ids, serving))
 	for _, id := range ids {
 		st := rt.openingOf(id)
+		st.master = id == rt.pool().Master
 		l := rt.domains[id]
 		switch wait := time.Until(st.retryAt); {
 		case st.busy || ctx.Err() != nil:
-		case l != nil && l.lost() && !slices.Contains(serving, id):
+		case l != nil && l.lost() && !slices.Contains(serving, id) && !rt.isPresent(id): // the master's loss ends the runtime
 			rt.begin(st, func() error { return rt.dropDomain(ctx, l) })
+		case l != nil && st.master && !rt.isPresent(id) && wait <= 0:
+			rt.begin(st, func() error { return rt.adoptMaster(ctx, l) })
 		case l != nil:
 		case wait > 0:
 			next = min(next, wait)
@@ -124,7 +129,7 @@ func (rt *runtime) follow(ctx context.Context) time.Duration {
 func (rt *runtime) letGoOfOthers(ctx context.Context, ids, serving []string) time.Duration {
 	next := domainRetry
 	for id, l := range rt.domains {
-		if id == rt.pool.Master || slices.Contains(ids, id) {
+		if id == rt.pool().Master || rt.isPresent(id) || slices.Contains(ids, id) {
 			continue
 		}
 		switch st := rt.openingOf(id); {
@@ -185,6 +190,9 @@ func (rt *runtime) beginEvery(st *opening, pause time.Duration, fn func() error)
 			st.failures = 0
 		} else {
 			st.retryAt = time.Now().Add(cmp.Or(pause, retryIn(rt.profile, st.failures)))
+			if st.master {
+				st.retryAt = time.Now().Add(storageRetry)
+			}
 		}
 		rt.announce()
 	})

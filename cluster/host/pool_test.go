@@ -112,7 +112,7 @@ func TestHost_keeperKilled(t *testing.T) {
 		t.Error("its keeper is said to work")
 	}
 	serves(t, h, first.Epoch)
-	if again := h.runtime(); again == rt || again.keeper.PID() == old || again.generation <= rt.generation {
+	if again := h.runtime(); again == rt || again.keeper.PID() == old || again.generation() <= rt.generation() {
 		t.Error("the new runtime is not a new one")
 	}
 	if after := createVolume(t, h, "", "after"); after.Epoch <= first.Epoch {

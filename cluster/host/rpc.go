@@ -26,7 +26,7 @@ func (noStorage) ErrorCode() string { return "no_storage" }
 // methods are the RPC methods that other hosts, and the manager here, call.
 var methods = []string{
 	manager.MethodPing, manager.MethodInspect, manager.MethodFree, manager.MethodSight, manager.MethodYield,
-	spm.MethodStart, spm.MethodStop, spm.MethodWatch, spm.MethodExtend, spm.MethodSnapshot,
+	spm.MethodStart, spm.MethodStop, spm.MethodWatch, spm.MethodExtend, spm.MethodSnapshot, spm.MethodRetire,
 }
 
 // register answers RPC with whatever runtime there is at the time.
@@ -89,8 +89,8 @@ func (h *Host) pingWithoutStorage(node *cluster.Node, body []byte) (manager.Ping
 // witness answers the manager from this runtime.
 func (rt *runtime) witness() *manager.Witness {
 	return &manager.Witness{
-		Host: rt.self.Name, HostID: rt.self.HostID, Role: rt.role.Status, Self: rt, Master: rt.pool.Master, Spaces: lockspaces{rt},
-		Lease: spm.KeeperLease{Keeper: rt.keeper, Spec: rt.master}, Proofs: proofs{rt}, Asker: rt, Started: rt.cfg.started, Watchdog: rt.watchdog,
+		Host: rt.self.Name, HostID: rt.self.HostID, Role: rt.role.Status, Self: rt, Present: rt.presentID, Spaces: lockspaces{rt},
+		Lease: presentLease{rt}, Proofs: proofs{rt}, Asker: rt, Started: rt.cfg.started, Watchdog: rt.watchdog,
 		Domains: rt.reports,
 	}
 }

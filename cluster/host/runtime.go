@@ -25,17 +25,15 @@ type runtime struct {
 	cfg     Config
 	node    clusterNode
 	self    fsm.Host
-	pool    fsm.Pool
+	poolID  string
 	profile leases.Profile
 	log     *slog.Logger
 	reports func(seen uint64) ([]manager.DomainReport, uint64) // of the monitors
 
-	keeper     *keeper.Client
-	role       *spm.Role
-	volumes    *VolumeLeases
-	asking     *asking             // for larger volumes
-	master     keeper.ResourceSpec // the SPM lease
-	generation uint64              // of our host id in the master's lockspace
+	keeper  *keeper.Client
+	role    *spm.Role
+	volumes *VolumeLeases
+	present atomic.Pointer[presentMaster] // the master as this host uses it; nil: it is not open here
 
 	handlers map[string]spm.Handler
 	heed     heedFunc
@@ -53,9 +51,9 @@ type runtime struct {
 
 	mu      sync.Mutex // guards what follows
 	domains map[string]*luns
-	opening map[string]*opening // domains besides the master
-	lastIDs []string            // what the mirror named last
-	news    chan struct{}       // closed and replaced when one of these changes
+	opening map[string]*opening
+	lastIDs []string      // what the mirror named last
+	news    chan struct{} // closed and replaced when one of these changes
 }
 
 // Times of the runtime.
@@ -82,7 +80,7 @@ func startRuntime(ctx context.Context, cfg Config, node clusterNode, self fsm.Ho
 	if err != nil {
 		return nil, err
 	}
-	rt := &runtime{cfg: cfg, node: node, self: self, pool: pool, profile: profile, log: cfg.Log, reports: reports, heed: heed,
+	rt := &runtime{cfg: cfg, node: node, self: self, poolID: pool.ID, profile: profile, log: cfg.Log, reports: reports, heed: heed,
 		handlers: map[string]spm.Handler{}, domains: map[string]*luns{}, lost: make(chan struct{}),
 		closing: make(chan struct{}), stopped: ctx.Done(),
 		opening: map[string]*opening{}, news: make(chan struct{})}
@@ -96,17 +94,10 @@ func startRuntime(ctx context.Context, cfg Config, node clusterNode, self fsm.Ho
 }
 
 func (rt *runtime) start(ctx context.Context) error {
-	master, ok := rt.node.View().Domains.Get(rt.pool.Master)
-	if !ok {
-		return fmt.Errorf("the mirror has no master domain %q", rt.pool.Master)
-	}
 	if err := rt.startKeeper(ctx); err != nil {
 		return err
 	}
 	if err := rt.endUsers(ctx); err != nil {
-		return err
-	}
-	if err := rt.addDomain(ctx, master); err != nil {
 		return err
 	}
 	role, err := spm.New(rt.roleConfig())
@@ -114,6 +105,7 @@ func (rt *runtime) start(ctx context.Context) error {
 		return err
 	}
 	rt.role = role
+	rt.openMaster(ctx)
 	maps.Copy(rt.handlers, role.Handlers())
 	maps.Copy(rt.handlers, rt.witness().Handlers())
 	rt.learnWatchdog(ctx)
@@ -159,7 +151,7 @@ func (rt *runtime) addDomain(ctx context.Context, d fsm.Domain) error {
 		return err
 	}
 	l.opts.Volumes = rt.volumes
-	if err := rt.join(ctx, l, d.ID == rt.pool.Master); err != nil {
+	if err := rt.join(ctx, l); err != nil {
 		return errors.Join(fmt.Errorf("domain %s: %w", d.Name, err), l.close())
 	}
 	rt.mu.Lock()
@@ -170,7 +162,7 @@ func (rt *runtime) addDomain(ctx context.Context, d fsm.Domain) error {
 
 // join takes our host id in the domain's lockspace. Taking over from a host of another name lasts until that one is
 // surely dead.
-func (rt *runtime) join(ctx context.Context, l *luns, master bool) error {
+func (rt *runtime) join(ctx context.Context, l *luns) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*rt.profile.HostDead()+10*rt.profile.IOTimeout)
 	defer cancel()
 	disk, err := l.read(ctx)
@@ -182,50 +174,32 @@ func (rt *runtime) join(ctx context.Context, l *luns, master bool) error {
 		return err
 	}
 	spec.HostID, spec.HostName, spec.Profile = rt.self.HostID, rt.cfg.HostName, rt.profile
+	if l.spm, err = l.spmResource(disk); err != nil {
+		return err
+	}
 	if l.guard, err = rt.keeper.JoinGuarded(ctx, spec); err != nil {
 		return err
 	}
 	if err := l.guard.Check(0); err != nil {
 		return fmt.Errorf("the host id was lost as soon as it was taken: %w", err)
 	}
-	generation := l.guard.Epoch()
-	rt.log.Info("joined lockspace", "domain", l.id, "host_id", spec.HostID, "generation", generation)
-	if master {
-		rt.generation = generation
-		if rt.master, err = l.spmResource(disk); err == nil {
-			rt.asking, err = rt.newAsking(l, disk)
-		}
-	}
-	return err
+	rt.log.Info("joined lockspace", "domain", l.id, "host_id", spec.HostID, "generation", l.guard.Epoch())
+	return nil
 }
 
 // roleConfig wires the SPM role to lease, disk and mirror.
 func (rt *runtime) roleConfig() spm.Config {
 	return spm.Config{
-		Host: rt.self.Name, HostID: rt.self.HostID, Pool: rt.pool.ID, Log: rt.log,
-		Lease:  spm.KeeperLease{Keeper: rt.keeper, Spec: rt.master},
-		Open:   rt.openMaster,
-		Mirror: &spm.RaftMirror{Cluster: rt.node, Host: rt.self.Name, HostID: rt.self.HostID, Now: time.Now, Log: rt.log},
-		Others: others{rt}, Leases: rt.writableLeases, Report: rt.report, Mailbox: rt.mailboxVolumes, Settings: rt.settings, Refused: rt.refused,
+		Host: rt.self.Name, HostID: rt.self.HostID, Pool: rt.poolID, PoolName: rt.pool().Name, Log: rt.log,
+		Masters: masters{rt},
+		Mirror:  &spm.RaftMirror{Cluster: rt.node, Host: rt.self.Name, HostID: rt.self.HostID, Now: time.Now, Log: rt.log},
+		Others:  others{rt}, Leases: rt.writableLeases, Report: rt.report, Mailbox: rt.mailboxVolumes, Settings: rt.settings, Refused: rt.refused,
 		Pending: rt.pending, PendingOn: rt.pendingOn, ReleaseTimeout: 3 * rt.profile.IOTimeout,
 		Holder: func() (string, uint64) {
 			p, _ := rt.node.View().Pool()
 			return p.SPM.Host, p.SPM.Epoch
 		},
 	}
-}
-
-// openMaster reads the master domain anew for a new SPM.
-func (rt *runtime) openMaster(ctx context.Context) (spm.Domain, error) {
-	l, ok := rt.domain(rt.pool.Master)
-	if !ok {
-		return nil, errors.New("the master domain is not open on this host")
-	}
-	disk, err := l.read(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return spm.Disk{Domain: disk}, nil
 }
 
 func (rt *runtime) domain(id string) (*luns, bool) {
@@ -255,7 +229,7 @@ func (rt *runtime) run(ctx context.Context, changed func() <-chan struct{}) erro
 	defer rt.openers.Wait()
 	defer stop()
 	rt.openers.Go(func() { rt.probe(ctx) })
-	rt.openers.Go(func() { rt.runMailbox(ctx) })
+	rt.serveAsking(ctx, rt.present.Load())
 	for {
 		ch := changed()
 		rt.mu.Lock()
@@ -280,8 +254,8 @@ func (rt *runtime) run(ctx context.Context, changed func() <-chan struct{}) erro
 // close stops in order: role, keeper, devices.
 func (rt *runtime) close(ctx context.Context) error {
 	var err error
-	if rt.asking != nil {
-		rt.asking.extender.Close()
+	if p := rt.present.Load(); p != nil {
+		p.asking.extender.Close()
 	}
 	if rt.role != nil {
 		err = errors.Join(err, rt.role.Close(ctx))

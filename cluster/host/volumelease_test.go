@@ -23,7 +23,7 @@ import (
 func leaseOf(t *testing.T, h *Host, id string) domain.VolumeLease {
 	t.Helper()
 	rt := h.runtime()
-	l, ok := rt.domain(rt.pool.Master)
+	l, ok := rt.domain(rt.presentID())
 	if !ok {
 		t.Fatal("the master is not open")
 	}

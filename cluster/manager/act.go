@@ -58,7 +58,8 @@ func (t *term) startSPM(ctx context.Context, d Decision, expect uint64) {
 		return
 	}
 	var rep spm.StartReply
-	err := t.call(ctx, t.m.cfg.Policy.StartTimeout, d.Host, spm.MethodStart, spm.StartRequest{ExpectVersion: expect, Reason: d.Reason}, &rep)
+	req := startRequest(t.m.cfg.Cluster.View(), pool, expect, d.Reason)
+	err := t.call(ctx, t.m.cfg.Policy.StartTimeout, d.Host, spm.MethodStart, req, &rep)
 	t.started(d.Host, err)
 	if err != nil {
 		t.complain(ctx, fsm.Warning, "spm.start_failed", d.Host, fmt.Sprintf("%s could not take the SPM role: %v", d.Host, err))

@@ -134,6 +134,10 @@ func collect(ctx context.Context, ch <-chan answer, n int, patience time.Duratio
 func (t *term) merge(begun time.Time, got []answer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	got = slices.DeleteFunc(got, func(a answer) bool { return !t.ofMaster(a.rep.Master) })
+	if len(got) == 0 {
+		return // they have not learned of the present master yet
+	}
 	lease := mergeLeases(got)
 	old := t.disk.lease
 	old.SeenFor = 0

@@ -19,6 +19,7 @@ type hostChange struct {
 	old          fsm.Host
 	next         HostNext
 	generation   uint64
+	space        string // the lockspace of the generation
 	watchdog     string
 	watchdogTime int
 	witnesses    []fsm.Witness // nil: as they are
@@ -38,7 +39,7 @@ func (c *hostChange) moves() bool {
 func (c *hostChange) command(now time.Time) *fsm.HostUpdate {
 	cmd := &fsm.HostUpdate{Name: c.old.Name, Time: now.UnixNano()}
 	if c.generation != c.old.Generation {
-		cmd.Generation = &c.generation
+		cmd.Generation, cmd.Space = &c.generation, c.space
 	}
 	if c.watchdog != c.old.Watchdog || c.watchdogTime != c.old.WatchdogTime {
 		cmd.Watchdog, cmd.WatchdogTime = &c.watchdog, &c.watchdogTime
@@ -82,7 +83,7 @@ func (t *term) recordHosts(view *fsm.State, in Inputs) {
 // hostChange compares one host with what is committed about it.
 func (t *term) hostChange(h fsm.Host, v HostView, domains []string) hostChange {
 	f := &v.Seen
-	c := hostChange{old: h, next: NextHost(v), generation: h.Generation, watchdog: h.Watchdog, watchdogTime: h.WatchdogTime}
+	c := hostChange{old: h, next: NextHost(v), generation: h.Generation, space: t.master(), watchdog: h.Watchdog, watchdogTime: h.WatchdogTime}
 	if f.Reachable {
 		c.generation = max(c.generation, t.generationOf(f.Name))
 		c.watchdog, c.watchdogTime = t.watchdogOf(f.Name, h)
@@ -219,7 +220,7 @@ func (t *term) watchdogOf(host string, h fsm.Host) (kind string, seconds int) {
 func (t *term) generationOf(host string) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if s := t.hosts[host]; s != nil {
+	if s := t.hosts[host]; s != nil && t.ofMaster(s.reply.Master) {
 		return s.reply.Generation
 	}
 	return 0

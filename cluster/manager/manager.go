@@ -69,6 +69,7 @@ type Config struct {
 // Manager does the leader's work while Lead runs.
 type Manager struct {
 	cfg    Config
+	bug    string // a planted mistake, in tests only
 	status atomic.Pointer[Status]
 	asks   chan func(*term) // what an operator wants of the present term
 	proxy  *PowerProxy      // this host's

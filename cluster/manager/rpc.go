@@ -40,6 +40,8 @@ type PingReply struct {
 	Watchdog     string    `json:"watchdog,omitempty"`
 	WatchdogTime int       `json:"watchdog_time,omitempty"`
 	Started      time.Time `json:"started"` // of the agent: a new value is a restart
+	// Master is the domain that Generation and MasterValid are about; empty: the host has none open, or does not say.
+	Master string `json:"master,omitempty"`
 	// Renewals is how the host's renewals in the master's lockspace go.
 	Renewals string `json:"renewals,omitempty"`
 	// Use is what keeps the host from maintenance; nil: it does not know that it is wanted there, or not yet what it does.
@@ -61,6 +63,7 @@ const (
 
 // InspectReply is what a host reads on the master domain.
 type InspectReply struct {
+	Master     string              `json:"master,omitempty"` // the domain that was read; empty: by a host that does not say
 	Lease      spm.LeaseInfo       `json:"lease"`
 	LeaseError string              `json:"lease_error,omitempty"` // why Lease is not valid
 	Hosts      []leases.HostStatus `json:"hosts"`                 // the lockspace, from the keeper's memory
@@ -142,7 +145,8 @@ type Witness struct {
 	HostID  int
 	Role    func() spm.Status
 	Self    Self
-	Master  string // the master's lockspace
+	Master  string        // the master's lockspace, for a pool whose master never changes
+	Present func() string // the same as this host uses it now; empty: it is not open here. nil: Master
 	Spaces  Lockspaces
 	Lease   LeaseReader
 	Proofs  Proofs
@@ -154,11 +158,19 @@ type Witness struct {
 	Domains func(seen uint64) (reports []DomainReport, seq uint64)
 }
 
+// master is the lockspace that Ping and Inspect are about.
+func (w *Witness) master() string {
+	if w.Present != nil {
+		return w.Present()
+	}
+	return w.Master
+}
+
 // Ping answers about this host.
 func (w *Witness) Ping(_ context.Context, req PingRequest) (PingReply, error) {
 	gen, keeper, master := w.Self.Health()
 	rep := PingReply{Host: w.Host, HostID: w.HostID, Role: w.Role(), Generation: gen, KeeperOK: keeper,
-		MasterValid: master, Started: w.Started, Renewals: w.Self.Renewals(), Use: w.Self.Heed(req)}
+		MasterValid: master, Started: w.Started, Master: w.master(), Renewals: w.Self.Renewals(), Use: w.Self.Heed(req)}
 	if w.Watchdog != nil {
 		rep.Watchdog, rep.WatchdogTime = w.Watchdog()
 	}
@@ -170,11 +182,12 @@ func (w *Witness) Ping(_ context.Context, req PingRequest) (PingReply, error) {
 
 // Inspect reads the lease and the lockspace.
 func (w *Witness) Inspect(ctx context.Context, _ struct{}) (InspectReply, error) {
-	hosts, err := w.Spaces.Hosts(ctx, w.Master)
+	master := w.master()
+	hosts, err := w.Spaces.Hosts(ctx, master)
 	if err != nil {
 		return InspectReply{}, fmt.Errorf("asking the keeper about the lockspace: %w", err)
 	}
-	rep := InspectReply{Hosts: hosts}
+	rep := InspectReply{Master: master, Hosts: hosts}
 	if rep.Lease, err = w.Lease.Inspect(ctx); err != nil {
 		rep.LeaseError = err.Error()
 	}
@@ -198,7 +211,7 @@ func (w *Witness) Free(ctx context.Context, req FreeRequest) (FreeReply, error) 
 	if err != nil {
 		return FreeReply{}, err
 	}
-	v := Judge(p, req.Lockspace, w.Master, rec)
+	v := Judge(p, req.Lockspace, w.master(), rec)
 	if v == VerdictLate && !req.Late {
 		v = VerdictVoid // the second change: that is no late write, somebody renews
 	}

@@ -111,7 +111,7 @@ func (t *term) seen(s *sighting, rep PingReply) bool {
 	defer t.mu.Unlock()
 	news := s.heard(&rep, now)
 	changed := news || !s.reachable || s.reply.Role.State != rep.Role.State || s.reply.Role.Epoch != rep.Role.Epoch ||
-		s.reply.KeeperOK != rep.KeeperOK || s.reply.MasterValid != rep.MasterValid || s.reply.Generation != rep.Generation
+		s.reply.KeeperOK != rep.KeeperOK || s.reply.MasterValid != rep.MasterValid || s.reply.Generation != rep.Generation || s.reply.Master != rep.Master
 	if !s.answered || s.reply.Role.State != rep.Role.State || s.reply.Role.Epoch != rep.Role.Epoch {
 		s.roleSince = now
 	}
@@ -160,8 +160,9 @@ func (t *term) missed(s *sighting) bool {
 // facts makes the Host that Decide sees. Caller holds term.mu.
 func (s *sighting) facts(now time.Time, h fsm.Host, t *term) Host {
 	f := Host{Name: h.Name, HostID: h.HostID, Priority: h.Priority, Reachable: s.reachable, Answered: s.answered,
-		Maintenance: h.State == fsm.HostMaintenance, Leaving: leaving(h), Renewals: s.reply.Renewals, KeeperOK: s.reply.KeeperOK, MasterValid: s.reply.MasterValid,
-		Role: Role{State: s.reply.Role.State, Epoch: s.reply.Role.Epoch}, RoleFor: now.Sub(s.roleSince), RTT: s.rtt,
+		Maintenance: h.State == fsm.HostMaintenance, Leaving: leaving(h), Renewals: s.reply.Renewals, KeeperOK: s.reply.KeeperOK,
+		MasterValid: s.reply.MasterValid && t.ofMaster(s.reply.Master),
+		Role:        Role{State: s.reply.Role.State, Epoch: s.reply.Role.Epoch}, RoleFor: now.Sub(s.roleSince), RTT: s.rtt,
 		Unprotected: !h.Protected(), Failures: s.failures, RetryIn: max(s.retryAt.Sub(now), 0)}
 	if f.Role.State == "" {
 		f.Role.State = RoleNone

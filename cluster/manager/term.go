@@ -43,6 +43,7 @@ type term struct {
 
 	outreach outreachSince // only the loop uses it
 	spacesAt time.Time     // when watchSpaces looked last; only the loop uses it
+	facing   string        // the master that disk facts are about
 	asked    asked         // the holder of the lease, through the storage
 	proofsAt time.Time     // when watchProofs looked last
 	notes    sync.Mutex    // held while an event is committed in the background, so that they stay in order
@@ -92,6 +93,7 @@ func (t *term) poke() {
 func (t *term) step() {
 	view := t.m.cfg.Cluster.View()
 	t.members(view)
+	t.followMaster(view)
 	in := t.inputs(view)
 	t.settleOutreach(&in)
 	d := Decide(in)
@@ -207,10 +209,17 @@ func (t *term) inputs(view *fsm.State) Inputs {
 
 // provenGeneration returns gen if a proof for exactly this generation of the host is recorded, else 0.
 func provenGeneration(view *fsm.State, host string, gen uint64) uint64 {
-	if _, ok := view.Proofs.Get(fsm.ProofKey(host, gen)); ok && gen != 0 {
-		return gen
+	p, ok := view.Proofs.Get(fsm.ProofKey(host, gen))
+	if !ok || gen == 0 {
+		return 0
 	}
-	return 0
+	// A proof from before the present master was made for a generation of another lockspace.
+	if pool, _ := view.Pool(); p.Time < pool.MasterSince {
+		if s, ok := p.Space(pool.Master, ""); !ok || s.Generation != gen {
+			return 0
+		}
+	}
+	return gen
 }
 
 // command is fsm.Apply with the outcome's refusal as an error. It is never tried after the term.

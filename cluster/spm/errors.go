@@ -21,6 +21,14 @@ var (
 	ErrNoDomain = errors.New("no such domain")
 	// ErrDomainDown says that this SPM cannot serve a domain now. Its other domains are not affected.
 	ErrDomainDown = errors.New("the domain is not served now")
+	// ErrMasterMoved says that another domain is the pool's master by what is on the disks. The mirror was told; decide again.
+	ErrMasterMoved = errors.New("another domain is the pool's master")
+	// ErrNotMaster says that a domain is not the pool's master by its own keys.
+	ErrNotMaster = errors.New("the domain does not say that it is the pool's master")
+	// ErrMasterUnclear says that a change of the master was cut short, and whether it happened cannot be read now.
+	ErrMasterUnclear = errors.New("a change of the master was cut short, and the domain that tells how it ended cannot be read")
+	// ErrRetired says that this host gave its word not to take the role on a master that is being given up for lost.
+	ErrRetired = errors.New("this host gave its word not to take the SPM role on a master that is given up")
 	// ErrNotCommitted says that the request surely changed nothing; it may be sent again with the same key.
 	ErrNotCommitted = errors.New("nothing was committed; send the request again with the same key")
 )

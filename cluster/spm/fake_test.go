@@ -35,10 +35,12 @@ type lun struct {
 	grown   []string // names of volumes in the order of their extensions
 	readErr error
 
-	luns      []string      // added
-	held      string        // a volume that a guest uses
-	finishing int           // calls of FinishDeletes
-	slowWipe  time.Duration // how long one takes; the first one fails then
+	keys      domain.MasterState
+	keyWrites func(what, id string) error // before a change of the keys; an error that is errLanded lets it land
+	luns      []string                    // added
+	held      string                      // a volume that a guest uses
+	finishing int                         // calls of FinishDeletes
+	slowWipe  time.Duration               // how long one takes; the first one fails then
 }
 
 func newLUN() *lun {
@@ -62,14 +64,14 @@ func (h *hostLease) Inspect(context.Context) (LeaseInfo, error) {
 	return LeaseInfo{Held: h.l.holder != 0, Owner: h.l.holder, Generation: 1, Version: h.l.version}, nil
 }
 
-func (h *hostLease) Acquire(context.Context) (uint64, error) {
+func (h *hostLease) Acquire(_ context.Context, least uint64) (uint64, error) {
 	h.l.mu.Lock()
 	defer h.l.mu.Unlock()
 	if h.l.holder != 0 {
 		return 0, fmt.Errorf("held by %d", h.l.holder)
 	}
 	h.l.holder = h.id
-	h.l.version++
+	h.l.version = max(h.l.version+1, least)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.held, h.lost = h.l.version, false
@@ -455,4 +457,65 @@ func newRole(t *testing.T, l *lun, m *fakeMirror, id int, change ...func(*Config
 		_ = r.Close(ctx)
 	})
 	return r, h
+}
+
+// errLanded is an outcome that is not known of a write that did land.
+var errLanded = fmt.Errorf("no answer, but it landed: %w", domain.ErrOutcomeUnknown)
+
+// setKeys changes the keys, as commit does everything else.
+func (d *fakeDomain) setKeys(ctx context.Context, what string, edit func(*domain.MasterState)) error {
+	var failed error
+	if d.l.keyWrites != nil {
+		if failed = d.l.keyWrites(what, d.l.id); failed != nil && !errors.Is(failed, errLanded) {
+			return failed
+		}
+	}
+	if err := d.commit(ctx, func(uint64) { edit(&d.l.keys) }); err != nil {
+		return err
+	}
+	return failed
+}
+
+func (d *fakeDomain) Master() domain.MasterState {
+	d.l.mu.Lock()
+	defer d.l.mu.Unlock()
+	return d.l.keys
+}
+func (d *fakeDomain) Keys() domain.Keys { return domain.Keys{} }
+func (d *fakeDomain) Device(string) (blockdev.Device, error) {
+	return nil, nil
+}
+
+func (d *fakeDomain) AnnounceMaster(ctx context.Context, next domain.NextMaster) error {
+	if d.Master().Next == next {
+		return nil
+	}
+	return d.setKeys(ctx, "announce", func(m *domain.MasterState) { m.Next = next })
+}
+
+func (d *fakeDomain) BecomeMaster(ctx context.Context, s domain.MasterSpec) error {
+	return d.setKeys(ctx, "become", func(m *domain.MasterState) {
+		*m = domain.MasterState{Master: true, Version: s.Version, Pools: []string{s.Pool}, PoolName: s.PoolName, Members: s.Members}
+	})
+}
+
+func (d *fakeDomain) StepDown(ctx context.Context) error {
+	if !d.Master().Master {
+		return nil
+	}
+	return d.setKeys(ctx, "step down", func(m *domain.MasterState) { m.Master, m.Version = false, 0 })
+}
+
+func (d *fakeDomain) SetMembers(ctx context.Context, list []domain.MemberStatus) error {
+	if slices.Equal(d.Master().Members, list) {
+		return nil
+	}
+	return d.setKeys(ctx, "members", func(m *domain.MasterState) { m.Members = list })
+}
+
+func (d *fakeDomain) ClearMailbox(ctx context.Context) error {
+	return d.setKeys(ctx, "clear", func(*domain.MasterState) {})
+}
+func (d *fakeDomain) CopyMaster(ctx context.Context, _ blockdev.Device) error {
+	return d.setKeys(ctx, "copy", func(*domain.MasterState) {})
 }

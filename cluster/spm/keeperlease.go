@@ -36,9 +36,9 @@ func (k KeeperLease) Inspect(ctx context.Context) (LeaseInfo, error) {
 }
 
 // Acquire takes the lease. While it is held, the keeper looks whether another host asks for it.
-func (k KeeperLease) Acquire(ctx context.Context) (uint64, error) {
+func (k KeeperLease) Acquire(ctx context.Context, least uint64) (uint64, error) {
 	spec := k.Spec
-	spec.NoWait, spec.WatchRequests = true, true
+	spec.NoWait, spec.WatchRequests, spec.MinVersion = true, true, least
 	return k.Keeper.Acquire(ctx, spec)
 }
 

@@ -137,10 +137,18 @@ func (s *session) openServed(st *standing) (*served, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the domain: %w", err)
 	}
+	t, err := s.throneOf(ctx, st.id, dom)
+	if err != nil {
+		return nil, err
+	}
+	defer t.leave()
 	guard := bothGuard{spm: s.guard, space: space}
 	w, recovered, err := dom.BecomeWriter(ctx, guard)
 	if err != nil {
 		return nil, fmt.Errorf("becoming the writer of the domain: %w", err)
+	}
+	if err := t.clear(ctx, w); err != nil {
+		return nil, errors.Join(err, w.Close())
 	}
 	info := dom.Info()
 	s.r.cfg.Log.Info("serving domain", "domain", info.UUID, "name", info.Name, "epoch", s.epoch, "volumes", info.Volumes, "recovered", len(recovered.Actions))

@@ -18,3 +18,9 @@ func mirrorFirst(d *served, spec domain.VolumeSpec) (domain.Volume, <-chan uint6
 	})
 	return vol, queued
 }
+
+// Planted mistakes of a change of the master; see Role.bug.
+const (
+	bugEarlyRelease = "the old lease is released before the new master is in force"
+	bugTwoMasters   = "the old master does not step down"
+)

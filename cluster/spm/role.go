@@ -10,6 +10,7 @@ import (
 // Role is this host's part in the SPM role. It is safe for concurrent use.
 type Role struct {
 	cfg Config
+	bug string // a planted mistake, in tests only
 
 	// turn is held by whoever starts, stops or cleans up; one at a time.
 	turn chan struct{}

@@ -12,6 +12,8 @@ const (
 	MethodStart = "spm.start"
 	MethodStop  = "spm.stop"
 	MethodWatch = "spm.watch"
+	// MethodRetire asks for a host's word; see Role.Retire.
+	MethodRetire = "spm.retire"
 )
 
 // WatchRequest asks to be told when the host does not serve under Epoch any more.
@@ -29,6 +31,7 @@ func (r *Role) Handlers() map[string]Handler {
 	return map[string]Handler{
 		MethodStart:  handle(r.Start),
 		MethodStop:   handle(r.Stop),
+		MethodRetire: handle(r.Retire),
 		MethodExtend: handle(r.answerExtend), MethodSnapshot: r.answerSnapshot,
 		MethodWatch: handle(func(ctx context.Context, req WatchRequest) (Status, error) {
 			ctx, cancel := context.WithTimeout(ctx, req.Wait)

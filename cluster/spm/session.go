@@ -16,6 +16,9 @@ type session struct {
 	r      *Role
 	epoch  uint64
 	guard  blockdev.Guard
+	lease  Lease
+	former *formerLease // of the last master, after a change; nil: none
+	moving sync.Mutex   // held while the master changes, and while its mark is taken away
 	master *served
 	names  *names
 
@@ -37,8 +40,8 @@ type session struct {
 }
 
 // newSession makes a session with the master domain and starts its outbox, which the reconcile needs.
-func newSession(r *Role, epoch uint64, g blockdev.Guard, dom Domain, w Writer) *session {
-	s := &session{r: r, epoch: epoch, guard: g, names: newNames(), others: map[string]*standing{}, bases: map[string]uint64{}, news: make(chan struct{})}
+func newSession(r *Role, epoch uint64, g blockdev.Guard, lease Lease, dom Domain, w Writer) *session {
+	s := &session{r: r, epoch: epoch, guard: g, lease: lease, names: newNames(), others: map[string]*standing{}, bases: map[string]uint64{}, news: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.asking, s.askNoMore = context.WithCancel(s.ctx)
 	s.master = newServed(s, dom.Info(), dom, w, g, 0)
@@ -55,6 +58,12 @@ func (s *session) run() {
 	if s.r.cfg.Others != nil {
 		s.wg.Go(s.follow)
 	}
+	if s.r.cfg.Masters != nil {
+		s.wg.Go(s.keepMembers)
+	}
+	if s.former != nil {
+		s.wg.Go(s.letFormerGo)
+	}
 }
 
 // watch ends the session the moment the guard says no or the keeper is gone.
@@ -65,7 +74,7 @@ func (s *session) watch() {
 		select {
 		case <-s.ctx.Done():
 			return
-		case <-s.r.cfg.Lease.Done():
+		case <-s.lease.Done():
 			s.fail("the lease keeper is gone")
 			return
 		case <-tick.C:

@@ -37,8 +37,8 @@ type LeaseInfo struct {
 type Lease interface {
 	// Inspect reads it from the disk.
 	Inspect(ctx context.Context) (LeaseInfo, error)
-	// Acquire takes it and returns its version, which is the epoch.
-	Acquire(ctx context.Context) (uint64, error)
+	// Acquire takes it and returns its version, which is the epoch. The version is at least min, and at least one more than before.
+	Acquire(ctx context.Context, min uint64) (uint64, error)
 	// Release frees it on disk. Releasing what is not held succeeds.
 	Release(ctx context.Context) error
 	// Guard is the right to write while the lease is held.
@@ -57,6 +57,12 @@ type Writer interface {
 	AddLUN(ctx context.Context, lun domain.LUN) (domain.Info, error)
 	Refresh(ctx context.Context) (domain.RecoveryReport, error)
 	FinishDeletes(ctx context.Context) (domain.RecoveryReport, error)
+	AnnounceMaster(ctx context.Context, next domain.NextMaster) error
+	BecomeMaster(ctx context.Context, s domain.MasterSpec) error
+	StepDown(ctx context.Context) error
+	SetMembers(ctx context.Context, list []domain.MemberStatus) error
+	ClearMailbox(ctx context.Context) error
+	CopyMaster(ctx context.Context, from blockdev.Device) error
 	Seq() uint64
 	Close() error
 }
@@ -66,6 +72,9 @@ type Domain interface {
 	Info() domain.Info
 	Volumes() []domain.Volume
 	Volume(id string) (domain.Volume, bool)
+	Master() domain.MasterState
+	Keys() domain.Keys
+	Device(volume string) (blockdev.Device, error)
 	BecomeWriter(ctx context.Context, g blockdev.Guard) (Writer, domain.RecoveryReport, error)
 }
 
@@ -119,12 +128,14 @@ type Config struct {
 	// Host is this host's name, HostID its slot in the lockspace.
 	Host   string
 	HostID int
-	// Pool is the pool's UUID; idempotency keys become volume ids within it.
-	Pool string
-	// Lease, Open and Mirror are the lease, the master domain and the copy in Raft.
-	Lease  Lease
-	Open   func(ctx context.Context) (Domain, error)
-	Mirror Mirror
+	// Pool is the pool's UUID; idempotency keys become volume ids within it. PoolName is written on a domain that becomes master.
+	Pool, PoolName string
+	// Lease, Open and Mirror are the lease, the master domain and the copy in Raft. Lease and Open are for a pool whose master never
+	// changes; Masters takes their place.
+	Lease   Lease
+	Open    func(ctx context.Context) (Domain, error)
+	Masters Masters
+	Mirror  Mirror
 	// Others are the domains to serve besides the master; nil: none.
 	Others Others
 	// Leases opens the external leases of a domain that is served; nil: none can be changed.
@@ -218,8 +229,8 @@ func (c Config) withDefaults() Config {
 
 // validate refuses a Config that cannot work.
 func (c Config) validate() error {
-	if c.Host == "" || c.HostID < 1 || c.Lease == nil || c.Open == nil || c.Mirror == nil {
-		return errors.New("spm: Host, HostID, Lease, Open and Mirror are required")
+	if c.Host == "" || c.HostID < 1 || c.Mirror == nil || c.Masters == nil && (c.Lease == nil || c.Open == nil) {
+		return errors.New("spm: Host, HostID, Mirror, and Masters or Lease and Open are required")
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/holdfast-io/holdfast/blockdev"
 	"github.com/holdfast-io/holdfast/blockdev/domain"
 )
 
@@ -13,8 +14,19 @@ import (
 type StartRequest struct {
 	// ExpectVersion is the version of the lease that the decision was made on; a lease that moved on refuses.
 	ExpectVersion uint64 `json:"expect_version"`
-	Reason        string `json:"reason"`
+	// Master is the domain whose lease that is; empty: whichever this host takes for the master.
+	Master string `json:"master,omitempty"`
+	// MasterVersion is the version of the master that the mirror knows; 0: none. With Assume the mirror's word makes the domain
+	// master, since the last one was given up for lost.
+	MasterVersion int  `json:"master_version,omitempty"`
+	Assume        bool `json:"assume,omitempty"`
+	// MinEpoch is the least epoch to serve under. The lease of a new master may have counted less than the last one's.
+	MinEpoch uint64 `json:"min_epoch,omitempty"`
+	Reason   string `json:"reason"`
 }
+
+// epoch is what the host serves under.
+func (q StartRequest) epoch() uint64 { return max(q.ExpectVersion+1, q.MinEpoch) }
 
 // StartReply tells the epoch that the host serves under.
 type StartReply struct {
@@ -53,7 +65,7 @@ func (r *Role) already(req StartRequest) (StartReply, bool, error) {
 		return StartReply{}, true, fmt.Errorf("the agent is stopping: %w", ErrBusy)
 	case r.session == nil:
 		return StartReply{}, false, nil
-	case r.status.State == StateServing && r.session.epoch == req.ExpectVersion+1:
+	case r.status.State == StateServing && r.session.epoch == req.epoch() && (req.Master == "" || req.Master == r.session.master.id):
 		return StartReply{Epoch: r.session.epoch, Took: r.status.StartTook}, true, nil
 	}
 	return StartReply{}, true, fmt.Errorf("this host is already in the role (%s, epoch %d): %w", r.status.State, r.session.epoch, ErrChanged)
@@ -61,14 +73,26 @@ func (r *Role) already(req StartRequest) (StartReply, bool, error) {
 
 // begin does the steps from the lease to a session that may serve. On failure everything is given back.
 func (r *Role) begin(ctx context.Context, req StartRequest) (*session, StartReply, error) {
-	epoch, err := r.acquire(ctx, req.ExpectVersion)
+	m, err := r.present(ctx, req)
+	if err != nil {
+		return nil, StartReply{}, err
+	}
+	epoch, err := r.acquire(ctx, m.Lease, req)
 	if err != nil {
 		return nil, StartReply{}, err
 	}
 	held := time.Now()
-	s, rep, err := r.open(ctx, epoch)
+	s, rep, err := r.open(ctx, m, epoch, m.Lease.Guard())
+	if err == nil && r.cfg.Masters != nil {
+		if err = r.settleMaster(ctx, s, req); err != nil {
+			s.close()
+			s.cancel(err)
+			s.wg.Wait()
+			err = errors.Join(err, s.end())
+		}
+	}
 	if err != nil {
-		return nil, StartReply{}, errors.Join(err, r.release())
+		return nil, StartReply{}, errors.Join(err, r.release(m.Lease))
 	}
 	s.reconcile()
 	rep.Epoch, rep.Took = epoch, time.Since(held)
@@ -76,39 +100,38 @@ func (r *Role) begin(ctx context.Context, req StartRequest) (*session, StartRepl
 }
 
 // acquire takes the lease if it still is the one the decision was made on.
-func (r *Role) acquire(ctx context.Context, expect uint64) (uint64, error) {
+func (r *Role) acquire(ctx context.Context, lease Lease, req StartRequest) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.StepTimeout)
 	defer cancel()
-	info, err := r.cfg.Lease.Inspect(ctx)
+	info, err := lease.Inspect(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("reading the SPM lease: %w", err)
 	}
-	if info.Version != expect {
-		return 0, fmt.Errorf("lease has version %d, decided on %d: %w", info.Version, expect, ErrChanged)
+	if info.Version != req.ExpectVersion {
+		return 0, fmt.Errorf("lease has version %d, decided on %d: %w", info.Version, req.ExpectVersion, ErrChanged)
 	}
-	epoch, err := r.cfg.Lease.Acquire(ctx)
+	epoch, err := lease.Acquire(ctx, req.MinEpoch)
 	if err != nil {
 		// A timed-out acquire may have been granted; what is not held is released without harm.
-		return 0, errors.Join(fmt.Errorf("acquiring the SPM lease: %w", err), r.release())
+		return 0, errors.Join(fmt.Errorf("acquiring the SPM lease: %w", err), r.release(lease))
 	}
-	if epoch != expect+1 {
-		return 0, errors.Join(fmt.Errorf("lease granted as version %d, decided on %d: %w", epoch, expect, ErrChanged), r.release())
+	if epoch != req.epoch() {
+		return 0, errors.Join(fmt.Errorf("lease granted as version %d, decided on %d: %w", epoch, req.ExpectVersion, ErrChanged), r.release(lease))
 	}
 	return epoch, nil
 }
 
-// open opens the domain for writing and starts the session's goroutines.
-func (r *Role) open(ctx context.Context, epoch uint64) (*session, StartReply, error) {
+// open opens the master for writing and makes the session.
+func (r *Role) open(ctx context.Context, m Master, epoch uint64, guard blockdev.Guard) (*session, StartReply, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.StepTimeout)
 	defer cancel()
-	guard := r.cfg.Lease.Guard()
 	if err := guard.Check(r.cfg.Need); err != nil {
 		return nil, StartReply{}, fmt.Errorf("lease just acquired: %w", err)
 	}
 	if guard.Epoch() != epoch {
 		return nil, StartReply{}, fmt.Errorf("the guard is for epoch %d, the lease is %d: %w", guard.Epoch(), epoch, ErrChanged)
 	}
-	dom, err := r.cfg.Open(ctx)
+	dom, err := m.Open(ctx)
 	if err != nil {
 		return nil, StartReply{}, fmt.Errorf("opening the master domain: %w", err)
 	}
@@ -116,7 +139,7 @@ func (r *Role) open(ctx context.Context, epoch uint64) (*session, StartReply, er
 	if err != nil {
 		return nil, StartReply{}, fmt.Errorf("becoming the writer of the master domain: %w", err)
 	}
-	s := newSession(r, epoch, guard, dom, w)
+	s := newSession(r, epoch, guard, m.Lease, dom, w)
 	return s, StartReply{Volumes: dom.Info().Volumes, Recovered: recovered}, nil
 }
 
@@ -130,17 +153,20 @@ func (r *Role) serve(s *session, rep StartReply, reason string) {
 	s.run()
 }
 
-// release frees the lease once no write of this host is on its way any more.
-func (r *Role) release() error {
+// release frees leases, in this order, once no write of this host is on its way any more.
+func (r *Role) release(list ...Lease) error {
 	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.ReleaseTimeout)
 	defer cancel()
 	if err := r.settled(ctx); err != nil {
 		return err
 	}
-	if err := r.cfg.Lease.Release(ctx); err != nil {
-		return fmt.Errorf("releasing the SPM lease: %w", err)
+	var errs []error
+	for _, l := range list {
+		if err := l.Release(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("releasing the SPM lease: %w", err))
+		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // settled waits until every device call has come back.

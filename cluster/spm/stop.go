@@ -44,7 +44,7 @@ func (r *Role) Stop(ctx context.Context, req StopRequest) (StopReply, error) {
 	}
 	r.mu.Unlock()
 	if s == nil {
-		return StopReply{}, r.release()
+		return StopReply{}, r.releaseLeft(ctx)
 	}
 	drain, flush := r.cfg.DrainTimeout, r.cfg.FlushTimeout
 	if req.hurry {
@@ -53,15 +53,15 @@ func (r *Role) Stop(ctx context.Context, req StopRequest) (StopReply, error) {
 	return r.end(s, req.Reason, drain, flush)
 }
 
-// end is the written order. Caller has the turn.
-func (r *Role) end(s *session, reason string, drain, flush time.Duration) (StopReply, error) {
+// end is the written order. Caller has the turn. More leases are released before the session's.
+func (r *Role) end(s *session, reason string, drain, flush time.Duration, more ...Lease) (StopReply, error) {
 	rep := StopReply{WasServing: true, Epoch: s.epoch}
 	s.close()
 	s.drain(drain)
 	rep.Unmirrored = s.flush(flush)
 	s.cancel(errors.New("the role was given up"))
 	s.wg.Wait() // a domain that was being opened or dropped is in its final state now
-	err := errors.Join(s.end(), r.release())
+	err := errors.Join(s.end(), r.release(append(more, s.leases()...)...))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {

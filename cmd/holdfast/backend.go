@@ -29,7 +29,7 @@ type backend struct {
 // roles are the roles of the API that a backend plays.
 func (b *backend) roles() httpapi.Backend {
 	return httpapi.Backend{
-		Mirror: b, Status: b, Hosts: b, Power: b, Fencing: b, Domains: b, Volumes: b, Attachments: b, Leases: leaseBackend{b}, Mailbox: b, SPM: b, Events: b, Operator: b, Tokens: b, Setup: b,
+		Mirror: b, Status: b, Hosts: b, Power: b, Fencing: b, Domains: b, Masters: b, Volumes: b, Attachments: b, Leases: leaseBackend{b}, Mailbox: b, SPM: b, Events: b, Operator: b, Tokens: b, Setup: b,
 		Forwarder: forwarder{b},
 	}
 }

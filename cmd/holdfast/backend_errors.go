@@ -77,6 +77,13 @@ var errorRules = []errorRule{
 	{blockdev.ErrPending, api.CodeDevice, "wait until the LUN answers again, or ask another host meanwhile"},
 	{blockdev.ErrTimeout, api.CodeTimeout, "check the path to the LUN and try again"},
 	{host.ErrOwnLUN, api.CodeConflict, "use another LUN; nothing can be forced here"},
+	{manager.ErrMasterReadable, api.CodeConflict, "holdfast domain set-master ID without --reconstruct"},
+	{manager.ErrNewMasterUnread, api.CodeConflict, "show the LUNs of the domain to a host that is up; holdfast domain check lists what is wrong"},
+	{manager.ErrMasterNotProven, api.CodeConflict, "wait or help as it says for each host, then ask again; --force --dead HOST takes your word for one that does not answer, and if it still writes, data is lost"},
+	{spm.ErrMasterMoved, api.CodeUnavailable, "try again in a moment: the role is taken under the new master"},
+	{spm.ErrNotMaster, api.CodeConflict, "holdfast domain list shows the master; holdfast domain set-master changes it"},
+	{spm.ErrMasterUnclear, api.CodeUnavailable, "make the domain readable that it names, or give it up with holdfast domain set-master --reconstruct"},
+	{spm.ErrRetired, api.CodeUnavailable, "wait until the master that is given up has a successor, or the word is over"},
 	{host.ErrLeaving, api.CodeConflict, "use another host, or holdfast host activate takes the maintenance back"},
 	{manager.ErrHasRole, api.CodeConflict, "holdfast spm move, and then again"},
 	{manager.ErrNotLeading, api.CodeNotLeader, "try again"},
@@ -155,6 +162,10 @@ func dressed(err error, r errorRule) *api.Error {
 	var live *manager.StorageLiveError
 	if errors.As(err, &live) {
 		e.RetryAfter = live.Left
+	}
+	var unproven *manager.UnprovenError
+	if errors.As(err, &unproven) {
+		e.RetryAfter = unproven.In()
 	}
 	var held *domain.VolumeHeldError
 	if errors.As(err, &held) {

@@ -12,8 +12,8 @@ import (
 
 func newDomainCommand(g *global) *cobra.Command {
 	cmd := &cobra.Command{Use: "domain", Short: "Storage domains"}
-	cmd.AddCommand(newDomainCreateCommand(g), newDomainListCommand(g), newDomainShowCommand(g), newDomainSetCommand(g), newDomainExtendCommand(g), newDomainActivateCommand(g), newDomainDeactivateCommand(g),
-		newDomainCheckCommand(g))
+	cmd.AddCommand(newDomainCreateCommand(g), newDomainListCommand(g), newDomainShowCommand(g), newDomainSetCommand(g), newDomainExtendCommand(g), newDomainSetMasterCommand(g),
+		newDomainActivateCommand(g), newDomainDeactivateCommand(g), newDomainCheckCommand(g))
 	return cmd
 }
 

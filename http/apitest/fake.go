@@ -57,7 +57,7 @@ func New() *Fake {
 // Backend gives all roles, without a Forwarder.
 func (f *Fake) Backend() httpapi.Backend {
 	return httpapi.Backend{
-		Mirror: f, Status: f, Hosts: f, Power: f, Fencing: f, Domains: f, Volumes: f, Attachments: f, Leases: f, Mailbox: f, SPM: f, Events: f, Operator: f, Tokens: f, Setup: f,
+		Mirror: f, Status: f, Hosts: f, Power: f, Fencing: f, Domains: f, Masters: f, Volumes: f, Attachments: f, Leases: f, Mailbox: f, SPM: f, Events: f, Operator: f, Tokens: f, Setup: f,
 	}
 }
 

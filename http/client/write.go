@@ -101,6 +101,16 @@ func (c *Client) CheckDomain(ctx context.Context, ref string) (api.Check, error)
 	return change[api.Check](ctx, c, call{method: http.MethodPost, path: "/v1/domains/" + url.PathEscape(ref) + "/check", once: true})
 }
 
+// SetMaster makes a domain, by UUID or name, the pool's master.
+func (c *Client) SetMaster(ctx context.Context, ref string, req api.MasterSet) (api.MasterChanged, error) {
+	return post[api.MasterChanged](ctx, c, "/v1/domains/"+url.PathEscape(ref)+"/set-master", req)
+}
+
+// ReconstructMaster makes a domain the pool's master in the place of one that is lost for good.
+func (c *Client) ReconstructMaster(ctx context.Context, ref string, req api.MasterReconstruct) (api.MasterReconstructed, error) {
+	return post[api.MasterReconstructed](ctx, c, "/v1/domains/"+url.PathEscape(ref)+"/reconstruct", req)
+}
+
 // ConfirmRebooted gives a person's word that a host writes nothing any more.
 func (c *Client) ConfirmRebooted(ctx context.Context, name string, req api.HostConfirm) (api.HostConfirmed, error) {
 	return post[api.HostConfirmed](ctx, c, "/v1/hosts/"+url.PathEscape(name)+"/confirm-rebooted", req)

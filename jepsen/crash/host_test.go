@@ -190,8 +190,10 @@ func (l *spmLease) Inspect(ctx context.Context) (spm.LeaseInfo, error) {
 	return spm.LeaseInfo{Held: info.State != leases.ResourceFree, Owner: info.Owner, Generation: info.Generation, Version: info.Version}, err
 }
 
-func (l *spmLease) Acquire(ctx context.Context) (uint64, error) {
-	held, err := l.ls.Acquire(ctx, l.spec)
+func (l *spmLease) Acquire(ctx context.Context, least uint64) (uint64, error) {
+	spec := l.spec
+	spec.MinVersion = least
+	held, err := l.ls.Acquire(ctx, spec)
 	if err != nil {
 		return 0, err
 	}

@@ -25,7 +25,7 @@ func (s *server) resource(ctx context.Context, spec *ResourceSpec) (*space, leas
 	if err != nil {
 		return nil, leases.ResourceSpec{}, err
 	}
-	return sp, leases.ResourceSpec{Name: spec.Name, Device: dev, Offset: spec.Offset, NoWait: spec.NoWait, LVB: spec.LVB}, nil
+	return sp, leases.ResourceSpec{Name: spec.Name, Device: dev, Offset: spec.Offset, NoWait: spec.NoWait, MinVersion: spec.MinVersion, LVB: spec.LVB}, nil
 }
 
 // acquire takes a lease and publishes it. Asking again for one that is held answers with the same version.

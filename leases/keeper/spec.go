@@ -45,6 +45,8 @@ type ResourceSpec struct {
 	Offset int64 `json:"offset"`
 	// NoWait refuses instead of waiting for a silent owner to be dead.
 	NoWait bool `json:"no_wait,omitempty"`
+	// MinVersion is the least version that the lease is to have; see leases.ResourceSpec.
+	MinVersion uint64 `json:"min_version,omitempty"`
 	// Shared takes the lease together with others; see leases.AcquireShared. What is held here already is not converted
 	// by asking for it the other way: Convert does that.
 	Shared bool `json:"shared,omitempty"`
