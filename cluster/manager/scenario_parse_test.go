@@ -210,7 +210,7 @@ func TestScenarios_parse(t *testing.T) {
 		{"hosts a b", "hosts a B", "different words"},
 		{"leader b", "leader z", "none of the hosts"},
 		{"leader b", "leader", "takes one word"},
-		{"leader b", "policy nonsense", "unknown policy"},
+		{"leader b", "leader b\npolicy nonsense", "unknown policy"},
 		{"spm a", "prime a", "unknown word"},
 		{"at 1s kill a", "at 1s kill z", "none of the hosts"},
 		{"at 1s kill a", "at 1s kill", "takes 1 to"},

@@ -75,8 +75,15 @@ func init() {
 		"cannot-start": onHosts(func(h *simHost) { h.failStart = true }),
 		"can-start":    onHosts(func(h *simHost) { h.failStart = false }),
 		"drops-role":   onHosts(func(h *simHost) { h.setRole(RoleNone, 0) }),
-		"renewals": {2, 2, false, func(p *scenarioPool, a []string) error {
-			return p.change(a[0], func(h *simHost) { h.renewals = a[1] })
+		"renewals": {2, 17, false, func(p *scenarioPool, a []string) error {
+			p.alter(func() {
+				for _, name := range p.named(a[1:]) {
+					if h := p.sim.hosts[name]; h != nil {
+						h.renewals = a[0]
+					}
+				}
+			})
+			return nil
 		}},
 		"uses":  {1, 8, false, (*scenarioPool).wordUses},
 		"lun":   {3, 18, false, (*scenarioPool).wordLUN},
