@@ -160,7 +160,7 @@ func (v *HostView) silent() HostNext {
 		return v.stay()
 	case v.proven() && state != fsm.HostDown:
 		return to(fsm.HostDown, "its death is proven", time.Time{})
-	case state == fsm.HostDown && !alive:
+	case state == fsm.HostDown && (!alive || v.proven()): // what it renewed before it died is no sign of life
 		return v.stay()
 	case lost >= v.Policy.Grace:
 		return v.lost(state, alive)

@@ -111,6 +111,8 @@ func silentTests() []hostTest {
 		{"left the lockspace", viewOf(fsm.HostConnecting, silentFor(p.Grace), onStorage(Free, time.Hour)), fsm.HostDown, "left the lockspace", 0},
 		{"its lease is dead", viewOf(fsm.HostNonResponsive, silentFor(time.Minute), onStorage(Dead, time.Minute)), fsm.HostDown, "lease is dead", 0},
 		{"proven dead", viewOf(fsm.HostNonResponsive, silentFor(sec), proven), fsm.HostDown, "proven", 0},
+		{"down by a proof, it had renewed until then", viewOf(fsm.HostDown, silentFor(time.Minute), onStorage(Live, 2*sec), proven), fsm.HostDown, "as it was", 0},
+		{"down by a proof, another life renews", viewOf(fsm.HostDown, silentFor(time.Minute), onStorage(Live, 2*sec), proven, func(v *HostView) { v.Storage.Generation = 5 }), fsm.HostIsolated, "storage alive", p.FenceLiveAfter - time.Minute},
 		{"another life than the proven one", viewOf(fsm.HostNonResponsive, silentFor(time.Minute), proven, func(v *HostView) { v.Storage.Generation = 5 }), fsm.HostNonResponsive, "as it was", 0},
 		{"down stays down", viewOf(fsm.HostDown, silentFor(time.Hour), onStorage(Unseen, time.Hour)), fsm.HostDown, "as it was", 0},
 		{"fenced stays as it is written", viewOf(fsm.HostFenced, silentFor(time.Hour), onStorage(Free, time.Hour)), fsm.HostFenced, "as it was", 0},

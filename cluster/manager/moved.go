@@ -77,9 +77,10 @@ func (t *term) whyMoved(from string, d Decision) string {
 	return MovedGaveUp
 }
 
-// previousSPM is who had the role before, by the mirror or its history; empty: nobody that is remembered.
+// previousSPM is who had the role before, by the mirror or its history; empty: nobody that is remembered. Who was only to start never
+// had it.
 func previousSPM(view *fsm.State) string {
-	if p, _ := view.Pool(); p.SPM.Host != "" {
+	if p, _ := view.Pool(); p.SPM.Host != "" && p.SPM.State != fsm.SPMStarting {
 		return p.SPM.Host
 	}
 	for _, e := range slices.Backward(view.Events()) {

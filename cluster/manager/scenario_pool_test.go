@@ -126,7 +126,7 @@ func (p *scenarioPool) tellChanges(before, after *fsm.State) {
 func masterOf(v *fsm.State) string { pool, _ := v.Pool(); return pool.Master }
 
 // toldEvents are the kinds whose events are in the log: what no lane says otherwise.
-var toldEvents = []string{kindMoved, kindFreed, kindVoid, "proof.late", "host.confirmed", "host.kdump", "fencing.disarmed", "fencing.armed", "spm.conflict", "domain.slow", "domain.not_slow", "domain.unreachable", "domain.reachable", "domain.space_enough",
+var toldEvents = []string{kindMoved, kindFreed, kindVoid, "proof.late", "host.confirmed", "host.kdump", "fencing.disarmed", "fencing.armed", "spm.conflict", "domain.slow", "domain.not_slow", "domain.space_enough",
 	"domain.space_low", "domain.space_critical"}
 
 func (p *scenarioPool) tellEvents(before, after *fsm.State) {
