@@ -22,6 +22,7 @@ type scenario struct {
 	watchdog []string
 	policy   []string // words: see policies
 	allow    []string // what the judges say of hosts that are asked by two leaders, and that is harmless
+	ignore   []string // lanes whose order the scheduler decides; the comment says what counts
 	within   time.Duration
 	steps    []scenarioStep
 	end      time.Duration
@@ -90,6 +91,8 @@ func (sc *scenario) parseLine(words []string, n int) (err error) {
 		sc.watchdog = args
 	case "policy":
 		sc.policy = append(sc.policy, strings.Join(args, " "))
+	case "ignore":
+		sc.ignore = append(sc.ignore, strings.Join(args, " "))
 	case "allow":
 		sc.allow = append(sc.allow, strings.Join(args, " "))
 	case "leader", "spm", "within", "end":

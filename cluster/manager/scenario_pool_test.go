@@ -69,6 +69,16 @@ func (p *scenarioPool) say(lane, format string, args ...any) {
 	}
 }
 
+// sayOnce writes a line down that may come again and again.
+func (p *scenarioPool) sayOnce(lane, text string) {
+	p.mu.Lock()
+	again := slices.ContainsFunc(p.log, func(l logLine) bool { return l.lane == lane && l.text == text })
+	p.mu.Unlock()
+	if !again {
+		p.say(lane, "%s", text)
+	}
+}
+
 func (p *scenarioPool) code(host, domain string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -178,7 +188,7 @@ func (p *scenarioPool) tellCall(host, method string, out any, err error) {
 	switch method {
 	case spm.MethodStart:
 		if err != nil {
-			p.say("spm", "%s cannot take the role: %v", host, err)
+			p.sayOnce("spm", host+" cannot take the role: "+err.Error())
 			return
 		}
 		p.say("spm", "%s takes the role", host)
@@ -318,7 +328,12 @@ func (x scenarioPower) On(ctx context.Context, host string) error {
 	return err
 }
 
-// spans are times in people's words: they differ by a tick from run to run.
-var spans = regexp.MustCompile(`\d+(\.\d+)?(ns|µs|ms|s|m\d+(\.\d+)?s|m)\b|\d{4}-\d\d-\d\dT[0-9:.]+Z`)
+// spans are times in people's words: they differ by a tick from run to run; so does which of several hosts or lockspaces is named.
+var (
+	spans = regexp.MustCompile(`\d+(\.\d+)?(ns|µs|ms|s|m\d+(\.\d+)?s|m)\b|\d{4}-\d\d-\d\dT[0-9:.]+Z`)
+	named = regexp.MustCompile(`(host) [a-z]\w* (reads)|(lockspace) dom-\d`)
+)
 
-func withoutTimes(s string) string { return spans.ReplaceAllString(s, "<time>") }
+func withoutTimes(s string) string {
+	return named.ReplaceAllString(spans.ReplaceAllString(s, "<time>"), "$1$3 <name> $2")
+}
