@@ -99,8 +99,10 @@ var operatorVerbs = map[string]func(p *scenarioPool, ctx context.Context, m *Man
 			r.Dead = []string{a[1]}
 		}
 		_, err := m.ReconstructMaster(ctx, r)
-		if errors.Is(err, ErrMasterNotProven) {
-			return "", ErrMasterNotProven
+		for _, why := range []error{ErrMasterNotProven, ErrMasterReadable} {
+			if errors.Is(err, why) { // which host is named first differs
+				return "", why
+			}
 		}
 		return "done", err
 	},

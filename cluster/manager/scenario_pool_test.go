@@ -187,6 +187,9 @@ func (p *scenarioPool) Call(ctx context.Context, host, method string, in, out an
 func (p *scenarioPool) tellCall(host, method string, out any, err error) {
 	switch method {
 	case spm.MethodStart:
+		if errors.Is(err, spm.ErrChanged) {
+			return // compare and set did its work; it is tried again with a newer look
+		}
 		if err != nil {
 			p.sayOnce("spm", host+" cannot take the role: "+err.Error())
 			return
