@@ -31,22 +31,18 @@ type Power struct {
 	Told time.Duration `json:"told,omitempty"` // of a request: it was answered
 	Ails string        `json:"ails,omitempty"` // what ailed the switch
 	Said string        `json:"said,omitempty"` // the answer: on, off, done, or an error
-	// Intents are the open operations on the host's power that the agents' mirrors had when an order came, and Silent the agents that
-	// ran and did not say: one of them may have been the only one to know.
+	// Intents are those of the host's power that the agents' mirrors had when an order came, of operations that were open or had ended
+	// a moment ago. Silent are the agents that ran and did not say: one of them may have been the only one to know.
 	Intents []Intent `json:"intents,omitempty"`
 	Silent  []string `json:"silent,omitempty"`
 }
 
-// Intent is the last committed step of an open operation on a host's power, as one agent's mirror has it.
+// Intent is the committed intent of an order, the last one of its operation, as one agent's mirror has it.
 type Intent struct {
 	By      string `json:"by"` // the agent
 	Op      string `json:"op"`
-	Action  string `json:"action"`
-	Steps   int    `json:"steps"`
-	Term    uint64 `json:"term"`  // of the step
-	Owner   uint64 `json:"owner"` // the term that the operation belongs to
+	Order   string `json:"order"` // PowerOrderOff or PowerOrderOn
+	Term    uint64 `json:"term"`
 	Leader  string `json:"leader"`
-	Through string `json:"through,omitempty"`
-	Rung    string `json:"rung"`
-	Result  string `json:"result"`
+	Through string `json:"through"`
 }

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 // intentTime bounds the question to an agent for the operations on a host's power. Its own mirror answers.
 const intentTime = 2 * time.Second
 
-// intents asks all other hosts at once what is committed about a host's power: an order has come, so whoever gave it has the intent of
+// intents asks all other hosts at once which intents about a host's power are committed: an order has come, so whoever gave it has the intent of
 // it in its mirror by now. A host whose agent ran when it was asked and that does not say is silent.
 func (p *Pool) intents(ctx context.Context, about string) (found []history.Intent, silent []string) {
 	ctx, cancel := context.WithTimeout(ctx, intentTime)
@@ -43,15 +44,26 @@ func (h *host) intentsOn(ctx context.Context, about string) (found []history.Int
 		return nil, err
 	}
 	for _, op := range ops {
-		if op.Outcome != "" || len(op.Steps) == 0 {
+		if !op.Ended.IsZero() && time.Since(op.Ended) > lately {
 			continue
 		}
-		s := op.Steps[len(op.Steps)-1]
-		found = append(found, history.Intent{By: h.name, Op: op.ID, Action: op.Action, Steps: len(op.Steps), Term: s.Term, Owner: op.Term, Leader: s.Leader,
-			Through: s.Through, Rung: s.Rung, Result: s.Result})
+		for _, st := range slices.Backward(op.Steps) {
+			if order := orders[st.Rung]; order != "" && st.Result == stepIntent {
+				found = append(found, history.Intent{By: h.name, Op: op.ID, Order: order, Term: st.Term, Leader: st.Leader, Through: st.Through})
+				break
+			}
+		}
 	}
 	return found, nil
 }
+
+// stepIntent is what the API says of a step that is an intent, and orders are the rungs of orders to switches.
+const stepIntent = "intent"
+
+var orders = map[string]string{"power_off": history.PowerOrderOff, "power_on": history.PowerOrderOn}
+
+// lately is how long ago an operation may have ended of which an order is still on its way.
+const lately = 5 * time.Second
 
 // now is the time on the clock of the run.
 func (p *Pool) now() time.Duration {

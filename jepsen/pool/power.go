@@ -176,13 +176,14 @@ func (h *host) gain() error {
 	if err == nil && h.disk != nil {
 		err = h.disk.mount()
 	}
-	if err != nil {
-		return err
+	if err == nil && off {
+		err = h.boot()
 	}
-	if off {
-		if err := h.boot(); err != nil {
-			return err
+	if err != nil {
+		if off {
+			h.p.notePower(history.Power{Host: h.name, Kind: history.PowerIsOff, At: h.p.now()})
 		}
+		return err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
