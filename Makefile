@@ -70,9 +70,9 @@ bin/holdfast-jepsen: $(SOURCES)
 bin/jepsen: $(SOURCES)
 	$(GO) build -o $@ ./jepsen/run
 
-JEPSEN := bin/jepsen -binary bin/holdfast-jepsen -hosts $(HOSTS) -profile $(PROFILE) $(if $(SEED),-seed $(SEED)) $(if $(FAULTS),-faults $(FAULTS)) $(if $(ALONE),-alone)
+JEPSEN := bin/jepsen -binary bin/holdfast-jepsen -hosts $(HOSTS) -profile $(PROFILE) $(if $(SEED),-seed $(SEED)) $(if $(FAULTS),-faults $(FAULTS)) $(if $(ALONE),-alone) $(if $(FENCING),-fencing)
 
-jepsen: judges bin/holdfast-jepsen bin/jepsen ## real hosts under all faults for TIME (10m), judged; SEED=, HOSTS=3, PROFILE=dev, FAULTS=a,b, ALONE=1
+jepsen: judges bin/holdfast-jepsen bin/jepsen ## real hosts under all faults for TIME (10m), judged; SEED=, HOSTS=3, PROFILE=dev, FAULTS=a,b, ALONE=1, FENCING=1
 	$(JEPSEN) -time $(TIME)
 
 jepsen-short: judges bin/holdfast-jepsen bin/jepsen ## the same for a minute and a half, as in make test

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-io/holdfast/fsm"
+	"github.com/holdfast-io/holdfast/internal/plant"
 )
 
 // errAnswered says that a host that was about to be fenced answered.
@@ -58,8 +59,20 @@ func (t *term) beginAndClimb(ctx context.Context, h fsm.Host, d Decision) {
 	case err != nil:
 		t.finish(ctx, h, fmt.Errorf("committing the intent: %w", err))
 	default:
+		if plant.On(plant.FreeNoProof) { // planted: its records are freed before anything is proven
+			t.freeRecord(ctx, fsm.Proof{Host: h.Name, HostID: h.HostID}, fsm.SpaceRecord{Lockspace: t.master(), Generation: d.Generation})
+		}
 		t.climb(ctx, h, op.ID)
 	}
+}
+
+// orderUnasked is the planted mistake fence-no-intent: this host uses the switch itself, and nothing is committed.
+func (t *term) orderUnasked(ctx context.Context, host string, order int) {
+	sw, err := t.m.cfg.Power.Open(t.m.cfg.Cluster.View(), host, order)
+	if err == nil {
+		_, err = sw.Off(ctx)
+	}
+	t.report(err, "switching off "+host)
 }
 
 // byManager is who begins operations that no person asked for.
@@ -80,6 +93,9 @@ func (t *term) beginFence(ctx context.Context, op fsm.FenceOp) (fsm.FenceOp, err
 	op.Steps = steps
 	if m.Do == DoIntend {
 		t.intend(op.ID, len(steps)-1)
+	}
+	if plant.On(plant.FenceNoIntent) && m.Step.Rung == RungPower { // planted: the order comes before its intent
+		t.orderUnasked(ctx, op.Host, m.Order)
 	}
 	if err := t.commit(ctx, &fsm.FenceBegin{Op: op, Term: t.number}); err != nil {
 		return op, err

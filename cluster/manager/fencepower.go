@@ -125,6 +125,9 @@ func (t *term) off(ctx context.Context, op fsm.FenceOp, m Move) (fencing.Evidenc
 
 // confirmOff asks for the status by a request of its own. One clear "on" is enough to believe nothing.
 func (t *term) confirmOff(ctx context.Context, op fsm.FenceOp, m Move) (by string, err error) {
+	if plant.On(plant.ProofNoStatus) { // planted: whoever took the order will have carried it out
+		return "nobody", nil
+	}
 	s := t.scene(op)
 	proxies := []string{m.Step.Proxy}
 	for _, g := range s.Groups {

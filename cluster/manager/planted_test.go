@@ -11,22 +11,34 @@ import (
 	"github.com/holdfast-io/holdfast/internal/plant"
 )
 
-// The planted mistake, a proof without a power-off, is one that the simulation's judge sees.
-func TestFence_planted_noWait(t *testing.T) {
-	defer plant.Set(plant.FenceNoWait)()
-	synctest.Test(t, func(t *testing.T) {
-		s := newSim(t, "a", "b", "c", "d", "e")
-		s.hosts["e"].master = false
-		_, stop := s.lead(t, "e")
-		defer stop()
-		s.until(t, "election", 2*time.Second, func() bool { return s.serving() != "" })
-		spm := s.serving()
-		s.alter(func() { s.hosts[spm].hung, s.hosts[spm].deaf = true, true })
-		s.until(t, "the false proof", 60*time.Second, func() bool { return s.proven(spm) })
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if !strings.Contains(strings.Join(s.breaches, "; "), "proved the death of a running host "+spm) {
-			t.Errorf("the judge saw %q", s.breaches)
-		}
-	})
+// Each planted mistake about a host's death is one that the simulation's judge sees.
+func TestFence_planted(t *testing.T) {
+	for _, c := range []struct {
+		plant string
+		spoil func(s *sim)
+		want  string
+	}{
+		{plant.FenceNoWait, func(*sim) {}, "proved the death of a running host "},
+		{plant.FenceNoIntent, func(*sim) {}, "without an intent that is the last word"},
+		{plant.ProofNoStatus, func(s *sim) { s.offLies = true }, "proved the death of a running host "},
+		{plant.FreeNoProof, func(*sim) {}, "freed the record of a running host "},
+	} {
+		t.Run(c.plant, func(t *testing.T) {
+			defer plant.Set(c.plant)()
+			synctest.Test(t, func(t *testing.T) {
+				s := newSim(t, "a", "b", "c", "d", "e")
+				s.hosts["e"].master = false
+				_, stop := s.lead(t, "e")
+				defer stop()
+				s.until(t, "election", 2*time.Second, func() bool { return s.serving() != "" })
+				spm := s.serving()
+				s.alter(func() { s.hosts[spm].hung, s.hosts[spm].deaf = true, true; c.spoil(s) })
+				s.until(t, "a breach: "+c.want, 60*time.Second, func() bool {
+					s.mu.Lock()
+					defer s.mu.Unlock()
+					return strings.Contains(strings.Join(s.breaches, "; "), c.want)
+				})
+			})
+		})
+	}
 }

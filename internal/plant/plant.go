@@ -32,9 +32,16 @@ const (
 	DropWrite = "drop-write"
 	// MailOnce writes a host's page of the mailbox for its first request alone.
 	MailOnce = "mail-once"
+	// FenceNoIntent gives the order to switch a host off before the intent of it is committed.
+	FenceNoIntent = "fence-no-intent"
+	// ProofNoStatus takes the answer to an order to switch off for a proof: nobody asks the switch for its status.
+	ProofNoStatus = "proof-no-status"
+	// FreeNoProof frees the host id of a host that was to be fenced, whatever came of it.
+	FreeNoProof = "free-no-proof"
 )
 
 // Names lists all mistakes.
 func Names() []string {
-	return []string{GuardForever, MirrorFirst, NoEpochCheck, LateWrite, DoubleFree, FenceNoWait, StaleRead, UnguardedExport, ExtendTwice, DropWrite, MailOnce}
+	return []string{GuardForever, MirrorFirst, NoEpochCheck, LateWrite, DoubleFree, FenceNoWait, StaleRead, UnguardedExport, ExtendTwice, DropWrite, MailOnce,
+		FenceNoIntent, ProofNoStatus, FreeNoProof}
 }

@@ -31,6 +31,8 @@ var bounds = []bound{
 	{"host.", "the SPM's host is dead, no power management", hostDead, false},
 	{"data.flip", "the SPM's host is dead, no power management", hostDead, false},
 	{"restart.all", "every host is dead", hostDead, true},
+	{"power.off", "the SPM's host is dead, with power management", hostDead, false},
+	{"power.", "the SPM cannot renew, and its power switch is of no use", switchless, false},
 	{"stop.", "the SPM cannot renew", hostDead, false},
 	{"net.", "the SPM lost the network, storage lives", always(2 * time.Second), false},
 	{"path.", "the SPM cannot renew", hostDead, false},
@@ -47,6 +49,13 @@ func always(d time.Duration) func(history.Bounds) time.Duration {
 // hostDead is when a lease that is not renewed may be taken. The moment at which others first see that the record stands still is
 // up to one look later than its last renewal, at two I/O timeouts.
 func hostDead(b history.Bounds) time.Duration { return 8*b.IOTimeout + b.Watchdog + 2*b.IOTimeout }
+
+// switchless is hostDead for a host whose fencing is tried first, in vain. The wait for the lease goes on meanwhile, so it costs nothing
+// but the order that is under way.
+func switchless(b history.Bounds) time.Duration { return hostDead(b) + switchTime }
+
+// switchTime bounds what an order to a switch that something ails takes until it is given up for the lease's sake.
+const switchTime = 5 * time.Second
 
 // boundOf finds the row of a kind.
 func boundOf(kind string) (bound, bool) {
@@ -80,6 +89,9 @@ func spans(r Record) (all []span, unknown []string) {
 		}
 		if f.End < f.Begin {
 			f.End = r.Run.Lasted
+		}
+		if len(r.Run.Hosts) == 2 { // whom a fault hits is half of the majority, so nothing is promised before it has gone
+			b.heal, b.time = true, hostDead
 		}
 		s := span{Fault: f, bound: b, until: f.End + b.time(r.Run.Bounds) + Slack, alone: true}
 		all = append(all, s)

@@ -235,5 +235,5 @@ func notClean(domain string, k api.Check) error {
 // Storage are the checkers of what happened on the LUN and to the hosts. A checker that lacks what it needs fails: what was not
 // checked did not pass.
 func Storage() []func(Record) history.Verdict {
-	return []func(Record) history.Verdict{SingleWriter, Records, Commits, LostWrites, DataWriters, Mirrored, JudgesSay, Space, Mailbox, Available, Pauses, ReadsAnswered, Logs, Goroutines}
+	return []func(Record) history.Verdict{SingleWriter, Records, Commits, LostWrites, DataWriters, Mirrored, JudgesSay, Space, Mailbox, Available, Pauses, ReadsAnswered, Logs, Goroutines, Deaths, Duels}
 }

@@ -134,17 +134,19 @@ type Verdict struct {
 
 // Run is the first page of a folder.
 type Run struct {
-	Seed     uint64        `json:"seed"`
-	Version  string        `json:"version"`
-	Began    time.Time     `json:"began"`
-	Lasted   time.Duration `json:"lasted"`
-	Hosts    []string      `json:"hosts"`
-	Profile  string        `json:"profile"`
-	Nemeses  []string      `json:"nemeses"`
-	Planted  string        `json:"planted,omitempty"` // the mistake that the program was told to make
-	Domain   string        `json:"domain"`            // id of the master domain
-	Bounds   Bounds        `json:"bounds"`
-	Verdicts []Verdict     `json:"verdicts,omitempty"`
+	Seed    uint64        `json:"seed"`
+	Version string        `json:"version"`
+	Began   time.Time     `json:"began"`
+	Lasted  time.Duration `json:"lasted"`
+	Hosts   []string      `json:"hosts"`
+	Profile string        `json:"profile"`
+	Nemeses []string      `json:"nemeses"`
+	Planted string        `json:"planted,omitempty"` // the mistake that the program was told to make
+	Domain  string        `json:"domain"`            // id of the master domain
+	Bounds  Bounds        `json:"bounds"`
+	// Fencing says that the hosts have power switches, and the pool the devices for them.
+	Fencing  bool      `json:"fencing,omitempty"`
+	Verdicts []Verdict `json:"verdicts,omitempty"`
 	// Least is how many operations have to succeed for the run to count; 0: one in two seconds.
 	Least int `json:"least,omitempty"`
 }

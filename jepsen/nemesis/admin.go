@@ -24,6 +24,7 @@ type admin interface {
 	look(ctx context.Context) view
 	moveSPM(ctx context.Context, via, to string) error
 	transfer(ctx context.Context, via, to string) error
+	powerOff(ctx context.Context, via, host string) error
 	leave(ctx context.Context, host string) error
 	join(ctx context.Context, host string) error
 }

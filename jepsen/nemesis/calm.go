@@ -17,6 +17,7 @@ const (
 	OfNetwork
 	OfClock
 	OfData
+	OfPower
 	OfProcesses
 	OfRoles
 	resources int = iota
@@ -50,6 +51,8 @@ func calmHost(ctx context.Context, c Cluster, r Resource, host string) error {
 		return c.SetClock(host, 0, 0)
 	case OfData:
 		return nil // only the fault that damaged it knows the moment at which it may be put right
+	case OfPower:
+		return c.SetSwitch(host, "")
 	case OfProcesses:
 		return errors.Join(c.Resume(host, Machine), c.Start(ctx, host))
 	default:
@@ -78,6 +81,6 @@ func calmPaths(c Cluster) error {
 // touches reports whether a fault hurts a resource, rather than only keeping others away from it: to do that it must have told
 // the harness what it needs.
 func touches(n Nemesis, r Resource) bool {
-	needs := map[Resource]Ability{OfPath: HasLUN, OfNetwork: HasNetwork, OfDisk: HasDisk, OfClock: HasClock}[r]
+	needs := map[Resource]Ability{OfPath: HasLUN, OfNetwork: HasNetwork, OfDisk: HasDisk, OfClock: HasClock, OfPower: HasPower}[r]
 	return needs == "" || slices.Contains(n.Needs, needs)
 }

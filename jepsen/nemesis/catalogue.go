@@ -9,7 +9,7 @@ import (
 
 // Catalogue lists every fault there is.
 func Catalogue() []Nemesis {
-	return slices.Concat(killing(), stopping(), network(), storage(), disks(), clocks(), roles(), damage())
+	return slices.Concat(killing(), stopping(), network(), storage(), disks(), clocks(), roles(), damage(), power())
 }
 
 // How long faults last. The interesting moments are the end of a lease and the moment at which others may take it.

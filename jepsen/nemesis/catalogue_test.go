@@ -146,7 +146,7 @@ func TestList_saysWhatIsNotHere(t *testing.T) {
 	}
 	for _, l := range lines {
 		if want := strings.HasPrefix(l, "path.") || strings.HasPrefix(l, "lun.") || strings.HasPrefix(l, "disk.") ||
-			strings.HasPrefix(l, "clock.") || strings.HasPrefix(l, "host.off-torn"); want != strings.Contains(l, "not here") {
+			strings.HasPrefix(l, "clock.") || strings.HasPrefix(l, "power.") || strings.HasPrefix(l, "host.off-torn"); want != strings.Contains(l, "not here") {
 			t.Error(l)
 		}
 	}
@@ -162,7 +162,7 @@ func TestAvailable_processesNeedNothing(t *testing.T) {
 	if !slices.Equal(names, want) {
 		t.Errorf("%v", names)
 	}
-	if all := Available(HasClock, HasDisk, HasLUN, HasNetwork); len(all) != len(Catalogue()) {
+	if all := Available(HasClock, HasDisk, HasLUN, HasNetwork, HasPower); len(all) != len(Catalogue()) {
 		t.Errorf("%d of %d with everything there is", len(all), len(Catalogue()))
 	}
 }
@@ -180,7 +180,7 @@ func TestSelect(t *testing.T) {
 
 func TestSetup_restores(t *testing.T) {
 	t.Parallel()
-	for _, n := range Available(HasClock, HasDisk, HasLUN, HasNetwork) {
+	for _, n := range Available(HasClock, HasDisk, HasLUN, HasNetwork, HasPower) {
 		if slices.Contains(n.Takes, OfRoles) {
 			continue // by TestAdmin_rejoin
 		}

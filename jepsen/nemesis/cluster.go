@@ -56,6 +56,7 @@ type Cluster interface {
 	Storage
 	Disks
 	Clocks
+	Switches
 }
 
 // Processes are the agents and keepers.
@@ -133,4 +134,10 @@ type Disks interface {
 type Clocks interface {
 	// SetClock moves a host's wall clock, and lets all its clocks run faster by so many parts in a million.
 	SetClock(host string, offset time.Duration, ppm int64) error
+}
+
+// Switches are the hosts' power switches.
+type Switches interface {
+	// SetSwitch says what ails the switch of a host, one of history.SwitchDead and so on; empty: nothing does.
+	SetSwitch(host, ails string) error
 }

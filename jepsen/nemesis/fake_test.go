@@ -145,7 +145,8 @@ func (p *fakePool) withDead(h string) []string {
 func (p *fakePool) SetClock(h string, off time.Duration, ppm int64) error {
 	return p.set("clock", off != 0 || ppm != 0, "clock "+h)
 }
-func (p *fakePool) LUN() LUN { return fakeLUN{p} }
+func (p *fakePool) SetSwitch(h, ails string) error { return p.set("switch", ails != "", "switch "+h) }
+func (p *fakePool) LUN() LUN                       { return fakeLUN{p} }
 
 type fakeLUN struct{ p *fakePool }
 
@@ -188,6 +189,12 @@ func (a fakeAdmin) look(context.Context) view {
 func (a fakeAdmin) moveSPM(context.Context, string, string) error { return a.p.set("move", false) }
 func (a fakeAdmin) transfer(context.Context, string, string) error {
 	return a.p.set("transfer", false)
+}
+func (a fakeAdmin) powerOff(_ context.Context, via, h string) error {
+	if via == h {
+		return errors.New("no host acts on its own power")
+	}
+	return a.p.set("order", true, "dead "+h+" both")
 }
 func (a fakeAdmin) leave(_ context.Context, h string) error { return a.p.set("leave", true, "left "+h) }
 func (a fakeAdmin) join(_ context.Context, h string) error {

@@ -27,9 +27,13 @@ func newLedger(hosts []string) *ledger {
 	return &ledger{hosts: hosts, held: map[claim]bool{}, changed: make(chan struct{})}
 }
 
-// limit is on how many hosts a resource may be taken by faults of single hosts.
+// limit is on how many hosts a resource may be taken by faults of single hosts: never on a majority, but of two hosts, which are one
+// only together, one may be down.
 func limit(r Resource, hosts int) int {
-	if r == OfProcesses || r == OfData {
+	switch {
+	case r == OfProcesses && hosts == minHosts:
+		return 1
+	case r == OfProcesses || r == OfData:
 		return (hosts - 1) / 2
 	}
 	return hosts

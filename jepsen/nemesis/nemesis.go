@@ -20,6 +20,7 @@ const (
 	HasLUN     Ability = "lun"     // the harness serves the LUN
 	HasDisk    Ability = "disk"    // file systems of their own for the data directories; takes root
 	HasClock   Ability = "clock"   // the program takes its time from the harness
+	HasPower   Ability = "power"   // hosts have power switches, and the pool uses them
 )
 
 // Reach is how many hosts a fault keeps others away from.

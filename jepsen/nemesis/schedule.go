@@ -39,7 +39,7 @@ const (
 )
 
 const (
-	minHosts = 3 // below, every fault is one of a majority
+	minHosts = 2 // below, nobody is left
 	// maxTogether is how many faults may overlap.
 	maxTogether = 3
 	// settle is the quiet at the beginning: something must be there that can break.
@@ -61,6 +61,10 @@ func Make(seed uint64, hosts int, length time.Duration, b history.Bounds, kinds 
 	s := Schedule{Seed: seed, Hosts: hosts, Length: length}
 	if hosts < minHosts || len(kinds) == 0 {
 		return s, fmt.Errorf("%w: %d hosts, %d kinds of faults; use %d hosts at least", ErrNoFaults, hosts, len(kinds), minHosts)
+	}
+	kinds = slices.DeleteFunc(slices.Clone(kinds), func(n Nemesis) bool { return contradicts(n, nil, hosts) }) // too few hosts for it
+	if len(kinds) == 0 {
+		return s, fmt.Errorf("%w: none of these can be injected with %d hosts", ErrNoFaults, hosts)
 	}
 	p := planner{rng: rand.New(rand.NewPCG(seed, scheduleStream)), hosts: hosts, bounds: b, kinds: kinds, mix: mix}
 	until := length - lastQuiet(b)

@@ -120,10 +120,24 @@ func TestMake_plantedPlans(t *testing.T) {
 	}
 }
 
+// Of two hosts one may be down, and none may lose its data: the plan goes on without that.
+func TestMake_twoHosts(t *testing.T) {
+	t.Parallel()
+	s := mustMake(t, 1, 2, tenMinutes, Catalogue())
+	n := map[string]int{}
+	for _, f := range s.Faults {
+		n[f.Kind]++
+	}
+	if n["data.flip"] > 0 || n["kill.both"] == 0 || n["power.lies"] == 0 || s.Faults[len(s.Faults)-1].At < 8*time.Minute {
+		t.Errorf("%v, the last at %s", n, s.Faults[len(s.Faults)-1].At)
+	}
+}
+
 func TestMake_refuses(t *testing.T) {
 	t.Parallel()
 	for name, f := range map[string]func() (Schedule, error){
-		"two hosts": func() (Schedule, error) { return Make(1, 2, tenMinutes, devBounds, Catalogue(), Combined) },
+		"one host":  func() (Schedule, error) { return Make(1, 1, tenMinutes, devBounds, Catalogue(), Combined) },
+		"two hosts": func() (Schedule, error) { return Make(1, 2, tenMinutes, devBounds, damage(), Combined) },
 		"no kinds":  func() (Schedule, error) { return Make(1, 3, tenMinutes, devBounds, nil, Combined) },
 		"no time":   func() (Schedule, error) { return Make(1, 3, 10*time.Second, devBounds, Catalogue(), Combined) },
 	} {

@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"github.com/holdfast-io/holdfast/internal/config"
+	"github.com/holdfast-io/holdfast/jepsen/history"
 )
 
 // Config says what pool to make.
@@ -44,8 +46,12 @@ type Config struct {
 	// Watchdog gives each host a watchdog that cuts its power, and starts it again, when users of a lease outlive it. Without one an SPM
 	// that was stopped, or cut off from its LUN, can still have writes on their way when its lease is dead.
 	Watchdog bool
-	// Fencing gives the hosts power management: each can switch any other off, which then comes back after a while.
+	// Fencing gives the hosts power switches, and the pool the power devices that reach them.
 	Fencing bool
+	// Now is the clock of the run, and Power is told of each change of a host's power and of each request to its switch, from several
+	// goroutines. Both may be nil.
+	Now   func() time.Duration
+	Power func(history.Power)
 	// Log tells what the pool does; default nowhere.
 	Log *slog.Logger
 }

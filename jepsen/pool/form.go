@@ -29,7 +29,10 @@ func (p *Pool) Form(ctx context.Context) error {
 			return err
 		}
 	}
-	return p.AwaitUp(ctx)
+	if err := p.AwaitUp(ctx); err != nil || !p.cfg.Fencing {
+		return err
+	}
+	return p.addPower(ctx)
 }
 
 // Join makes a running host that belongs to no cluster a member, with a token that another host gives out.

@@ -104,9 +104,6 @@ func (h *host) configure(cluster, gossip, http int) {
 	if h.p.cfg.Watchdog {
 		c.Watchdog = "wdmd:" + h.dogSocket()
 	}
-	if h.p.cfg.Fencing {
-		c.Fencing.Agent, c.Fencing.Socket = "process", h.p.fenceSocket()
-	}
 	if h.p.cfg.Configure != nil {
 		h.p.cfg.Configure(h.name, &c)
 	}

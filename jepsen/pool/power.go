@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-io/holdfast/internal/procs"
+	"github.com/holdfast-io/holdfast/jepsen/history"
 )
 
 // startPoll is the time between two questions to an agent that is starting.
@@ -137,6 +138,7 @@ func (p *Pool) PowerOff(name string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.off = true
+	h.p.notePower(history.Power{Host: name, Kind: history.PowerIsOff, At: h.p.now()})
 	return err
 }
 
@@ -160,6 +162,9 @@ func (h *host) gain() error {
 	h.mu.Lock()
 	off := h.off
 	h.mu.Unlock()
+	if off { // before anything of it can reach the LUN
+		h.p.notePower(history.Power{Host: h.name, Kind: history.PowerIsOn, At: h.p.now()})
+	}
 	var err error
 	switch {
 	case !off:
@@ -171,13 +176,14 @@ func (h *host) gain() error {
 	if err == nil && h.disk != nil {
 		err = h.disk.mount()
 	}
-	if err != nil {
-		return err
+	if err == nil && off {
+		err = h.boot()
 	}
-	if off {
-		if err := h.boot(); err != nil {
-			return err
+	if err != nil {
+		if off {
+			h.p.notePower(history.Power{Host: h.name, Kind: history.PowerIsOff, At: h.p.now()})
 		}
+		return err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

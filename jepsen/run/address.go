@@ -22,9 +22,13 @@ func (r *runner) address(host string) string {
 }
 
 // abilities are what faults may need and this harness has.
-func abilities(plain bool) []nemesis.Ability {
-	if plain {
-		return []nemesis.Ability{nemesis.HasLUN, nemesis.HasClock}
+func abilities(plain, fencing bool) []nemesis.Ability {
+	has := []nemesis.Ability{nemesis.HasLUN, nemesis.HasClock}
+	if !plain {
+		has = append(has, nemesis.HasNetwork, nemesis.HasDisk)
 	}
-	return []nemesis.Ability{nemesis.HasNetwork, nemesis.HasLUN, nemesis.HasDisk, nemesis.HasClock}
+	if fencing {
+		has = append(has, nemesis.HasPower)
+	}
+	return has
 }

@@ -35,6 +35,9 @@ var mistakes = []mistake{
 	{name: "extend-twice", faults: "kill.agent", checkers: []string{"data writers", "lost writes", "space", "judges", "recovery"}},
 	{name: "drop-write", faults: "spm.move", checkers: []string{"lost writes"}},
 	{name: "mail-once", faults: "net.one,net.unplug", checkers: []string{"availability", "mailbox"}},
+	{name: "fence-no-intent", faults: "power.denies,power.slow,stop.agent", fencing: true, checkers: []string{"duels"}},
+	{name: "proof-no-status", faults: "power.lies", fencing: true, nodogs: true, checkers: []string{"deaths"}},
+	{name: "free-no-proof", faults: "stop.agent,power.slow", fencing: true, checkers: []string{"deaths"}},
 }
 
 // tries is how many seeds a mistake has to show: it takes a fault at the right moment.

@@ -49,6 +49,7 @@ func (c *cluster) FillDisk(h string) error               { return c.pool.FillDis
 func (c *cluster) FreeDisk(h string) error               { return c.pool.FreeDisk(h) }
 func (c *cluster) FreezeDisk(h string) error             { return c.pool.FreezeDisk(h) }
 func (c *cluster) ThawDisk(h string) error               { return c.pool.ThawDisk(h) }
+func (c *cluster) SetSwitch(h, ails string) error        { return c.pool.SetSwitch(h, ails) }
 func (c *cluster) LUN() nemesis.LUN                      { return server{c} }
 
 func (c *cluster) Block(from, to string, t nemesis.Traffic) error {

@@ -46,7 +46,7 @@ func (r *runner) last(ctx context.Context) error {
 	if err := errors.Join(err, r.save(check.CheckFile, said)); err != nil {
 		return fmt.Errorf("the domain check: %w", err)
 	}
-	if err := r.mailbox(ctx); err != nil {
+	if err := errors.Join(r.mailbox(ctx), r.fences(ctx)); err != nil {
 		return err
 	}
 	r.after = r.settled(ctx, 15)
@@ -92,7 +92,7 @@ func (r *runner) close() (err error) {
 	}
 	err = errors.Join(err, r.save(check.GoroutinesFile, counts))
 	if r.entries != nil {
-		err = errors.Join(err, r.entries.Close(), r.ops.Close(), r.faults.Close(), r.samples.Close())
+		err = errors.Join(err, r.entries.Close(), r.ops.Close(), r.faults.Close(), r.samples.Close(), r.power.Close(), r.events.Close())
 	}
 	if err != nil {
 		return fmt.Errorf("ending the run: %w", err)

@@ -43,13 +43,13 @@ func parse(args []string) (options, error) {
 	f := flag.NewFlagSet("jepsen", flag.ContinueOnError)
 	f.DurationVar(&o.length, "time", 10*time.Minute, "how long faults are injected")
 	f.Uint64Var(&o.seed, "seed", 0, "decides which faults come, when, on whom; 0: another one each time")
-	f.IntVar(&o.hosts, "hosts", 3, "how many hosts")
+	f.IntVar(&o.hosts, "hosts", 3, "how many hosts, 2 at least")
 	f.StringVar(&o.profile, "profile", "dev", "the pool's timing: dev, fast, compatible")
 	f.StringVar(&o.binary, "binary", "bin/holdfast-jepsen", "the program; clocks and planted mistakes take one built with -tags jepsen")
 	f.StringVar(&o.out, "out", "jepsen-runs", "folder of the runs")
 	f.StringVar(&o.faults, "faults", "", "kinds of faults, separated by commas; \"net.\" is all that begin so; empty: all that this machine can do")
 	f.StringVar(&o.plant, "plant", "", "a mistake for the program to make, which the checkers must find")
-	f.BoolVar(&o.fencing, "fencing", false, "give the hosts power management: they switch each other off")
+	f.BoolVar(&o.fencing, "fencing", false, "give the hosts power switches, and the pool the power devices for them: hosts switch each other off, and switches fail")
 	f.BoolVar(&o.nodogs, "unprotected", false, "no watchdogs: what a host does after its lease is dead is up to its guards alone")
 	f.BoolVar(&o.alone, "alone", false, "one fault at a time, each when nothing of the last can be left: what each of them costs")
 	f.BoolVar(&o.catch, "catch", false, "plant each mistake in turn, for --time each, and see that a checker finds it")
@@ -86,7 +86,7 @@ func main() {
 		os.Exit(exitBroken)
 	}
 	if o.list {
-		if err := nemesis.List(os.Stdout, abilities(o.plain)...); err != nil {
+		if err := nemesis.List(os.Stdout, abilities(o.plain, o.fencing)...); err != nil {
 			os.Exit(exitBroken)
 		}
 		return

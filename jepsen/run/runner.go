@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/http/client"
 	"github.com/holdfast-io/holdfast/internal/config"
+	"github.com/holdfast-io/holdfast/jepsen/check"
 	"github.com/holdfast-io/holdfast/jepsen/history"
 	"github.com/holdfast-io/holdfast/jepsen/lun"
 	"github.com/holdfast-io/holdfast/jepsen/nemesis"
@@ -36,6 +37,8 @@ type runner struct {
 	ops     *history.Log[history.Op]
 	faults  *history.Log[history.Fault]
 	samples *history.Log[history.Sample]
+	power   *history.Log[history.Power]
+	events  *history.Log[check.Seen]
 	before  map[string]int // goroutines before the first fault
 	after   map[string]int
 	result  nemesis.Result
@@ -81,7 +84,7 @@ func (r *runner) do(ctx context.Context) (err error) {
 		bounds.Fence = fenceLive
 	}
 	r.began = time.Now()
-	r.run = history.Run{Seed: r.seed, Version: r.version(), Began: r.began, Profile: r.profile, Planted: r.plant, Bounds: bounds}
+	r.run = history.Run{Seed: r.seed, Version: r.version(), Began: r.began, Profile: r.profile, Planted: r.plant, Fencing: r.fencing, Bounds: bounds}
 	defer func() { err = errors.Join(err, history.SaveRun(r.folder, r.run)) }()
 	if err := r.open(); err != nil {
 		return errors.Join(err, r.close())
@@ -123,11 +126,13 @@ func (r *runner) open() (err error) {
 	if r.dir, err = os.MkdirTemp("", "hfj"); err != nil {
 		return err
 	}
-	errs := make([]error, 4)
+	errs := make([]error, 6)
 	r.entries, errs[0] = history.NewLog[history.Entry](r.folder, history.WritesFile)
 	r.ops, errs[1] = history.NewLog[history.Op](r.folder, history.OpsFile)
 	r.faults, errs[2] = history.NewLog[history.Fault](r.folder, history.FaultsFile)
 	r.samples, errs[3] = history.NewLog[history.Sample](r.folder, history.SamplesFile)
+	r.power, errs[4] = history.NewLog[history.Power](r.folder, history.PowerFile)
+	r.events, errs[5] = history.NewLog[check.Seen](r.folder, check.EventsFile)
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -148,7 +153,8 @@ func (r *runner) open() (err error) {
 		env = append(env, "HOLDFAST_PLANT="+r.plant)
 	}
 	r.pool, err = pool.Open(pool.Config{Dir: r.dir, Logs: logs, Binary: binary, Hosts: r.hosts, Profile: r.profile, Serve: r.serve,
-		Cut: r.cutPath, Mend: r.mendPath, Env: env, Plain: r.plain, Configure: growth, Watchdog: !r.plain && !r.nodogs, Fencing: r.fencing, Log: r.log})
+		Cut: r.cutPath, Mend: r.mendPath, Env: env, Plain: r.plain, Configure: growth, Watchdog: !r.plain && !r.nodogs, Fencing: r.fencing,
+		Now: r.now, Power: r.power.Add, Log: r.log})
 	return err
 }
 
@@ -194,6 +200,7 @@ func (r *runner) live(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { r.sample(all) })
+	wg.Go(func() { r.follow(all) })
 	var werr error
 	wg.Go(func() { werr = r.work(all) })
 	r.before = r.warm(ctx, form)
@@ -230,7 +237,7 @@ func (r *runner) work(ctx context.Context) error {
 
 // torment injects the faults that the seed has chosen.
 func (r *runner) torment(ctx context.Context) error {
-	kinds := nemesis.Available(abilities(r.plain)...)
+	kinds := nemesis.Available(abilities(r.plain, r.fencing)...)
 	var err error
 	if r.options.faults != "" {
 		if kinds, err = nemesis.Select(kinds, strings.Split(r.options.faults, ",")); err != nil {
