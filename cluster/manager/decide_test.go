@@ -204,6 +204,7 @@ func TestDecide_table(t *testing.T) {
 		}), RowAdopt, ActNone, "a"},
 		{"move to a stranger", world(func(in *Inputs) { in.Desired.Host = "zz" }), RowAdopt, ActNone, "a"},
 		{"hand over", world(func(in *Inputs) { in.Hosts[0].MasterValid = false }), RowHandOver, ActStop, "a"},
+		{"new master, not looked at yet", world(func(in *Inputs) { in.Hosts[0].MasterValid, in.Hosts[0].MasterOwed = false, true }), RowAdopt, ActNone, "a"},
 		{"starting", world(role(RoleStarting, 0, sec/10)), RowChanging, ActWait, ""},
 		{"stopping", world(role(RoleStopping, 7, sec/10)), RowChanging, ActWait, ""},
 		{"stuck in starting", world(role(RoleStarting, 0, time.Hour)), RowStaleOwner, ActStop, "a"},

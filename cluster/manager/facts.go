@@ -47,6 +47,7 @@ type Host struct {
 	RoleFor     time.Duration // how long it has answered with this role
 	KeeperOK    bool          // its keeper runs and renews
 	MasterValid bool          // it can read the master domain
+	MasterOwed  bool          // the master has changed, and its last answer is still about the former one
 	Renewals    string        // how they go in the master's lockspace, by its own word
 
 	Reports bool     // it says which domains it reaches

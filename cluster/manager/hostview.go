@@ -158,7 +158,7 @@ func illness(in *Inputs, f *Host) string {
 	switch {
 	case !f.KeeperOK && others(func(h *Host) bool { return h.KeeperOK }):
 		return "its lease keeper does not run, or has lost its host id"
-	case !f.MasterValid && others(func(h *Host) bool { return h.MasterValid }):
+	case !f.MasterValid && !f.MasterOwed && others(func(h *Host) bool { return h.MasterValid }):
 		return "it cannot read the SPM lease on the master domain, and others can"
 	}
 	return ""

@@ -1,6 +1,8 @@
 package manager
 
 import (
+	"time"
+
 	"github.com/holdfast-io/holdfast/cluster/spm"
 	"github.com/holdfast-io/holdfast/fsm"
 )
@@ -28,6 +30,12 @@ func startRequest(view *fsm.State, p fsm.Pool, expect uint64, reason string) spm
 // ofMaster says whether what a host saw is about the pool's present master. A host of an older release does not say.
 func (t *term) ofMaster(id string) bool { return id == "" || id == t.master() }
 
+// owes says that a host's last answer is about the former master and that the present one is so new that it may not have looked there yet:
+// such an answer says nothing against the host. Caller holds term.mu.
+func (t *term) owes(id string, now time.Time) bool {
+	return !t.ofMaster(id) && now.Sub(t.facingAt) < t.m.cfg.Policy.StartTimeout
+}
+
 // followMaster forgets what was seen of the last master's lease and lockspace when the pool gets another one.
 func (t *term) followMaster(view *fsm.State) {
 	pool, _ := view.Pool()
@@ -39,5 +47,5 @@ func (t *term) followMaster(view *fsm.State) {
 	if t.facing != "" {
 		t.disk, t.asked, t.fresh = diskFacts{}, asked{}, t.m.cfg.Now()
 	}
-	t.facing = pool.Master
+	t.facing, t.facingAt = pool.Master, t.m.cfg.Now()
 }

@@ -68,7 +68,7 @@ func serving(in *Inputs, x *Host) Decision {
 	case in.Desired.Stopped:
 		stop.Row, stop.Reason, stop.Cause = RowUnwanted, "stopped by the operator", MovedOperator
 		return stop
-	case !x.MasterValid:
+	case !x.MasterValid && !x.MasterOwed:
 		stop.Row, stop.Reason, stop.Cause = RowHandOver, x.Name+" cannot read the master domain", MovedMaster
 		return stop
 	case x.Leaving:

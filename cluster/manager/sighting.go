@@ -161,8 +161,8 @@ func (t *term) missed(s *sighting) bool {
 func (s *sighting) facts(now time.Time, h fsm.Host, t *term) Host {
 	f := Host{Name: h.Name, HostID: h.HostID, Priority: h.Priority, Reachable: s.reachable, Answered: s.answered,
 		Maintenance: h.State == fsm.HostMaintenance, Leaving: leaving(h), Renewals: s.reply.Renewals, KeeperOK: s.reply.KeeperOK,
-		MasterValid: s.reply.MasterValid && t.ofMaster(s.reply.Master),
-		Role:        Role{State: s.reply.Role.State, Epoch: s.reply.Role.Epoch}, RoleFor: now.Sub(s.roleSince), RTT: s.rtt,
+		MasterValid: s.reply.MasterValid && t.ofMaster(s.reply.Master), MasterOwed: t.owes(s.reply.Master, now),
+		Role: Role{State: s.reply.Role.State, Epoch: s.reply.Role.Epoch}, RoleFor: now.Sub(s.roleSince), RTT: s.rtt,
 		Unprotected: !h.Protected(), Failures: s.failures, RetryIn: max(s.retryAt.Sub(now), 0)}
 	if f.Role.State == "" {
 		f.Role.State = RoleNone

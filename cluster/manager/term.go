@@ -44,6 +44,7 @@ type term struct {
 	outreach outreachSince // only the loop uses it
 	spacesAt time.Time     // when watchSpaces looked last; only the loop uses it
 	facing   string        // the master that disk facts are about
+	facingAt time.Time     // since when
 	asked    asked         // the holder of the lease, through the storage
 	proofsAt time.Time     // when watchProofs looked last
 	notes    sync.Mutex    // held while an event is committed in the background, so that they stay in order
