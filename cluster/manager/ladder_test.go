@@ -210,6 +210,26 @@ func TestNext_table(t *testing.T) {
 	}
 }
 
+// Every rung and every kind of move has a case in the table.
+func TestNext_everyRungHasACase(t *testing.T) {
+	t.Parallel()
+	rungs, moves := map[string]bool{}, map[Do]bool{}
+	for _, tc := range slices.Concat(lowRungs(), powerRungs(), ends()) {
+		m := Next(tc.s)
+		rungs[m.Step.Rung], moves[m.Do] = true, true
+	}
+	for _, r := range []string{RungRPC, RungStorage, RungSoft, RungKdump, RungPower, RungLease, RungOn, RungTakeover} {
+		if !rungs[r] {
+			t.Errorf("no case leads to the rung %s", r)
+		}
+	}
+	for _, d := range []Do{DoNote, DoIntend, DoOrder, DoProve, DoTakeover, DoEnd, DoWait} {
+		if !moves[d] {
+			t.Errorf("no case leads to the move %s", d)
+		}
+	}
+}
+
 // unsafeMove judges a move without knowing how it was found. Empty means that it is safe.
 func unsafeMove(s Scene, m Move) string {
 	orders := m.Do == DoOrder && m.Step.Rung == RungPower

@@ -46,7 +46,7 @@ func TestScenarios_planted(t *testing.T) {
 			c.Policy.SkipIfHalfDead, c.Policy.SkipIfLive = false, false
 		}, "expected"},
 		"believes a clock in place of a proof": {"no-power-no-watchdog", asItIs, func(c *Config) { c.Policy.UnprotectedTakeover = true }, "expected serving nobody"},
-		"slow":                                 {"spm-power-cut", asItIs, func(c *Config) { c.Tick, c.PingTimeout = 3*time.Second, 3*time.Second }, "expected"},
+		"slow":                                 {"spm-power-cut", asItIs, func(c *Config) { c.Tick, c.PingTimeout = 3*time.Second, 3*time.Second }, "fence a"},
 		"a device that swears": {"bmc-lies", func(s string) string {
 			return strings.Replace(s, "power lies", "power swears", 1)
 		}, func(*Config) {}, "proved the death of a running host a"},

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -25,7 +26,7 @@ const settleTime = 8 * time.Second
 func TestScenarios(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/scenarios/*.txt")
-	if err != nil || len(files) < 1 {
+	if err != nil || len(files) < 40 {
 		t.Fatalf("%d scenarios, %v", len(files), err)
 	}
 	for _, file := range files {
@@ -53,6 +54,53 @@ func TestScenarios(t *testing.T) {
 				t.Errorf("%v; the log was\n%s", err, writeLog(got))
 			}
 		})
+	}
+}
+
+// The README names every scenario in the row of each pain that its comment names, and nothing else.
+func TestScenarios_readme(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("testdata/scenarios/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("testdata/scenarios/*.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string][]string{}
+	for _, file := range files {
+		script, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, pains, ok := strings.Cut(string(script), "# Pain ")
+		pains, _, _ = strings.Cut(pains, ".")
+		if !ok {
+			t.Errorf("%s names no pain", file)
+		}
+		for _, p := range strings.Split(pains, ", ") {
+			shown[p] = append(shown[p], strings.TrimSuffix(filepath.Base(file), ".txt"))
+		}
+	}
+	rows := 0
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(line, " | ")
+		number, ok := strings.CutPrefix(cells[0], "| ")
+		if n, err := strconv.Atoi(number); !ok || err != nil || n < 1 || n > 15 || len(cells) != 4 {
+			continue
+		}
+		rows++
+		want := strings.Join(shown[number], ", ")
+		if want == "" && len(strings.TrimSuffix(strings.TrimSpace(cells[3]), "|")) > 0 {
+			want = "-" // shown elsewhere
+		}
+		if cells[2] != want {
+			t.Errorf("pain %s: the README names %q, the scenarios %q", number, cells[2], want)
+		}
+	}
+	if rows != 15 {
+		t.Errorf("%d rows for fifteen pains", rows)
 	}
 }
 
