@@ -19,7 +19,7 @@ const exitTime = 2 * time.Second
 type downs map[string][]quiet
 
 // stops are the kinds of faults that stop or end an agent, or take its membership.
-var stops = []string{"kill.", "host.", "stop.", "restart.", "data.", "member."}
+var stops = []string{"kill.", "host.", "stop.", "restart.", "data.", "member.", "power."}
 
 // downTimes are those of a run.
 func downTimes(r Record) downs {

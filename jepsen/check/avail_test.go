@@ -149,3 +149,19 @@ func TestKilled(t *testing.T) {
 		}
 	}
 }
+
+// Of two hosts nothing can be done without either: what a fault costs counts from its healing.
+func TestAvailable_twoHosts(t *testing.T) {
+	t.Parallel()
+	run := func(until time.Duration) history.Verdict {
+		r := steady(t, []history.Fault{{Kind: "power.dead", Targets: []string{"a"}, Begin: 30 * time.Second, End: 60 * time.Second}}, between(30*time.Second, until), nil)
+		r.Run.Hosts = r.Run.Hosts[:2]
+		return Available(r)
+	}
+	if v := run(70 * time.Second); !v.OK {
+		t.Errorf("well ten seconds after it: %v", v.Faults)
+	}
+	if v := run(90 * time.Second); v.OK {
+		t.Error("30 s after it were allowed")
+	}
+}

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -28,16 +29,14 @@ func Duels(r Record) history.Verdict {
 		}
 	}
 	c.pairs()
-	if c.all == 0 && len(r.Run.Hosts) > 2 && slices.ContainsFunc(r.Faults, provokes) {
-		c.found.add("no order came to any switch, although hosts hung that have one: nothing was proved")
+	if c.all == 0 && slices.ContainsFunc(r.Faults, ordered) {
+		return failed(name, errors.New("no order came to any switch, although the pool was asked to switch a host off and did"))
 	}
 	return c.found.verdict(name, "%d orders to switches, %d of them off; of %d nobody who answered knew", c.all, len(c.offs), c.unknown)
 }
 
-// provokes reports whether a fault makes others use a switch.
-func provokes(f history.Fault) bool {
-	return f.Error == "" && slices.Contains([]string{"power.off", "power.lies", "power.denies", "power.slow"}, f.Kind)
-}
+// ordered reports whether a fault was an order that the pool surely gave: others hang a host, and may be over before it is fenced.
+func ordered(f history.Fault) bool { return f.Error == "" && f.Kind == "power.off" }
 
 // strike is an order to switch a host off, and the intent that it stands on.
 type strike struct {

@@ -174,7 +174,7 @@ func (c *logCheck) exits(r Record) int {
 }
 
 // losesLease are the kinds of faults after which a keeper that cannot renew kills its agent, as it must: that is no accident.
-var losesLease = []string{"path.", "lun.", "stop.", "kill.keeper", "clock."}
+var losesLease = []string{"path.", "lun.", "stop.", "kill.keeper", "clock.", "power."}
 
 // ownKeeper says whether an agent was killed for the loss of its lease.
 func (c *logCheck) ownKeeper(x exit) bool {

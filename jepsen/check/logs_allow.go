@@ -13,11 +13,11 @@ func line(pattern string) *regexp.Regexp { return regexp.MustCompile(pattern) }
 
 var (
 	// anyFault is for lines that any fault can cause that keeps a host from answering another.
-	anyFault = []string{"kill.", "host.", "stop.", "restart.", "net.", "path.", "lun.", "disk.", "data.", "member.", "clock.", "raft.", "spm."}
+	anyFault = []string{"kill.", "host.", "stop.", "restart.", "net.", "path.", "lun.", "disk.", "data.", "member.", "clock.", "raft.", "spm.", "power."}
 	// noStorage are faults that keep a host from its leases.
-	noStorage = []string{"path.", "lun.", "stop.", "kill.", "host.", "restart.", "clock."}
+	noStorage = []string{"path.", "lun.", "stop.", "kill.", "host.", "restart.", "clock.", "power."}
 	// noDisk are faults of the disk under raft's log.
-	noDisk = []string{"disk.", "data.", "host.", "kill.", "restart."}
+	noDisk = []string{"disk.", "data.", "host.", "kill.", "restart.", "power."}
 )
 
 // allow is the whole list. A new line here needs a reason that says why it is no defect of the program.
@@ -31,7 +31,7 @@ var allow = []allowance{
 	{line(`msg="peer has newer term, stopping replication".*part=raft`), nil, "a former leader learns that it is one; clients move the leadership too"},
 	{line(`msg="failed to (append to logs|commit logs|persist vote|take snapshot|get log|make snapshot directly|create snapshot to install|finalize snapshot|write metadata|reap snapshot|compact logs)".*part=raft`), noDisk,
 		"the local disk is full, hangs, or lost what was on it"},
-	{line(`msg="failed to get log".*part=raft`), []string{"stop."},
+	{line(`msg="failed to get log".*part=raft`), []string{"stop.", "power."},
 		"a leader that was stopped wakes up deposed, and sends on for a moment while its successor cuts the end off its log"},
 	{line(`msg="(CRC checksum failed|failed to (get meta data to open|open|restore) snapshot)`), []string{"data."},
 		"a damaged snapshot is passed over, where the log reaches back over it"},
@@ -49,6 +49,6 @@ var allow = []allowance{
 	{line(`msg="(the first I/O error of this export|an attached volume cannot be made usable again)`), noStorage,
 		"an attached volume whose LUN or lease is gone: the guest sees errors, and somebody is told once"},
 	{line(`msg="a duty of the leader failed, starting it again"`), anyFault, "leadership or the quorum ended in the middle of a duty"},
-	{line(`msg="a notice of the keeper is lost: the agent does not listen"`), []string{"stop.", "kill.", "host.", "restart."}, "the agent is stopped or gone"},
+	{line(`msg="a notice of the keeper is lost: the agent does not listen"`), []string{"stop.", "kill.", "host.", "restart.", "power."}, "the agent is stopped or gone"},
 	{line(`msg="cannot write down the members' addresses"`), []string{"disk."}, "the local disk is full or hangs"},
 }

@@ -14,7 +14,7 @@ import (
 
 // The files about what the pool did with the hosts' power, beside the switches' own record.
 const (
-	// EventsFile has the pool's events in order, as they were followed through one host after the other.
+	// EventsFile has the pool's events in order, asked of one host after the other.
 	EventsFile = "events.jsonl"
 	// FencesFile has all operations on the hosts' power with their steps, by the host that said so at the end.
 	FencesFile = "fences.json"

@@ -71,7 +71,10 @@ func (f *findings) verdict(checker, summary string, args ...any) history.Verdict
 	return history.Verdict{Checker: checker, OK: f.n == 0, Summary: fmt.Sprintf(summary, args...), Faults: f.list}
 }
 
+// NotChecked is the summary of a verdict that found nothing, because it could not look.
+const NotChecked = "could not check"
+
 // failed is the verdict of a checker that could not do its work, which is no pass.
 func failed(checker string, err error) history.Verdict {
-	return history.Verdict{Checker: checker, Summary: "could not check", Faults: []string{err.Error()}}
+	return history.Verdict{Checker: checker, Summary: NotChecked, Faults: []string{err.Error()}}
 }

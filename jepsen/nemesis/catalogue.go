@@ -34,6 +34,13 @@ func aroundFence(b history.Bounds) (least, most time.Duration) {
 	return b.Fence + time.Second, b.Fence + 2*time.Second
 }
 
+// pastFence is for long enough that a host that hangs is fenced although it renews its lease, and the orders to its switch, late as
+// they may be, have come to their end.
+func pastFence(b history.Bounds) (least, most time.Duration) {
+	least, most = pastDeath(b)
+	return max(least, b.Fence+8*time.Second), max(most, b.Fence+13*time.Second)
+}
+
 // landing is for so long that what hangs may land nevertheless, and so long that it has timed out.
 func landing(b history.Bounds) (least, most time.Duration) { return b.IOTimeout, 6 * b.IOTimeout }
 

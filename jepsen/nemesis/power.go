@@ -13,14 +13,19 @@ func power() []Nemesis {
 	kind := func(name, does string, inject func(context.Context, *Running) error) Nemesis {
 		return Nemesis{Name: name, Does: does, Needs: []Ability{HasPower}, Takes: []Resource{OfProcesses, OfPower}, Lasts: pastDeath, inject: inject}
 	}
+	hung := func(name, does, ails string) Nemesis {
+		n := kind(name, does, hungBehind(ails))
+		n.Lasts = pastFence
+		return n
+	}
 	ordered := kind("power.off", "an operator has the pool switch a host off, whatever it does, and somebody switches it on again", powerOrdered)
 	ordered.Lasts = aroundDeath
 	return []Nemesis{
 		ordered,
 		kind("power.dead", "takes the power of a host, and of its switch with it: nobody can prove anything there", powerDead),
-		kind("power.lies", "a host hangs, and its switch says that it switched it off and does nothing", hungBehind(history.SwitchLies)),
-		kind("power.denies", "a host hangs, and its switch switches it off and says that it could not", hungBehind(history.SwitchDenies)),
-		kind("power.slow", "a host hangs, and its switch does and answers everything seconds late", hungBehind(history.SwitchSlow)),
+		hung("power.lies", "a host hangs, and its switch says that it switched it off and does nothing", history.SwitchLies),
+		hung("power.denies", "a host hangs, and its switch switches it off and says that it could not", history.SwitchDenies),
+		hung("power.slow", "a host hangs, and its switch does and answers everything seconds late", history.SwitchSlow),
 	}
 }
 

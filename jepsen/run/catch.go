@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/holdfast-io/holdfast/jepsen/check"
 	"github.com/holdfast-io/holdfast/jepsen/history"
 )
 
@@ -35,7 +36,7 @@ var mistakes = []mistake{
 	{name: "extend-twice", faults: "kill.agent", checkers: []string{"data writers", "lost writes", "space", "judges", "recovery"}},
 	{name: "drop-write", faults: "spm.move", checkers: []string{"lost writes"}},
 	{name: "mail-once", faults: "net.one,net.unplug", checkers: []string{"availability", "mailbox"}},
-	{name: "fence-no-intent", faults: "power.denies,power.slow,stop.agent", fencing: true, checkers: []string{"duels"}},
+	{name: "fence-no-intent", faults: "power.off", fencing: true, checkers: []string{"duels"}},
 	{name: "proof-no-status", faults: "power.lies", fencing: true, nodogs: true, checkers: []string{"deaths"}},
 	{name: "free-no-proof", faults: "stop.agent,power.slow", fencing: true, checkers: []string{"deaths"}},
 }
@@ -102,7 +103,7 @@ func (m mistake) caught(ctx context.Context, o options) (string, error) {
 // foundBy is what the first of some checkers has found; empty: nothing.
 func foundBy(all []history.Verdict, checkers []string) string {
 	for _, v := range all {
-		if !v.OK && slices.Contains(checkers, v.Checker) {
+		if !v.OK && slices.Contains(checkers, v.Checker) && v.Summary != check.NotChecked {
 			line := v.Summary
 			if len(v.Faults) > 0 {
 				line = v.Faults[0]

@@ -39,11 +39,13 @@ type runner struct {
 	samples *history.Log[history.Sample]
 	power   *history.Log[history.Power]
 	events  *history.Log[check.Seen]
-	before  map[string]int // goroutines before the first fault
-	after   map[string]int
-	result  nemesis.Result
-	sick    error         // the pool did not recover
-	healed  time.Duration // how long it took until all was well
+	// lastEvent is the id of the last event that was written down; follow has it, and last after that.
+	lastEvent string
+	before    map[string]int // goroutines before the first fault
+	after     map[string]int
+	result    nemesis.Result
+	sick      error         // the pool did not recover
+	healed    time.Duration // how long it took until all was well
 }
 
 // lunSize is that of the LUN, which is sparse.
