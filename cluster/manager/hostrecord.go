@@ -196,16 +196,6 @@ func (t *term) fencing(host string) bool {
 	return t.under("fence " + host)
 }
 
-// steadyFor is how long a host has answered every ping.
-func (t *term) steadyFor(host string) time.Duration {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if s := t.hosts[host]; s != nil && s.reachable {
-		return t.m.cfg.Now().Sub(s.since)
-	}
-	return 0
-}
-
 // watchdogOf is what the host said about its watchdog, or what is recorded while it does not know.
 func (t *term) watchdogOf(host string, h fsm.Host) (kind string, seconds int) {
 	t.mu.Lock()

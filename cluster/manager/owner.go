@@ -113,8 +113,9 @@ func leave(in *Inputs, x *Host, stop Decision) Decision {
 // move stops x when the wanted host could take over at once, and would be chosen; the role never leaves a working host for a broken
 // one, nor for one that reaches less.
 func move(in *Inputs, x *Host, stop Decision) Decision {
-	y, why := in.byName(in.Desired.Host), ""
+	y := in.byName(in.Desired.Host)
 	c, _ := candidates(in)
+	var why string
 	switch {
 	case y == nil:
 		why = in.Desired.Host + " to be a member"

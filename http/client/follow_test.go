@@ -548,7 +548,7 @@ func TestFollower_handlerFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		full := errors.New("disk full")
-		if err := f.Run(p.t.Context(), func(client.Followed) error { return full }); err != full {
+		if err := f.Run(p.t.Context(), func(client.Followed) error { return full }); !errors.Is(err, full) {
 			t.Errorf("%v", err)
 		}
 	})

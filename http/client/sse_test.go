@@ -46,7 +46,7 @@ func TestDecoder(t *testing.T) {
 			t.Parallel()
 			for _, r := range []io.Reader{strings.NewReader(c.in), iotest.OneByteReader(strings.NewReader(c.in))} {
 				l, err := all(r)
-				if got := fmt.Sprintf("%s", l); got != c.want || err != io.EOF {
+				if got := fmt.Sprintf("%s", l); got != c.want || !errors.Is(err, io.EOF) {
 					t.Errorf("%s, %v; not %s", got, err, c.want)
 				}
 			}
@@ -78,7 +78,7 @@ func FuzzDecoder(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		whole, err := all(strings.NewReader(string(b)))
 		bytewise, err2 := all(iotest.OneByteReader(strings.NewReader(string(b))))
-		if !reflect.DeepEqual(whole, bytewise) || (err == io.EOF) != (err2 == io.EOF) {
+		if !reflect.DeepEqual(whole, bytewise) || errors.Is(err, io.EOF) != errors.Is(err2, io.EOF) {
 			t.Fatalf("%q %v, byte by byte %q %v", whole, err, bytewise, err2)
 		}
 		for _, m := range whole {
