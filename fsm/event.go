@@ -1,9 +1,6 @@
 package fsm
 
-import (
-	"encoding/binary"
-	"iter"
-)
+import "encoding/binary"
 
 // Severities of events.
 const (
@@ -75,14 +72,3 @@ func eventKey(index uint64, number uint32) string {
 
 // Events lists the events kept, oldest first.
 func (s *State) Events() []Event { return s.events.Values() }
-
-// EventsAfter yields the events that came after the given index, oldest first.
-func (s *State) EventsAfter(index uint64) iter.Seq[Event] {
-	return func(yield func(Event) bool) {
-		for _, e := range s.events.From(eventKey(index+1, 0)) {
-			if !yield(e) {
-				return
-			}
-		}
-	}
-}

@@ -17,7 +17,8 @@ import (
 type FollowerConfig struct {
 	// Config is how the first host is reached. The others, which it names, are reached with the same token and certificates.
 	Config
-	// Others are addresses of further hosts, where they are known already: the first one may die before it names them.
+	// Others are addresses of further hosts, where they are known already: the first one may die before it names them. They
+	// are still asked, last, when hosts name others.
 	Others []string
 	Filter EventFilter
 	// After is the id of the last event that was seen; empty follows from now on.
@@ -294,7 +295,8 @@ func (f *Follower) cutOff(age time.Duration) error {
 // learnTime bounds asking for the other hosts.
 const learnTime = 5 * time.Second
 
-// learn asks a host for the others. Without an answer those that are known stay.
+// learn asks a host for the others. Without an answer those that are known stay. Addresses that the caller gave are asked last and
+// never forgotten: what hosts name may be reached from hosts alone.
 func (f *Follower) learn(ctx context.Context, c *Client) {
 	ctx, cancel := context.WithTimeout(ctx, learnTime)
 	defer cancel()
@@ -309,8 +311,10 @@ func (f *Follower) learn(ctx context.Context, c *Client) {
 			hosts = append(hosts, h.HTTP)
 		}
 	}
-	if !slices.Contains(hosts, present) {
-		hosts = append(hosts, present)
+	for _, addr := range append([]string{present}, f.cfg.Others...) {
+		if !slices.Contains(hosts, addr) {
+			hosts = append(hosts, addr)
+		}
 	}
 	f.hosts, f.at = hosts, slices.Index(hosts, present)
 	for addr, c := range f.clients {

@@ -28,6 +28,7 @@ type followed struct {
 	net   *testutil.PipeNet
 	hosts []*followedHost
 	log   []api.Event // the whole history
+	named []string    // what hosts say that the addresses are; nil: the right ones
 }
 
 // followedHost is one host of it.
@@ -130,6 +131,12 @@ type (
 // Hosts implements httpapi.Hosts.
 func (s peers) Hosts(context.Context) ([]api.Host, error) {
 	var l []api.Host
+	for _, addr := range s.p.named {
+		l = append(l, api.Host{Name: "named", HTTP: addr})
+	}
+	if l != nil {
+		return l, nil
+	}
 	for _, h := range s.p.hosts {
 		l = append(l, api.Host{Name: h.name, HTTP: h.addr()})
 	}
@@ -437,6 +444,20 @@ func TestFollower_firstHostIsDeadAlready(t *testing.T) {
 		f := p.follow(func(c *client.FollowerConfig) { c.Others = []string{p.hosts[0].addr(), p.hosts[1].addr()} })
 		time.Sleep(time.Minute)
 		p.happen(p.hosts[1:]...)
+		time.Sleep(time.Minute)
+		p.check(f)
+	})
+}
+
+// What hosts name may not be reachable from here; what the caller named still is.
+func TestFollower_namedHostsAreKept(t *testing.T) {
+	t.Parallel()
+	inPool(t, 2, func(p *followed) {
+		p.named = []string{p.hosts[0].addr(), "http://10.0.0.2:80"}
+		f := p.follow(func(c *client.FollowerConfig) { c.Others = []string{p.hosts[1].addr()} })
+		time.Sleep(10 * time.Second)
+		p.hosts[0].kill()
+		p.happen(p.hosts[1])
 		time.Sleep(time.Minute)
 		p.check(f)
 	})
