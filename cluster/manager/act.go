@@ -62,11 +62,12 @@ func (t *term) startSPM(ctx context.Context, d Decision, expect uint64) {
 	err := t.call(ctx, t.m.cfg.Policy.StartTimeout, d.Host, spm.MethodStart, req, &rep)
 	t.started(d.Host, err)
 	if err != nil {
-		t.complain(ctx, fsm.Warning, "spm.start_failed", d.Host, fmt.Sprintf("%s could not take the SPM role: %v", d.Host, err))
+		t.complain(ctx, fsm.Event{Severity: fsm.Warning, Kind: "spm.start_failed", Host: d.Host, Reason: err.Error(), Evidence: "asked because: " + d.Reason,
+			Message: fmt.Sprintf("%s could not take the SPM role: %v", d.Host, err)})
 		return
 	}
 	message := fmt.Sprintf("%s is SPM (%s), %d volumes, %d ms from lease to serving", d.Host, d.Reason, rep.Volumes, rep.Took.Milliseconds())
-	t.note(fsm.Info, kindStarted, d.Host, message, rep.Epoch)
+	t.note(fsm.Event{Severity: fsm.Info, Kind: kindStarted, Host: d.Host, Message: message, Epoch: rep.Epoch, Reason: d.Reason})
 	t.moved(from, d, rep.Epoch)
 }
 
@@ -96,18 +97,20 @@ func (t *term) handOver(ctx context.Context, d Decision, next []Host) {
 	var rep spm.StopReply
 	err := t.call(ctx, t.m.cfg.Policy.StopTimeout, d.Host, spm.MethodStop, spm.StopRequest{Epoch: d.Epoch, Reason: d.Reason}, &rep)
 	if err != nil {
-		t.complain(ctx, fsm.Warning, "spm.stop_failed", d.Host, fmt.Sprintf("%s did not give the SPM role up: %v", d.Host, err))
+		t.complain(ctx, fsm.Event{Severity: fsm.Warning, Kind: "spm.stop_failed", Host: d.Host, Reason: err.Error(), Evidence: "asked because: " + d.Reason,
+			Message: fmt.Sprintf("%s did not give the SPM role up: %v", d.Host, err)})
 		pause(ctx, t.m.cfg.Policy.ReleaseAfter)
 		return
 	}
 	if d.Row == RowStaleOwner && !rep.WasServing {
 		// What holds the lease is its keeper, which may have to wait for I/O of unknown outcome. The answer says nothing about that.
-		t.complain(ctx, fsm.Warning, "spm.lease_stale", d.Host, d.Reason)
+		t.complain(ctx, fsm.Event{Severity: fsm.Warning, Kind: "spm.lease_stale", Host: d.Host, Message: d.Reason, Reason: d.Reason,
+			Evidence: d.Host + " answers that it does not serve"})
 		pause(ctx, t.m.cfg.Policy.ReleaseAfter)
 		return
 	}
 	message := fmt.Sprintf("%s gave the SPM role up: %s", d.Host, d.Reason)
-	t.note(fsm.Info, "spm.stopped", d.Host, message, d.Epoch)
+	t.note(fsm.Event{Severity: fsm.Info, Kind: "spm.stopped", Host: d.Host, Message: message, Epoch: d.Epoch, Reason: d.Reason})
 	t.because(d.Host, d.Cause)
 	moving := d.Cause != "" && d.Row != RowUnwanted
 	if moving && rep.WasServing && rep.Epoch == d.Epoch && len(next) > 0 {
@@ -124,7 +127,7 @@ func (t *term) sound(ctx context.Context, d Decision) {
 		err := t.call(ctx, t.m.cfg.Policy.StopTimeout, d.Host, spm.MethodStop, spm.StopRequest{Reason: d.Reason}, &rep)
 		t.report(err, "stopping a writer")
 	}
-	t.complain(ctx, fsm.Error, "spm.conflict", d.Host, d.Reason)
+	t.complain(ctx, fsm.Event{Severity: fsm.Error, Kind: "spm.conflict", Host: d.Host, Message: d.Reason, Reason: d.Reason})
 	pause(ctx, t.m.cfg.Tick)
 }
 

@@ -108,11 +108,13 @@ func (t *term) confirm(ctx context.Context, c Confirmation) (Confirmed, error) {
 
 // recordConfirmation commits who gave their word for what, before anything follows from it.
 func (t *term) recordConfirmation(ctx context.Context, h fsm.Host, c Confirmation, p fsm.Proof, alive *StorageLiveError) error {
+	storage := "it does not answer, and no storage says that it is alive"
 	message := fmt.Sprintf("%s gives their word that %s (host id %d) was rebooted and writes nothing any more: %s", c.By, h.Name, h.HostID, c.Reason)
 	if alive != nil {
-		message += "; forced although " + alive.Error()
+		storage = "forced although " + alive.Error()
+		message += "; " + storage
 	}
-	if err := t.event(ctx, fsm.Warning, "host.confirmed", h.Name, message, 0); err != nil {
+	if err := t.record(ctx, fsm.Event{Severity: fsm.Warning, Kind: "host.confirmed", Host: h.Name, Message: message, Reason: c.Reason, Evidence: storage}); err != nil {
 		return fmt.Errorf("recording the confirmation: %w", err)
 	}
 	if err := t.recordWord(ctx, h, p); err != nil {

@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -143,6 +144,7 @@ func verdictEvent(d fsm.Domain, v DomainVerdict, in DomainInput, moved bool) fsm
 		e.Kind, e.Message = "domain.unreachable", fmt.Sprintf("domain %s cannot be reached by %s", d.Name, strings.Join(v.Failing, ", "))
 	default:
 		e.Kind, e.Severity, e.Message = "domain.reachable", fsm.Info, fmt.Sprintf("domain %s is reached again by every host that reports", d.Name)
+		e.Reason = cmp.Or(e.Reason, "no host that reports fails to reach it any more")
 	}
 	return e
 }

@@ -169,7 +169,8 @@ func (t *term) say(kind string, d fsm.Domain, host string, what func() string) {
 		return
 	}
 	t.domains.warned[key] = warned{kind, now}
-	e := fsm.Event{Kind: kind, Severity: fsm.Warning, Host: host, Subject: d.ID, Message: "domain " + d.Name + ": " + what()}
+	why := what()
+	e := fsm.Event{Kind: kind, Severity: fsm.Warning, Host: host, Subject: d.ID, Reason: why, Message: "domain " + d.Name + ": " + why}
 	switch kind {
 	case key.family:
 		e.Severity = fsm.Info

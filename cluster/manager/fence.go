@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/holdfast-io/holdfast/fsm"
@@ -40,7 +41,8 @@ func (t *term) finish(ctx context.Context, h fsm.Host, err error) {
 	if err == nil || ctx.Err() != nil {
 		return
 	}
-	t.complain(ctx, fsm.Error, "fence.failed", h.Name, fmt.Sprintf("fencing %s: %v", h.Name, err))
+	t.complain(ctx, fsm.Event{Severity: fsm.Error, Kind: kindFenceFailed, Host: h.Name, Reason: "a step of it failed", Evidence: err.Error(),
+		Message: fmt.Sprintf("fencing %s: %v", h.Name, err)})
 	pause(ctx, t.m.cfg.Policy.ReleaseAfter)
 }
 
@@ -104,11 +106,16 @@ func (t *term) beginFence(ctx context.Context, op fsm.FenceOp) (fsm.FenceOp, err
 	if op.Action == fsm.FenceOn {
 		return op, nil
 	}
+	h, _ := t.m.cfg.Cluster.View().Hosts.Get(op.Host)
+	seen := said(op.Steps)
+	if len(h.Witnesses) > 0 {
+		seen = append([]string{witnessed(h.Witnesses)}, seen...)
+	}
 	message := fmt.Sprintf("fencing %s (host id %d, generation %d): %s", op.Host, op.HostID, op.Generation, op.Reason)
 	t.wg.Go(func() { // beside what follows: the intent is committed already
 		t.notes.Lock()
 		defer t.notes.Unlock()
-		t.report(t.fenceEvent(t.ctx, fsm.Warning, kind, op, message, ""), "recording an event")
+		t.report(t.fenceEvent(t.ctx, fsm.Warning, kind, op, message, strings.Join(seen, "; ")), "recording an event")
 		if _, open := t.m.cfg.Cluster.View().OpenFence(op.Host); open {
 			t.report(t.hostState(t.ctx, op.Host, state, op.Reason), "recording the state of "+op.Host)
 		}
@@ -222,7 +229,8 @@ func (t *term) advance(ctx context.Context, op fsm.FenceOp, step fsm.FenceStep, 
 		return fmt.Errorf("committing a step of fence operation %s: %w", op.ID, err)
 	}
 	if step.Rung == RungPower && (step.Result == fsm.StepFailed || step.Result == fsm.StepUnknown) {
-		t.complain(ctx, fsm.Error, "fence.failed", op.Host, fmt.Sprintf("switching %s off by %s through %s: %s", op.Host, step.Device, step.Proxy, step.Evidence))
+		t.complain(ctx, fsm.Event{Severity: fsm.Error, Kind: kindFenceFailed, Host: op.Host, Reason: op.Reason, Evidence: step.Evidence,
+			Message: fmt.Sprintf("switching %s off by %s through %s: %s", op.Host, step.Device, step.Proxy, step.Evidence)})
 	}
 	return nil
 }
@@ -278,9 +286,22 @@ func (t *term) ended(ctx context.Context, op fsm.FenceOp, outcome, why string) {
 	case fsm.FenceSkipped:
 		t.report(t.fenceEvent(ctx, fsm.Warning, "fence.skipped", op, message, why), "recording an event")
 	default:
-		t.complain(ctx, fsm.Error, "fence.failed", op.Host, message)
+		t.complain(ctx, fsm.Event{Severity: fsm.Error, Kind: kindFenceFailed, Host: op.Host, Reason: op.Reason, Evidence: why, Message: message})
 	}
 	t.report(t.hostState(ctx, op.Host, fsm.HostNonResponsive, message), "recording the state of "+op.Host)
+}
+
+// kindFenceFailed is the kind of the event about a fence operation, or an order in it, that failed.
+const kindFenceFailed = "fence.failed"
+
+// said is what the rungs of the ladder found so far.
+func said(steps []fsm.FenceStep) (out []string) {
+	for _, s := range steps {
+		if s.Result != fsm.StepIntent && s.Evidence != "" {
+			out = append(out, s.Rung+" "+s.Result+": "+s.Evidence)
+		}
+	}
+	return out
 }
 
 // fenceEvent records one line of history about an operation.

@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -103,7 +104,7 @@ func (t *term) beginOrder(ctx context.Context, o PowerOrder) (fsm.FenceOp, error
 	}
 	in := t.inputs(view)
 	op := fsm.FenceOp{Host: h.Name, HostID: h.HostID, Generation: max(h.Generation, in.Storage[h.HostID].Generation), Action: o.Action,
-		Reason: o.Reason, By: o.By, ByPerson: true}
+		Reason: cmp.Or(o.Reason, "ordered by "+o.By), By: o.By, ByPerson: true}
 	if o.Action == ActionFence {
 		op.Action = fsm.FenceOff
 		if in.Policy.RestartAfterOff {

@@ -49,7 +49,17 @@ func (t *term) noteFreed(h fsm.Host, generation uint64) {
 			return
 		}
 	}
-	t.note(fsm.Info, kindFreed, h.Name, fmt.Sprintf("%s is proven dead; its host id %d is free", h.Name, h.HostID), 0)
+	t.note(fsm.Event{Severity: fsm.Info, Kind: kindFreed, Host: h.Name, Reason: proofReason(proof), Evidence: proof.Evidence,
+		Message: fmt.Sprintf("%s is proven dead; its host id %d is free", h.Name, h.HostID)})
+}
+
+// proofReason says what a proof is.
+func proofReason(p fsm.Proof) string {
+	s := fmt.Sprintf("proof of death of generation %d: %s", p.Generation, p.Kind)
+	if p.By != "" {
+		s += ", by " + p.By
+	}
+	return s
 }
 
 // kindFreed is the kind of the event that ends a fence operation.

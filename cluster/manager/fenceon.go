@@ -88,7 +88,8 @@ func (t *term) carryOn(ctx context.Context, op fsm.FenceOp, m Move) error {
 // endedOn records what the end of an operation that was to switch a host on means for it.
 func (t *term) endedOn(ctx context.Context, op fsm.FenceOp, outcome, why string) {
 	if outcome != fsm.FenceDone {
-		t.complain(ctx, fsm.Warning, "fence.on_failed", op.Host, fmt.Sprintf("switching %s on again: %s", op.Host, why))
+		t.complain(ctx, fsm.Event{Severity: fsm.Warning, Kind: "fence.on_failed", Host: op.Host, Reason: op.Reason, Evidence: why,
+			Message: fmt.Sprintf("switching %s on again: %s", op.Host, why)})
 		return
 	}
 	t.wg.Go(func() {

@@ -42,7 +42,8 @@ func (t *term) carryKdump(ctx context.Context, h fsm.Host, op fsm.FenceOp, inten
 	case !heard:
 		return t.tell(op, intent, fsm.StepSkipped, "no crash kernel was heard within "+p.KdumpStart.String())
 	}
-	t.note(fsm.Warning, "host.kdump", h.Name, h.Name+" seems to save its memory after a crash: its power stays on for up to "+p.KdumpLimit.String(), 0)
+	t.note(fsm.Event{Severity: fsm.Warning, Kind: "host.kdump", Host: h.Name, Reason: op.Reason, Evidence: evidence,
+		Message: h.Name + " seems to save its memory after a crash: its power stays on for up to " + p.KdumpLimit.String()})
 	more, err := t.m.cfg.Kdump.Finished(ctx, h, p.KdumpLimit)
 	if err != nil {
 		return t.tell(op, intent, fsm.StepUnknown, evidence+"; then: "+err.Error())

@@ -170,6 +170,11 @@ func evidence(c hostChange) string {
 	if list == nil {
 		list = c.old.Witnesses
 	}
+	return witnessed(list)
+}
+
+// witnessed is what witnesses say of a host.
+func witnessed(list []fsm.Witness) string {
 	s := ""
 	for _, w := range list {
 		if s != "" {

@@ -130,7 +130,8 @@ func (t *term) maintain(ctx context.Context, r MaintenanceRequest) (uint64, erro
 	if err := t.hostState(ctx, r.Host, fsm.HostMaintenance, reason); err != nil {
 		return 0, fmt.Errorf("recording the maintenance of host %s: %w", r.Host, err)
 	}
-	return index, t.event(ctx, fsm.Warning, "host."+fsm.HostMaintenance, r.Host, fmt.Sprintf("host %s is in maintenance, %s", r.Host, reason), 0)
+	return index, t.record(ctx, fsm.Event{Severity: fsm.Warning, Kind: "host." + fsm.HostMaintenance, Host: r.Host, Reason: reason, Evidence: "the word of " + r.By,
+		Message: fmt.Sprintf("host %s is in maintenance, %s", r.Host, reason)})
 }
 
 // servesNow asks a host whether it is in the role; one that does not answer is not.
@@ -207,7 +208,7 @@ func (m *Manager) SetPriority(ctx context.Context, host string, priority int, by
 		if err := t.command(ctx, &fsm.HostUpdate{Name: host, Priority: &priority, Time: t.m.cfg.Now().UnixNano()}); err != nil {
 			return fmt.Errorf("setting the SPM priority of host %s: %w", host, err)
 		}
-		return t.event(ctx, fsm.Info, "host.priority", host, fmt.Sprintf("%s sets the SPM priority of %s to %d", by, host, priority), 0)
+		return t.record(ctx, fsm.Event{Severity: fsm.Info, Kind: "host.priority", Host: host, Message: fmt.Sprintf("%s sets the SPM priority of %s to %d", by, host, priority)})
 	})
 	h, _ := m.cfg.Cluster.View().Hosts.Get(host)
 	return h, err

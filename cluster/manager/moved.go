@@ -105,7 +105,7 @@ func (t *term) moved(from string, d Decision, epoch uint64) {
 	})
 }
 
-// record commits one line of history that says more than a message.
+// record commits one line of history.
 func (t *term) record(ctx context.Context, e fsm.Event) error {
 	t.m.cfg.Log.Info(e.Message, "kind", e.Kind, "host", e.Host, "epoch", e.Epoch, "reason", e.Reason)
 	e.Time, e.Subject = t.m.cfg.Now().UnixNano(), subjectOf(e.Kind)

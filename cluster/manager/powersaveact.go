@@ -34,7 +34,8 @@ func (t *term) savePower(view *fsm.State, in Inputs, d Decision) {
 	}
 	t.once(keySave, func(ctx context.Context) {
 		if err := t.save(ctx, h, s); err != nil {
-			t.complain(ctx, fsm.Warning, "powersave.failed", h.Name, fmt.Sprintf("saving power with %s (%s): %v", h.Name, s.Action, err))
+			t.complain(ctx, fsm.Event{Severity: fsm.Warning, Kind: "powersave.failed", Host: h.Name, Reason: s.Reason, Evidence: err.Error(),
+				Message: fmt.Sprintf("saving power with %s (%s): %v", h.Name, s.Action, err)})
 			pause(ctx, in.Policy.Grace)
 		}
 	})

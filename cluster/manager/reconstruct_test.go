@@ -244,7 +244,7 @@ func TestManager_Reconstruct_unprotected(t *testing.T) {
 			t.Fatalf("%v", err)
 		}
 		h, _ := b.View().Hosts.Get(spm)
-		p := fsm.Proof{Kind: fsm.ProofPowerOff, Host: spm, HostID: h.HostID, Generation: h.Generation, Time: time.Now().UnixNano()}
+		p := fsm.Proof{Kind: fsm.ProofPowerOff, Host: spm, HostID: h.HostID, Generation: h.Generation, Evidence: "its plug was pulled", Time: time.Now().UnixNano()}
 		b.sim.mu.Lock()
 		for _, ls := range []string{simMaster, simOther} {
 			rec := b.hosts[spm].record(ls)

@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,7 +59,8 @@ func (t *term) remove(ctx context.Context, r Removal) (Confirmed, error) {
 	if err := t.command(ctx, &fsm.HostRemove{Name: h.Name, Proof: &dead.Proof, Time: now}); err != nil {
 		return dead, fmt.Errorf("removing host %s: %w", h.Name, err)
 	}
-	t.note(fsm.Warning, "host.removed", h.Name, fmt.Sprintf("%s took %s (host id %d) out of the cluster: %s", r.By, h.Name, h.HostID, dead.Proof.Evidence), 0)
+	t.note(fsm.Event{Severity: fsm.Warning, Kind: "host.removed", Host: h.Name, Reason: cmp.Or(r.Reason, proofReason(dead.Proof)), Evidence: dead.Proof.Evidence,
+		Message: fmt.Sprintf("%s took %s (host id %d) out of the cluster: %s", r.By, h.Name, h.HostID, dead.Proof.Evidence)})
 	return dead, nil
 }
 

@@ -182,6 +182,9 @@ func (p *scenarioPool) play(sc *scenario) ([]logLine, error) {
 	}
 	time.Sleep(time.Until(p.zero.Add(sc.end)))
 	p.with(func() { p.quiet = true })
+	for _, e := range unexplained(p.View().Events()) {
+		errs = append(errs, errors.New(e))
+	}
 	return p.log, errors.Join(append(errs, p.judge(sc.allow))...)
 }
 

@@ -644,6 +644,9 @@ func (s *sim) check(t *testing.T) {
 	if len(s.breaches) > 0 {
 		t.Fatalf("safety: %q", s.breaches)
 	}
+	for _, e := range unexplained(s.View().Events()) {
+		t.Error(e)
+	}
 }
 
 // simulate runs fn with a pool of three and a leader on c, the SPM elected.

@@ -181,8 +181,9 @@ func (t *term) freedRecord(p fsm.Proof, key slot, v Verdict) {
 			t.complainOnce(p, key)
 		}
 	case VerdictLate:
-		t.note(fsm.Warning, "proof.late", p.Host, fmt.Sprintf("a write of %s landed in lockspace %s after its death was proven; its host id %d was freed there again",
-			p.Host, key.lockspace, p.HostID), 0)
+		t.note(fsm.Event{Severity: fsm.Warning, Kind: "proof.late", Host: p.Host, Reason: "a write that was under way when it died landed later",
+			Evidence: proofReason(p), Message: fmt.Sprintf("a write of %s landed in lockspace %s after its death was proven; its host id %d was freed there again",
+				p.Host, key.lockspace, p.HostID)})
 		fallthrough
 	case VerdictFree, VerdictDone:
 		t.nowFree(key)
@@ -201,7 +202,8 @@ func (t *term) complainOnce(p fsm.Proof, key slot) {
 			return
 		}
 	}
-	t.note(fsm.Warning, kindVoid, p.Host, message, 0)
+	t.note(fsm.Event{Severity: fsm.Warning, Kind: kindVoid, Host: p.Host, Message: message, Reason: "the record is another one than the proof is about",
+		Evidence: proofReason(p) + ": " + p.Evidence})
 }
 
 // watchProofs looks now and then whether records that proofs cover are still free in all lockspaces: one may not have been
@@ -269,7 +271,8 @@ func (t *term) freeAgain(ctx context.Context, proofs []fsm.Proof, s SpaceSight, 
 				continue
 			}
 			if out := t.freeRecord(ctx, p, sp); out.Err != nil {
-				t.complain(ctx, fsm.Warning, "proof.unfreed", p.Host, out.Err.Error())
+				t.complain(ctx, fsm.Event{Severity: fsm.Warning, Kind: "proof.unfreed", Host: p.Host, Reason: "its record in lockspace " + s.Lockspace + " could not be freed",
+					Evidence: out.Err.Error(), Message: out.Err.Error()})
 			}
 		}
 	}

@@ -144,8 +144,8 @@ func (t *term) once(key string, fn func(ctx context.Context)) {
 const complainEvery = 10 * time.Second
 
 // complain records a failure; one that goes on does not fill the history.
-func (t *term) complain(ctx context.Context, severity, kind, host, message string) {
-	now, key := t.m.cfg.Now(), kind+" "+host
+func (t *term) complain(ctx context.Context, e fsm.Event) {
+	now, key := t.m.cfg.Now(), e.Kind+" "+e.Host
 	t.mu.Lock()
 	last, again := t.said[key]
 	due := !again || now.Sub(last) >= complainEvery
@@ -154,18 +154,18 @@ func (t *term) complain(ctx context.Context, severity, kind, host, message strin
 	}
 	t.mu.Unlock()
 	if !due {
-		t.m.cfg.Log.Warn(message, "kind", kind, "host", host)
+		t.m.cfg.Log.Warn(e.Message, "kind", e.Kind, "host", e.Host, "reason", e.Reason)
 		return
 	}
-	t.report(t.event(ctx, severity, kind, host, message, 0), "recording an event")
+	t.report(t.record(ctx, e), "recording an event")
 }
 
 // note records one line of history in the background.
-func (t *term) note(severity, kind, host, message string, epoch uint64) {
+func (t *term) note(e fsm.Event) {
 	t.wg.Go(func() {
 		t.notes.Lock()
 		defer t.notes.Unlock()
-		t.report(t.event(t.ctx, severity, kind, host, message, epoch), "recording an event")
+		t.report(t.record(t.ctx, e), "recording an event")
 	})
 }
 
@@ -233,11 +233,6 @@ func (t *term) command(ctx context.Context, cmd fsm.Command) error {
 		return err
 	}
 	return out.Err()
-}
-
-// event records one line of history.
-func (t *term) event(ctx context.Context, severity, kind, host, message string, epoch uint64) error {
-	return t.record(ctx, fsm.Event{Kind: kind, Severity: severity, Host: host, Message: message, Epoch: epoch})
 }
 
 // subjectOf is what an event is about, by its kind.

@@ -78,14 +78,15 @@ func (t *term) askHolder(d Decision) {
 		return
 	}
 	t.once("yield", func(ctx context.Context) {
-		t.note(fsm.Warning, "spm.asked", d.Host, fmt.Sprintf("%s (through %s)", d.Reason, via[0]), d.Expect)
+		t.note(fsm.Event{Severity: fsm.Warning, Kind: "spm.asked", Host: d.Host, Message: fmt.Sprintf("%s (through %s)", d.Reason, via[0]), Epoch: d.Expect,
+			Reason: d.Reason})
 		var rep YieldReply
 		err := t.call(ctx, t.m.cfg.Policy.YieldWait, via[0], MethodYield, YieldRequest{Version: d.Expect}, &rep)
 		t.report(err, "asking "+d.Host+" through the storage")
 		if rep.Released {
 			t.because(d.Host, d.Cause)
-			t.note(fsm.Info, "spm.yielded", d.Host, fmt.Sprintf("%s gave the SPM role up, %d ms after it was asked through the storage",
-				d.Host, rep.Took.Milliseconds()), d.Expect)
+			t.note(fsm.Event{Severity: fsm.Info, Kind: "spm.yielded", Host: d.Host, Epoch: d.Expect, Reason: d.Reason, Evidence: "released as seen by " + via[0],
+				Message: fmt.Sprintf("%s gave the SPM role up, %d ms after it was asked through the storage", d.Host, rep.Took.Milliseconds())})
 			t.stale()
 		}
 	})

@@ -48,7 +48,7 @@ func (r *Role) AddLUN(ctx context.Context, req LUNRequest) (LUNReply, error) {
 	// The goroutine that describes may be at it with what it read before; it is told, and describes once more.
 	queued := d.box.describe(s.epoch, d.seq(), d.description())
 	d.touch()
-	s.tell(fsm.Info, "domain.extended", d.id, fmt.Sprintf("LUN %s is part of domain %s now, which has %d bytes free of %d",
+	s.tell(fsm.Info, "domain.extended", d.id, "a LUN was added", fmt.Sprintf("LUN %s is part of domain %s now, which has %d bytes free of %d",
 		req.LUN.Device.Name(), d.name, info.Free, info.Size))
 	rep := LUNReply{Info: info, Epoch: s.epoch}
 	rep.Index, rep.Mirrored = d.mirrored(ctx, queued)

@@ -61,7 +61,7 @@ func (r *Role) DeleteLease(ctx context.Context, domainName, id string, force boo
 		}
 		rep.Lease, rep.Changed = rec, true
 		if held != nil {
-			d.s.tell(fsm.Warning, "lease.forced", id, fmt.Sprintf("lease %s of domain %s was deleted by force: %v", id, d.name, held))
+			d.s.tell(fsm.Warning, "lease.forced", id, held.Error(), fmt.Sprintf("lease %s of domain %s was deleted by force: %v", id, d.name, held))
 		}
 		return nil
 	})
@@ -83,7 +83,7 @@ func (r *Role) RebuildLeases(ctx context.Context, domainName string, force bool)
 			return err
 		}
 		rep.Changed = true
-		d.s.tell(fsm.Info, "lease.rebuilt", d.id, fmt.Sprintf("the index of external leases of domain %s was rebuilt: %d leases, "+
+		d.s.tell(fsm.Info, "lease.rebuilt", d.id, "an operator asked for it", fmt.Sprintf("the index of external leases of domain %s was rebuilt: %d leases, "+
 			"%d resources written, %d records recovered, %d freed, %d resources cleared", d.name, report.Leases,
 			len(report.Written), len(report.Recovered), report.Freed, report.Cleared))
 		return nil

@@ -26,7 +26,7 @@ type MailboxFunc func(dom Domain) (MailboxVolumes, error)
 func (s *session) serveMailbox() {
 	server, err := s.newMailbox()
 	if err != nil {
-		s.tell(fsm.Error, "mailbox.unserved", s.master.id, fmt.Sprintf("hosts cannot ask for space through the storage, only over the network: %v", err))
+		s.tell(fsm.Error, "mailbox.unserved", s.master.id, err.Error(), fmt.Sprintf("hosts cannot ask for space through the storage, only over the network: %v", err))
 		return
 	}
 	s.mail.Store(server)

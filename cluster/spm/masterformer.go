@@ -151,7 +151,7 @@ func (t *throne) clear(ctx context.Context, w Writer) error {
 	if err != nil {
 		return fmt.Errorf("making the former master a plain domain: %w", err)
 	}
-	t.s.tell(fsm.Warning, "master.rejoined", t.id, fmt.Sprintf("domain %s was the pool's master up to version %d and could not be read when it was given up; it is a plain domain again", t.id, t.version))
+	t.s.tell(fsm.Warning, "master.rejoined", t.id, "it can be read again", fmt.Sprintf("domain %s was the pool's master up to version %d and could not be read when it was given up; it is a plain domain again", t.id, t.version))
 	return nil
 }
 

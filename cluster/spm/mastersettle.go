@@ -44,7 +44,7 @@ func (s *session) resolveMove(ctx context.Context, next domain.NextMaster) error
 	if err := s.master.w.AnnounceMaster(ctx, domain.NextMaster{}); err != nil {
 		return fmt.Errorf("undoing a change of the master that was cut short: %w", err)
 	}
-	s.tell(fsm.Warning, "master.undone", s.master.id, fmt.Sprintf("a change of the pool's master from %s to %s was cut short before it took effect; %s stays the master",
+	s.tell(fsm.Warning, "master.undone", s.master.id, "the domain that was to follow is not the master on its disk", fmt.Sprintf("a change of the pool's master from %s to %s was cut short before it took effect; %s stays the master",
 		s.master.id, next.Domain, s.master.id))
 	return nil
 }
@@ -83,7 +83,7 @@ func (s *session) assumeMaster(ctx context.Context, st domain.MasterState, req S
 	if err := s.master.w.BecomeMaster(ctx, spec); err != nil {
 		return err
 	}
-	s.tell(fsm.Warning, "master.assumed", s.master.id, fmt.Sprintf("domain %s (%s) is the pool's master now, with version %d: %s", s.master.name, s.master.id, spec.Version, req.Reason))
+	s.tell(fsm.Warning, "master.assumed", s.master.id, req.Reason, fmt.Sprintf("domain %s (%s) is the pool's master now, with version %d: %s", s.master.name, s.master.id, spec.Version, req.Reason))
 	return nil
 }
 

@@ -117,11 +117,11 @@ func (s *session) open(st *standing, places chan struct{}) {
 	case s.ctx.Err() != nil:
 	case err != nil && !slices.Contains(s.r.cfg.Others.List(), st.id): // it is not to be served any more
 	case err != nil && failures == 1:
-		s.tell(fsm.Error, "domain.unserved", st.id, fmt.Sprintf("the SPM cannot serve domain %s, other domains go on: %v", st.id, err))
+		s.tell(fsm.Error, "domain.unserved", st.id, err.Error(), fmt.Sprintf("the SPM cannot serve domain %s, other domains go on: %v", st.id, err))
 	case err != nil:
 		s.r.cfg.Log.Warn("domain cannot be served yet", "domain", st.id, "failures", failures, "err", err)
 	case failures > 0:
-		s.tell(fsm.Info, "domain.served", st.id, "the SPM serves domain "+st.id+" again")
+		s.tell(fsm.Info, "domain.served", st.id, "what kept it from being served is gone", "the SPM serves domain "+st.id+" again")
 	}
 }
 
@@ -197,7 +197,7 @@ func (d *served) fail(reason string) {
 		return
 	}
 	d.cancel(errors.New(reason))
-	d.s.tell(fsm.Error, "domain.unserved", d.id, fmt.Sprintf("the SPM stopped serving domain %s, other domains go on: %s", d.name, reason))
+	d.s.tell(fsm.Error, "domain.unserved", d.id, reason, fmt.Sprintf("the SPM stopped serving domain %s, other domains go on: %s", d.name, reason))
 	d.s.spawn(func() { d.s.drop(d, reason) })
 }
 
@@ -207,7 +207,7 @@ func (d *served) leaveToOthers() {
 		return
 	}
 	const reason = "it is not to be used any more"
-	d.s.tell(fsm.Info, "domain.retired", d.id, fmt.Sprintf("the SPM stops serving domain %s: %s", d.name, reason))
+	d.s.tell(fsm.Info, "domain.retired", d.id, reason, fmt.Sprintf("the SPM stops serving domain %s: %s", d.name, reason))
 	d.s.spawn(func() { d.s.drop(d, reason) })
 }
 
@@ -238,12 +238,12 @@ func (s *session) drop(d *served, reason string) {
 }
 
 // tell records an event in the background.
-func (s *session) tell(severity, kind, subject, message string) {
-	s.r.cfg.Log.Warn(message, "kind", kind, "domain", subject)
+func (s *session) tell(severity, kind, subject, reason, message string) {
+	s.r.cfg.Log.Warn(message, "kind", kind, "domain", subject, "reason", reason)
 	s.spawn(func() {
 		ctx, cancel := context.WithTimeout(s.ctx, applyTimeout)
 		defer cancel()
-		if err := s.r.cfg.Report(ctx, fsm.Event{Severity: severity, Kind: kind, Subject: subject, Message: message,
+		if err := s.r.cfg.Report(ctx, fsm.Event{Severity: severity, Kind: kind, Subject: subject, Message: message, Reason: reason,
 			Host: s.r.cfg.Host, Epoch: s.epoch, Time: s.r.cfg.Now().UnixNano()}); err != nil {
 			s.r.cfg.Log.Warn("recording an event", "kind", kind, "err", err)
 		}

@@ -174,9 +174,9 @@ func (q *shortage) tell(before, after int) {
 		if len(w) == 0 {
 			return
 		}
-		q.d.s.tell(fsm.Warning, "domain.out_of_space", q.d.id,
+		q.d.s.tell(fsm.Warning, "domain.out_of_space", q.d.id, w[0].Reason,
 			fmt.Sprintf("domain %s: %s; it waits for space, add a LUN or delete volumes", q.d.name, w[0].Reason))
 	case after == 0 && was:
-		q.d.s.tell(fsm.Info, "domain.space", q.d.id, "domain "+q.d.name+": no extension waits for space any more")
+		q.d.s.tell(fsm.Info, "domain.space", q.d.id, "every extension that waited has its space, or was given up", "domain "+q.d.name+": no extension waits for space any more")
 	}
 }

@@ -152,6 +152,6 @@ func (r *Role) bury(s *session, reason string) {
 		if err != nil {
 			r.cfg.Log.Warn("giving up a lost role", "epoch", s.epoch, "err", err)
 		}
-		r.report(fsm.Error, "spm.lost", fmt.Sprintf("%s lost the SPM role: %s", r.cfg.Host, reason), s.epoch)
+		r.report(fsm.Error, "spm.lost", reason, fmt.Sprintf("%s lost the SPM role: %s", r.cfg.Host, reason), s.epoch)
 	}
 }

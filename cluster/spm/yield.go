@@ -49,16 +49,16 @@ func (r *Role) yield(version uint64, from string) {
 	}
 	message := fmt.Sprintf("%s handed the SPM role over: %s; %d ms from the request to the release, %d entries for the mirror were left to the next one",
 		r.cfg.Host, reason, r.cfg.Now().Sub(begun).Milliseconds(), rep.Unmirrored)
-	r.report(fsm.Warning, "spm.handed_over", message, rep.Epoch)
+	r.report(fsm.Warning, "spm.handed_over", reason, message, rep.Epoch)
 }
 
 func (r *Role) isClosed() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.closed }
 
 // report records an event of the role.
-func (r *Role) report(severity, kind, message string, epoch uint64) {
+func (r *Role) report(severity, kind, reason, message string, epoch uint64) {
 	ctx, cancel := context.WithTimeout(context.Background(), applyTimeout)
 	defer cancel()
-	err := r.cfg.Report(ctx, fsm.Event{Severity: severity, Kind: kind, Subject: "spm", Message: message, Host: r.cfg.Host, Epoch: epoch,
+	err := r.cfg.Report(ctx, fsm.Event{Severity: severity, Kind: kind, Subject: "spm", Message: message, Reason: reason, Host: r.cfg.Host, Epoch: epoch,
 		Time: r.cfg.Now().UnixNano()})
 	if err != nil {
 		r.cfg.Log.Warn("recording an event", "kind", kind, "message", message, "err", err)
