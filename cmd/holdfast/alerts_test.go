@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -165,7 +166,7 @@ func wrongRule(r alertRule, exported map[string]exportedMetric) (l []string) {
 	if metrics == 0 {
 		bad("asks for no metric")
 	}
-	l = append(l, wrongText(r, labels)...)
+	l = append(append(l, wrongText(r, labels)...), neverFires(r)...)
 	if open, shut := strings.Count(r.Expr, "("), strings.Count(r.Expr, ")"); open != shut {
 		bad("%d brackets are opened, %d closed", open, shut)
 	}
@@ -229,10 +230,35 @@ func wrongText(r alertRule, labels []string) (l []string) {
 	return l
 }
 
+// summaries are exported in parts too; TestCollector_domainWatches holds their type.
+var summaries = []string{"holdfast_domain_monitor_read_seconds"}
+
+// boundedBy are gauges that end by themselves, by what they never exceed in seconds: a rule that asks for more never fires. A look at a
+// domain has three times the deadline of a device call, which is 10 s at most.
+var boundedBy = map[string]float64{"holdfast_domain_monitor_running_seconds": 30}
+
+var comparison = regexp.MustCompile(`([a-z_]+)\)* *>=? *([0-9.]+)`)
+
+// neverFires finds comparisons of gauges with what they never exceed.
+func neverFires(r alertRule) (l []string) {
+	for _, m := range comparison.FindAllStringSubmatch(r.Expr, -1) {
+		limit, bounded := boundedBy[m[1]]
+		if v, err := strconv.ParseFloat(m[2], 64); bounded && (err != nil || v >= limit) {
+			l = append(l, fmt.Sprintf("%s: %s is never above %s", r.Alert, m[1], m[2]))
+		}
+	}
+	return l
+}
+
 // exportedHere is what rules may ask for; up is Prometheus's own.
 func exportedHere(t *testing.T) map[string]exportedMetric {
 	exported := exportedMetrics(t)
 	exported["up"] = exportedMetric{labels: []string{"instance", "job"}}
+	for _, name := range summaries {
+		for _, part := range []string{"_sum", "_count"} {
+			exported[name+part] = exported[name]
+		}
+	}
 	return exported
 }
 
@@ -284,8 +310,14 @@ func TestAlerts_catchesMistakes(t *testing.T) {
 		"brackets":                   func(r *alertRule) { r.Expr = strings.Replace(r.Expr, ")", "", 1) },
 		"no metric":                  func(r *alertRule) { r.Expr = `1 == 1` },
 		"no next step":               func(r *alertRule) { delete(r.Annotations, "next_step") },
-		"no severity":                func(r *alertRule) { r.Labels = nil },
-		"no duration":                func(r *alertRule) { r.For = "soon" },
+		"never true": func(r *alertRule) {
+			r.Expr, r.Annotations["summary"] = `max by (domain) (holdfast_domain_monitor_running_seconds) > 30`, "s"
+		},
+		"a sum of what has none": func(r *alertRule) {
+			r.Expr, r.Annotations["summary"] = `rate(holdfast_host_state_sum[5m]) > 1`, "s"
+		},
+		"no severity": func(r *alertRule) { r.Labels = nil },
+		"no duration": func(r *alertRule) { r.For = "soon" },
 		"no range": func(r *alertRule) {
 			r.Expr = `max(increase(holdfast_events_total)) > 0`
 			r.Annotations["summary"] = "s"
