@@ -109,6 +109,7 @@ check: lint test ## what CI runs: lint and test
 bench: build ## the numbers of README next to the peers' own commands, as medians and ratios
 	@scripts/install-judges.sh test
 	@$(BIN) bench
+	@$(GO) test -run '^$$' -bench '^BenchmarkTickGoals$$' -benchtime 1x ./cluster/manager | grep -E '^(WHAT|one tick|the same)'
 
 cover: ## test coverage per package; coverage.html shows the lines
 	$(GO) test -p $(TESTP) -timeout $(TIMEOUT) -coverprofile=coverage.out ./...
