@@ -205,6 +205,11 @@ func (s *eventStream) writePage(page EventPage) error {
 
 // await waits until the mirror is newer than mark, and lets the client hear that the stream lives meanwhile.
 func (s *eventStream) await(ctx context.Context, mark Mark) (Mark, error) {
+	if time.Since(s.last) >= s.cfg.Heartbeat { // a mirror that changes all the time never makes the wait below time out
+		if err := s.pulse(mark); err != nil {
+			return mark, err
+		}
+	}
 	if err := wait(ctx, s.cfg.Pause); err != nil {
 		return mark, err
 	}

@@ -300,13 +300,21 @@ func TestStream_busyMirror(t *testing.T) {
 		r := s.open("")
 		defer r.close()
 		r.want("id: 6.0")
-		for range 3000 {
-			s.fake.Advance()
-			time.Sleep(time.Millisecond)
-		}
+		begun, over := time.Now(), make(chan struct{})
+		go func() {
+			defer close(over)
+			for range 3000 {
+				s.fake.Advance()
+				time.Sleep(time.Millisecond)
+			}
+		}()
 		for range 2 {
 			r.want("event: heartbeat") // and they are not forgotten over it
 		}
+		if d := time.Since(begun); d > 2500*time.Millisecond {
+			t.Errorf("two heartbeats of one a second after %s", d)
+		}
+		<-over
 		if n := s.fake.Looks(); n > 100 {
 			t.Errorf("looked %d times in 3 s", n)
 		}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/holdfast-io/holdfast/fsm"
 	"github.com/holdfast-io/holdfast/http"
 	"github.com/holdfast-io/holdfast/http/api"
@@ -35,8 +37,20 @@ func eventsAfter(st *fsm.State, q httpapi.EventQuery) httpapi.EventPage {
 	return page
 }
 
+// maxEventText bounds what is sent of one text of an event. Readers refuse a message that is too long, and would be stuck before it.
+const maxEventText = 16 << 10
+
+// shortText cuts a text that is longer than any that a person reads.
+func shortText(s string) string {
+	if len(s) <= maxEventText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxEventText], "") + " ..."
+}
+
 // apiEvent is one line of history.
 func apiEvent(e fsm.Event) api.Event {
+	e.Message, e.Subject = shortText(e.Message), shortText(e.Subject)
 	return api.Event{ID: e.ID().String(), Index: e.Index, Number: e.Number, Time: unixTime(e.Time), Kind: e.Kind, Severity: e.Severity, Host: e.Host,
 		Subject: e.Subject, Message: e.Message, Reason: e.Reason, Evidence: e.Evidence, Epoch: e.Epoch}
 }

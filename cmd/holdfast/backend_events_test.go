@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/holdfast-io/holdfast/fsm"
@@ -52,6 +54,27 @@ func TestEvents_pages(t *testing.T) {
 	}
 	if p := newestEvents(fsm.New().View(), httpapi.EventQuery{Limit: 2}); ids(p) != "[]" || p.Seen != (api.EventID{}) || p.Gap {
 		t.Errorf("an empty history: %+v", p)
+	}
+}
+
+// An event that is too long for a stream would end each stream at the same place.
+func TestEvents_longTextsAreCut(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		text string
+		want int // of what is sent, at most
+	}{
+		"short":          {"a", 1},
+		"just right":     {strings.Repeat("a", maxEventText), maxEventText},
+		"too long":       {strings.Repeat("\x01", 1<<20), maxEventText + 4},
+		"cut in a rune":  {"a" + strings.Repeat("é", 1<<20), maxEventText + 4},
+		"not even UTF-8": {strings.Repeat("\xff", 1<<20), maxEventText + 4},
+	} {
+		e := apiEvent(fsm.Event{Message: c.text, Subject: c.text, Reason: strings.Repeat("\x01", fsm.MaxReason), Evidence: strings.Repeat("\x01", fsm.MaxEvidence)})
+		b, err := json.Marshal(e)
+		if err != nil || len(e.Message) > c.want || len(b) > 256<<10 || len(c.text) <= maxEventText && e.Message != c.text {
+			t.Errorf("%s: %d bytes, %d on the wire, %v", name, len(e.Message), len(b), err)
+		}
 	}
 }
 
