@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-io/holdfast/cluster"
 	"github.com/holdfast-io/holdfast/cluster/host"
 	"github.com/holdfast-io/holdfast/cluster/manager"
+	"github.com/holdfast-io/holdfast/fsm"
 	httpapi "github.com/holdfast-io/holdfast/http"
 )
 
@@ -102,7 +103,8 @@ var knownValues = map[string][]string{
 	"holdfast_spm_decision row":               {string(manager.RowConflict), string(manager.RowHold), string(manager.RowUnprotected)},
 	"holdfast_events_total severity":          {"info", "warning", "error"},
 	"holdfast_fence_operations_total outcome": {"done", "failed", "abandoned", "skipped"},
-	"up job": {"holdfast"},
+	"holdfast_host_wish want":                 {fsm.WishMaintenance},
+	"up job":                                  {"holdfast"},
 }
 
 var (
