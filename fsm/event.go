@@ -70,5 +70,8 @@ func eventKey(index uint64, number uint32) string {
 	return string(b[:])
 }
 
+// EventCount is how many events are kept.
+func (s *State) EventCount() int { return s.events.Len() }
+
 // Events lists the events kept, oldest first.
 func (s *State) Events() []Event { return s.events.Values() }

@@ -254,5 +254,5 @@ func (s stateScrape) proofs() {
 	for k, n := range count {
 		s.gauge(descProofs, float64(n), k)
 	}
-	s.gauge(descEventsKept, float64(len(s.st.Events())))
+	s.gauge(descEventsKept, float64(s.st.EventCount()))
 }

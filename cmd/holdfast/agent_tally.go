@@ -67,7 +67,7 @@ func (t *tally) count(st *fsm.State) {
 
 // countEvents counts the events after those of the last look; the caller holds mu.
 func (t *tally) countEvents(st *fsm.State) {
-	if oldest, ok := st.OldestEvent(); ok && t.begun && t.seen.Compare(oldest) < 0 && len(st.Events()) >= fsm.MaxEvents {
+	if oldest, ok := st.OldestEvent(); ok && t.begun && t.seen.Compare(oldest) < 0 && st.EventCount() >= fsm.MaxEvents {
 		t.missed.Inc()
 	}
 	for e := range st.EventsFrom(t.seen) {

@@ -22,7 +22,7 @@ func eventsAfter(st *fsm.State, q httpapi.EventQuery) httpapi.EventPage {
 	if oldest, ok := st.OldestEvent(); ok {
 		page.Oldest = api.EventID(oldest)
 		// A history that was never full has dropped nothing.
-		page.Gap = q.After.Compare(page.Oldest) < 0 && len(st.Events()) >= fsm.MaxEvents
+		page.Gap = q.After.Compare(page.Oldest) < 0 && st.EventCount() >= fsm.MaxEvents
 	}
 	for e := range st.EventsFrom(fsm.EventID(q.After)) {
 		if len(page.Events) == q.Limit {
