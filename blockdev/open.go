@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -86,17 +87,46 @@ func openAny(ctx context.Context, uri string, o Options) (Device, error) {
 // openLocal opens a path in a goroutine of its own, because open(2) of a dead device or mount may never return. If
 // it does after all, what it opened is closed again.
 func openLocal(ctx context.Context, path string, o Options) (Device, error) {
+	return openAside(ctx, path, func() (*local, error) { return newLocal(path, o) })
+}
+
+// maxHungOpens is how many openings of one path may be left behind in the kernel. Each holds a thread, and a path that hangs for days
+// is tried again all the time.
+const maxHungOpens = 3
+
+// hungOpens counts the openings that were given up and have not come back, by path.
+var hungOpens = struct {
+	mu sync.Mutex // guards n
+	n  map[string]int
+}{n: map[string]int{}}
+
+// hungOpen adds to the count of a path and returns it.
+func hungOpen(path string, add int) int {
+	hungOpens.mu.Lock()
+	defer hungOpens.mu.Unlock()
+	n := hungOpens.n[path] + add
+	if hungOpens.n[path] = n; n == 0 {
+		delete(hungOpens.n, path)
+	}
+	return n
+}
+
+func openAside(ctx context.Context, path string, open func() (*local, error)) (Device, error) {
 	type result struct {
 		d   *local
 		err error
 	}
+	if n := hungOpen(path, 0); n >= maxHungOpens {
+		return nil, fmt.Errorf("%w: %d earlier openings of it have not come back, and no more are tried before one has", ErrPending, n)
+	}
 	ch := make(chan result)
 	gaveUp := make(chan struct{})
 	go func() {
-		d, err := newLocal(path, o)
+		d, err := open()
 		select {
 		case ch <- result{d, err}:
 		case <-gaveUp:
+			hungOpen(path, -1)
 			if d != nil {
 				d.Close()
 			}
@@ -109,6 +139,7 @@ func openLocal(ctx context.Context, path string, o Options) (Device, error) {
 		}
 		return r.d, nil
 	case <-ctx.Done():
+		hungOpen(path, 1)
 		close(gaveUp)
 		return nil, fmt.Errorf("%w: %w", ErrTimeout, cause(ctx))
 	}

@@ -27,6 +27,47 @@ func toMaster(to, expect string, version int) *PoolMaster {
 	return &PoolMaster{Pool: "p2", Master: to, Expect: expect, MasterVersion: version, Host: "h1", By: "ann", Reason: "r", Time: int64(100 + version)}
 }
 
+// A proof that names no lockspace is about that of the master of its time. The next one's has its own generations: a host that lives there
+// in the same one is not proven dead.
+func TestState_ProofOf_formerMaster(t *testing.T) {
+	t.Parallel()
+	f := twoDomains(t)
+	add := func(p Proof) Command { return &ProofAdd{Proof: p} }
+	last(t, f, add(Proof{Kind: ProofPerson, Host: "h2", HostID: 2, Generation: 3, Time: 90}))
+	if _, ok := f.View().ProofOf(2, "d1", 3); !ok {
+		t.Fatal("the proof says nothing about the master of its time")
+	}
+	last(t, f, toMaster("d2", "d1", 1))
+	for _, d := range []string{"d1", "d2"} {
+		if p, ok := f.View().ProofOf(2, d, 3); ok {
+			t.Errorf("after the master has changed it is about %s: %+v", d, p)
+		}
+	}
+	last(t, f, add(Proof{Kind: ProofPerson, Host: "h2", HostID: 2, Generation: 4, Time: 900}))
+	if _, ok := f.View().ProofOf(2, "d2", 4); !ok {
+		t.Error("one that was made since is not")
+	}
+}
+
+// Only so many proofs of a host are kept, the newest: a new master's lockspace begins with low generations again.
+func TestProofAdd_bounded(t *testing.T) {
+	t.Parallel()
+	f := twoDomains(t)
+	for i := range uint64(2 * proofsPerHost) {
+		last(t, f, &ProofAdd{Proof: Proof{Kind: ProofPowerOff, Host: "h2", HostID: 2, Generation: 1000 - i, Time: int64(100 + i)}})
+		if _, ok := f.View().Proofs.Get(ProofKey("h2", 1000-i)); !ok {
+			t.Fatalf("the proof of generation %d was forgotten as it was recorded", 1000-i)
+		}
+	}
+	if n := f.View().Proofs.Len(); n != proofsPerHost {
+		t.Errorf("%d proofs are kept", n)
+	}
+	last(t, f, &ProofAdd{Proof: Proof{Kind: ProofPowerOff, Host: "h2", HostID: 2, Generation: 5, Time: 1}}) // by a clock that lags
+	if _, ok := f.View().Proofs.Get(ProofKey("h2", 5)); !ok {
+		t.Error("a new proof was forgotten because of its time")
+	}
+}
+
 func status(id, s string) *DomainUpdate { return &DomainUpdate{ID: id, Status: &s, Time: 50} }
 
 func TestPoolMaster_rules(t *testing.T) {

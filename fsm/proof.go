@@ -88,11 +88,21 @@ func (t *tables) addProof(p Proof) {
 	p.Spaces = mergeSpaces(old.Spaces, p.Spaces)
 	p.Evidence = cut(p.Evidence, MaxEvidence)
 	t.proofs.put(ProofKey(p.Host, p.Generation), p)
+	t.prune(p.Host, ProofKey(p.Host, p.Generation))
+}
+
+// prune forgets a host's oldest proofs, never the one that was just added. Generations do not tell which is older: a new master's
+// lockspace counts its own.
+func (t *tables) prune(host, added string) {
 	var keys []string
-	for k := range t.proofs.Prefix(p.Host + "/") {
-		keys = append(keys, k)
+	age := map[string]int64{}
+	for k, p := range t.proofs.Prefix(host + "/") {
+		if age[k] = p.Time; k != added {
+			keys = append(keys, k)
+		}
 	}
-	for ; len(keys) > proofsPerHost; keys = keys[1:] {
+	slices.SortStableFunc(keys, func(a, b string) int { return cmp.Or(cmp.Compare(age[a], age[b]), cmp.Compare(a, b)) })
+	for ; len(keys) >= proofsPerHost; keys = keys[1:] {
 		t.proofs.remove(keys[0])
 	}
 }
@@ -150,6 +160,9 @@ func (s *State) ProofOf(hostID int, lockspace string, generation uint64) (Proof,
 	var found Proof
 	for _, p := range s.Proofs.All() {
 		sp, ok := p.Space(lockspace, pool.Master)
+		if len(p.Spaces) == 0 && p.Time < pool.MasterSince {
+			continue // it is about the lockspace of a former master, which counted its own generations
+		}
 		if ok && p.Kind != "" && p.HostID == hostID && sp.Generation == generation && p.Time >= found.Time {
 			found = p
 		}

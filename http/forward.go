@@ -29,8 +29,8 @@ const (
 	needHost                // on the host that the query names
 )
 
-// policy decides where a request runs. A request travels at most one hop, and is delivered at most twice: after an
-// answer that promises that nothing was done, or, where repeating is harmless, after an answer that got lost.
+// policy decides where a request runs. A request travels at most one hop. It is delivered once more, where repeating is harmless, after
+// an answer that got lost, and up to maxRefused times after answers that promise that nothing was done.
 type policy struct {
 	host  string        // this host's name
 	wait  time.Duration // how long to wait for somebody to have the role
@@ -66,14 +66,25 @@ func (p policy) serve(w http.ResponseWriter, r *http.Request, fw Forwarder, n ne
 func (j *journey) run() *answer {
 	ctx, cancel := context.WithTimeout(j.r.Context(), j.wait)
 	defer cancel()
-	for range 2 {
-		a := j.deliver(ctx)
-		if a != nil {
+	for lost, refused := 0, 0; lost < maxLost && refused < maxRefused; {
+		if a := j.deliver(ctx); a != nil {
 			return a
+		}
+		if j.doubt != nil {
+			lost++
+		} else {
+			refused++
 		}
 	}
 	return j.giveUp()
 }
+
+const (
+	maxLost = 2
+	// maxRefused is how many refusals of hosts without the role a request survives. A role that is handed over may take some seconds to
+	// get to the next host, for it waits for requests in flight, and may be gone again when the request gets there.
+	maxRefused = 10
+)
 
 // deliver gets the request to the one who has the role. nil means: worth another delivery.
 func (j *journey) deliver(ctx context.Context) *answer {

@@ -247,15 +247,40 @@ func TestForward_retriesOnceOnTheNewSPM(t *testing.T) {
 	})
 }
 
-func TestForward_atMostTwice(t *testing.T) {
+// A holder that refuses for good is not asked for ever.
+func TestForward_refusedForGood(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool("h1", "h2")
 		p.set("h2", 3)
 		p.fakes["h2"].Fail(&api.Error{Code: api.CodeNotSPM, Message: "not me"})
+		begun := time.Now()
 		wantCode(t, p.judge(t, "h1").send(t, create(t)), api.CodeNotSPM)
-		if len(p.seen) != 2 {
-			t.Errorf("asked %v", p.seen)
+		if len(p.seen) != 10 || time.Since(begun) != 9*time.Second {
+			t.Errorf("asked %v in %v", p.seen, time.Since(begun))
+		}
+	})
+}
+
+// A role that takes seconds to be handed over, and has gone on when the request gets there, fails no call.
+func TestForward_slowHandover(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool("h1", "h2", "h3")
+		p.set("h2", 3)
+		leaves := &api.Error{Code: api.CodeNotSPM, Message: "the role is being given up"}
+		p.fakes["h2"].Fail(leaves)
+		p.fakes["h3"].Fail(leaves)
+		go func() {
+			time.Sleep(3500 * time.Millisecond)
+			p.set("h3", 4)
+			time.Sleep(2500 * time.Millisecond)
+			p.set("h1", 5)
+		}()
+		resp := p.judge(t, "h1").send(t, create(t))
+		want[api.VolumeCreated](t, resp, 201)
+		if by := resp.Header.Get(api.HeaderHost); by != "h1" {
+			t.Errorf("made by %s; asked %v", by, p.seen)
 		}
 	})
 }

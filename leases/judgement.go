@@ -145,7 +145,7 @@ func (s *Survey) owner(r *Sighting) []Holder {
 func (s *Survey) sharing(r *Sighting) []Holder {
 	var out []Holder
 	for _, h := range r.sharers {
-		if !s.gone(h.host, h.generation) {
+		if !s.gone(h.host, h.generation) || s.stale(h.host, h.generation) { // nothing else would tell of it, as Former does of an owner
 			out = append(out, Holder{HostID: h.host, Generation: h.generation, Status: s.Host(h.host)})
 		}
 	}

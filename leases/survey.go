@@ -71,6 +71,9 @@ func (s *Survey) take(id int, b []byte, seen HostStatus) error {
 	switch {
 	case l.Timestamp == 0 || l.OwnerID != uint64(id):
 		st.State, st.Timestamp = HostFree, 0
+		if seen.Generation > l.OwnerGeneration { // a free that landed after its host had come back: it may have blocks
+			s.highest = id
+		}
 		return nil
 	case seen.State == "", seen.State == HostUnknown && seen.Timestamp == 0: // never looked at
 	case seen.Generation == l.OwnerGeneration && seen.Timestamp == l.Timestamp:
@@ -100,4 +103,9 @@ func (s *Survey) gone(id int, generation uint64) bool {
 	}
 	h := s.hosts[id-1]
 	return h.State == HostFree || h.Generation > generation
+}
+
+// stale says that the record of a host reads free in a generation before this one: that tells nothing about the later one.
+func (s *Survey) stale(id int, generation uint64) bool {
+	return id >= 1 && id <= len(s.hosts) && s.hosts[id-1].State == HostFree && s.hosts[id-1].Generation < generation
 }

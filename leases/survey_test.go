@@ -135,6 +135,28 @@ func TestSurvey_holderLeftOrCameBack(t *testing.T) {
 	}
 }
 
+// A record that reads free in an earlier generation than the one that shares a resource says nothing about that: an acquire would wait.
+func TestSurvey_staleFreeSharer(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		one, two := b.two()
+		b.shared(two)
+		if err := one.Look(b.ctx(time.Minute)); err != nil { // its keeper knows the later generation
+			t.Fatal(err)
+		}
+		l := b.leaderOf(2)
+		l.Timestamp, l.OwnerGeneration = 0, l.OwnerGeneration-1
+		b.putLeader(2, l)
+		j := b.judged(one)
+		if j.State != ResourceShared || j.Takeable || len(j.Holders) != 1 || j.Holders[0].HostID != 2 || j.Holders[0].Status.State != HostFree {
+			t.Errorf("%+v", j)
+		}
+		s, err := ReadSurvey(b.ctx(time.Minute), b.mem, 0, Geometry512, "ls", 250, one.Hosts())
+		if err != nil || s.Highest() != 2 {
+			t.Errorf("blocks are read up to host id %d, %v", s.Highest(), err)
+		}
+	})
+}
+
 // leaderOf is the record of a host id.
 func (b *bubble) leaderOf(id int) Leader {
 	var l Leader

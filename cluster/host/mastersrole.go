@@ -39,6 +39,9 @@ func (m masters) Master(_ context.Context, id string) (spm.Master, error) {
 	}}, nil
 }
 
+// Version is that of the mirror's master.
+func (m masters) Version() int { return m.rt.pool().MasterVersion }
+
 // Members are the mirror's domains.
 func (m masters) Members() []domain.MemberStatus {
 	return spm.MembersOf(m.rt.node.View().Domains.Values())

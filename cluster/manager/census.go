@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/cluster/spm"
 	"github.com/holdfast-io/holdfast/fsm"
+	"github.com/holdfast-io/holdfast/leases"
 )
 
 // census is what every host says, or what storage says about it, for a master that is to be given up.
@@ -152,7 +153,7 @@ func (c *census) judge(r Reconstruction) error {
 	return &e
 }
 
-// prove makes the proof about a host that does not answer. A zero proof: there is one already.
+// prove makes the proof about a host that does not answer. A zero proof: there is one already, or none is needed.
 func (c *census) prove(h fsm.Host, r Reconstruction) (fsm.Proof, *Obstacle) {
 	view, seen := c.t.m.cfg.Cluster.View(), c.seen[h.HostID]
 	o := c.alive(view, h, seen)
@@ -161,16 +162,31 @@ func (c *census) prove(h fsm.Host, r Reconstruction) (fsm.Proof, *Obstacle) {
 			return fsm.Proof{}, nil
 		}
 	}
+	over := seen.over()
 	p := fsm.Proof{Kind: fsm.ProofDead, Host: h.Name, HostID: h.HostID, Generation: h.Generation, By: r.By, Time: c.t.m.cfg.Now().UnixNano(),
-		Evidence: fmt.Sprintf("its leases are dead or free in all %d lockspaces that can be read", len(seen)), Spaces: seen.records(seen)}
-	if o == nil {
+		Evidence: fmt.Sprintf("its leases are dead or free in %d lockspaces of %d that can be read", len(over), len(seen)), Spaces: over.records(over)}
+	switch {
+	case o == nil && len(over) == 0: // only the lost master's own lease can keep it from writing, and that does
+		return fsm.Proof{}, nil
+	case o == nil:
 		return p, nil
-	}
-	if !slices.Contains(r.Dead, h.Name) {
+	case !slices.Contains(r.Dead, h.Name):
 		return fsm.Proof{}, o
 	}
-	p.Kind, p.Evidence = fsm.ProofPerson, r.Reason+"; forced although "+o.Why
+	p.Kind, p.Evidence, p.Spaces = fsm.ProofPerson, r.Reason+"; forced although "+o.Why, seen.records(seen)
 	return p, nil
+}
+
+// over are the sights of records that are dead or free by storage. In the lost master's lockspace, which nobody waits for, a host
+// may be alive: no proof may have its record freed there.
+func (s sights) over() sights {
+	out := sights{}
+	for ls, n := range s {
+		if n.State == leases.HostDead || n.Record.Timestamp == 0 {
+			out[ls] = n
+		}
+	}
+	return out
 }
 
 // unread is a domain of the pool, besides the lost master, about which nothing can be said.

@@ -511,3 +511,18 @@ func (s *sim) heal() {
 		s.boot(name)
 	}
 }
+
+// A host that did not answer a ping is only busy, for all one knows: a move to it waits instead of being refused.
+func TestOperator_Move_toHostThatIsConnecting(t *testing.T) {
+	simulate(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
+		to := map[string]string{"a": "b", "b": "a", "c": "a"}[spm]
+		s.set(to, func(h *simHost) { h.cut = true })
+		s.until(t, "connecting", 2*time.Second, func() bool { h, _ := s.View().Hosts.Get(to); return h.State == fsm.HostConnecting })
+		time.AfterFunc(100*time.Millisecond, func() { s.set(to, func(h *simHost) { h.cut = false }) })
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if got, err := (Operator{Cluster: s, Now: time.Now}).Move(ctx, to); err != nil || got.Host != to {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
+}

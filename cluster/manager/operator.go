@@ -44,7 +44,7 @@ func (o Operator) Move(ctx context.Context, to string) (fsm.SPM, error) {
 		to = o.heir(view, pool.SPM.Host)
 	}
 	h, ok := view.Hosts.Get(to)
-	if !ok || h.State != fsm.HostUp || h.Priority < 0 {
+	if !ok || !mayLead(h) {
 		return pool.SPM, fmt.Errorf("host %q is %s: %w", to, stateWord(h, ok), ErrHostNotUp)
 	}
 	if pool.SPM.Host == to && pool.SPM.State == fsm.SPMServing && (pool.SPM.Desired == fsm.DesireAny || pool.SPM.Desired == fsm.DesireHost+to) {
@@ -59,6 +59,12 @@ func (o Operator) Move(ctx context.Context, to string) (fsm.SPM, error) {
 		o.takeBack(pool.ID, fsm.DesireHost+to)
 	}
 	return s, err
+}
+
+// mayLead says whether a host can be wished for. One that has not answered for a moment is waited for, as long as the caller waits: it may
+// only be busy, and nothing is known against it before its grace is over.
+func mayLead(h fsm.Host) bool {
+	return h.Priority >= 0 && (h.State == fsm.HostUp || h.State == fsm.HostConnecting)
 }
 
 // Stop takes the role from everybody until Start.

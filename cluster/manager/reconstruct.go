@@ -101,8 +101,14 @@ const bugNoProof = "a master is given up without proof"
 const wordFor = time.Minute
 
 // reconstruct is the written order: nobody reads the old master, somebody has the new one, each host gave its word or is proven dead,
-// commit. The term is over with its context.
+// commit. The term is over with its context. While that goes on this leader gives nobody the role: a host that joined, or whose agent
+// began anew, after it was asked has given no word.
 func (t *term) reconstruct(ctx context.Context, r Reconstruction) (Reconstructed, error) {
+	done, err := t.holdRole(ctx)
+	if err != nil {
+		return Reconstructed{}, err
+	}
+	defer done()
 	ctx, cancel := context.WithTimeout(ctx, wordFor/2)
 	defer cancel()
 	defer context.AfterFunc(t.ctx, cancel)()
@@ -132,21 +138,54 @@ func (t *term) reconstruct(ctx context.Context, r Reconstruction) (Reconstructed
 		c.giveBack()
 		return out, err
 	}
+	out.Promised, out.Proofs = c.promised, c.proofs
+	if err := t.giveUpMaster(ctx, c, pool, r, out.Version); err != nil {
+		if _, refused := errors.AsType[*fsm.RefusedError](err); refused {
+			c.giveBack() // it surely did not happen
+		}
+		return out, err
+	}
+	t.stale()
+	t.poke()
+	return out, nil
+}
+
+// giveUpMaster commits the proofs, and then the new master.
+func (t *term) giveUpMaster(ctx context.Context, c *census, pool fsm.Pool, r Reconstruction, version int) error {
 	for _, p := range c.proofs {
 		if err := t.command(ctx, &fsm.ProofAdd{Proof: p}); err != nil {
-			return out, fmt.Errorf("recording the proof about %s: %w", p.Host, err)
+			return fmt.Errorf("recording the proof about %s: %w", p.Host, err)
 		}
 		for _, f := range t.freeEverywhere(ctx, p) {
 			t.report(f.Err, "freeing a host that is proven dead")
 		}
 	}
-	out.Promised, out.Proofs = c.promised, c.proofs
-	err := t.command(ctx, &fsm.PoolMaster{Pool: pool.ID, Master: r.Domain, Expect: pool.Master, MasterVersion: out.Version, Abandoned: true,
+	err := t.command(ctx, &fsm.PoolMaster{Pool: pool.ID, Master: r.Domain, Expect: pool.Master, MasterVersion: version, Abandoned: true,
 		Force: r.Force, Host: t.m.cfg.Host, By: r.By, Reason: r.Reason, Time: t.m.cfg.Now().UnixNano()})
 	if err != nil {
-		return out, fmt.Errorf("recording the new master: %w", err)
+		return fmt.Errorf("recording the new master: %w", err)
 	}
-	t.stale()
-	t.poke()
-	return out, nil
+	return nil
+}
+
+// holdRole waits for what is under way about the role, and keeps anything further from being begun until done is called.
+func (t *term) holdRole(ctx context.Context) (done func(), err error) {
+	for {
+		t.mu.Lock()
+		free := !t.busy[keyRole]
+		if free {
+			t.busy[keyRole] = true
+		}
+		t.mu.Unlock()
+		if free {
+			return func() {
+				t.mu.Lock()
+				defer t.mu.Unlock()
+				delete(t.busy, keyRole)
+			}, nil
+		}
+		if pause(ctx, breath); ctx.Err() != nil || t.ctx.Err() != nil {
+			return nil, fmt.Errorf("waiting for what is being done about the SPM role: %w", errors.Join(ctx.Err(), t.ctx.Err()))
+		}
+	}
 }

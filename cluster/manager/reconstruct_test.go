@@ -23,14 +23,23 @@ type burnt struct {
 	deaf   bool             // nobody reads the other domain either
 	refuse map[string]error // why a host does not give its word
 	words  map[string]time.Duration
+	ids    bool   // its lockspace is readable all the same
+	asked  func() // when a host is asked for its word
+	starts int    // orders to take the role under the old master since then
 }
 
 func (b *burnt) Call(ctx context.Context, host, method string, in, out any) error {
 	b.mu.Lock()
-	lost, deaf, refuse := b.lost, b.deaf, b.refuse[host]
+	lost, deaf, ids, refuse, asked := b.lost, b.deaf, b.ids, b.refuse[host], b.asked
+	if method == spm.MethodStart && len(b.words) > 0 && in.(spm.StartRequest).Master == simMaster {
+		b.starts++
+	}
 	b.mu.Unlock()
 	switch method {
 	case spm.MethodRetire:
+		if asked != nil {
+			defer asked()
+		}
 		var rep PingReply
 		if err := b.sim.Call(ctx, host, MethodPing, struct{}{}, &rep); err != nil {
 			return err
@@ -54,7 +63,7 @@ func (b *burnt) Call(ctx context.Context, host, method string, in, out any) erro
 	case *PingReply:
 		rep.MasterValid = rep.MasterValid && !lost
 	case *SightReply:
-		rep.Seen = slices.DeleteFunc(rep.Seen, func(s SpaceSight) bool { return lost && s.Lockspace == simMaster || deaf })
+		rep.Seen = slices.DeleteFunc(rep.Seen, func(s SpaceSight) bool { return lost && !ids && s.Lockspace == simMaster || deaf })
 	}
 	return err
 }
@@ -184,6 +193,57 @@ func TestManager_Reconstruct_refusedWord(t *testing.T) {
 		}
 		if id, _ := b.master(); id != simMaster {
 			t.Error(id)
+		}
+	})
+}
+
+// While a master is being given up the leader gives nobody the role under it, also when it can be read again: a host that joined after
+// the others had given their word has not given its own.
+func TestManager_Reconstruct_startsNobodyMeanwhile(t *testing.T) {
+	inFlames(t, func(t *testing.T, b *burnt, m *Manager, spm string) {
+		b.lose(spm)
+		time.Sleep(time.Minute)
+		b.mu.Lock()
+		b.asked = func() {
+			b.mu.Lock()
+			b.lost = false
+			b.mu.Unlock()
+			time.Sleep(2 * time.Second)
+		}
+		b.mu.Unlock()
+		_, err := m.ReconstructMaster(t.Context(), lostMaster)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if err != nil || b.starts != 0 {
+			t.Errorf("%d orders to take the role under the master that was given up; %v", b.starts, err)
+		}
+	})
+}
+
+// A host that lives in the lockspace of the lost master, and is dead in all others, is no obstacle; no proof of death may be made of that
+// which has its record freed where it lives: its guests' leases would be.
+func TestManager_Reconstruct_livesInTheLostLockspace(t *testing.T) {
+	inFlames(t, func(t *testing.T, b *burnt, m *Manager, spm string) {
+		b.lose(spm)
+		time.Sleep(time.Minute)
+		b.mu.Lock()
+		b.ids = true
+		b.mu.Unlock()
+		b.sim.mu.Lock()
+		b.livesIn = map[string]string{spm: simMaster}
+		id, before := b.hosts[spm].id, b.hosts[spm].record(simMaster)
+		b.sim.mu.Unlock()
+		out, err := m.ReconstructMaster(t.Context(), lostMaster)
+		if err != nil || len(out.Proofs) != 1 {
+			t.Fatalf("%+v, %v", out, err)
+		}
+		if s, ok := out.Proofs[0].Space(simMaster, ""); ok {
+			t.Errorf("the proof is about a record that is alive: %+v", s)
+		}
+		b.sim.mu.Lock()
+		defer b.sim.mu.Unlock()
+		if b.hosts[spm].record(simMaster).Timestamp == 0 {
+			t.Errorf("host id %d was freed in the lockspace where it lives; its record was %+v", id, before)
 		}
 	})
 }

@@ -273,14 +273,27 @@ func (w *Witness) sightIn(ctx context.Context, name string, req SightRequest) []
 		s := SpaceSight{Lockspace: name, State: h.State, Looked: h.Looked, Silent: h.Silent, DeadIn: h.DeadIn,
 			Record: leases.HostRecord{HostID: h.HostID, Generation: h.Generation, Timestamp: h.Timestamp, Name: h.Name, IOTimeout: h.IOTimeout}}
 		if req.Disk {
-			if s.Record, err = w.Spaces.ReadHost(ctx, name, h.HostID); err != nil {
+			rec, err := w.Spaces.ReadHost(ctx, name, h.HostID)
+			if err != nil {
 				continue
 			}
-			s.Looked = 0
+			s.reread(rec)
 		}
 		out = append(out, s)
 	}
 	return out
+}
+
+// reread takes over a record as it is on the disk now. What the keeper judged was another one if it has changed since: a host that
+// was dead at the keeper's last look and has come back lives.
+func (s *SpaceSight) reread(rec leases.HostRecord) {
+	if rec.Generation != s.Record.Generation || rec.Timestamp != s.Record.Timestamp {
+		s.State, s.Silent, s.DeadIn = leases.HostLive, 0, 0
+		if rec.Timestamp == 0 {
+			s.State = leases.HostFree
+		}
+	}
+	s.Record, s.Looked = rec, 0
 }
 
 // unused are the ids that the keeper knows nothing of: nobody has joined the lockspace under them, or only just now.

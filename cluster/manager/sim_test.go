@@ -41,6 +41,7 @@ type sim struct {
 	yields    int
 	noOn      bool // the power switch does not switch on
 	beforeOff func(h *simHost)
+	livesIn   map[string]string // by host: the lockspace where its record is alive whatever else happens
 }
 
 type simHost struct {
@@ -362,6 +363,9 @@ func (x simSpaces) Hosts(_ context.Context, ls string) ([]leases.HostStatus, err
 	var out []leases.HostStatus
 	for _, h := range x.s.hosts {
 		st := h.remembered()
+		if x.s.livesIn[h.name] == ls {
+			st.State, st.Silent, st.DeadIn = leases.HostLive, 0, 0
+		}
 		rec := h.record(ls)
 		if ls == simOther { // read once in a renewal period
 			if o := &h.other.seen; o.at.IsZero() || time.Since(o.at) >= 2500*time.Millisecond {

@@ -95,6 +95,50 @@ func (d *disk) FreeRecord(_ context.Context, _ string, seen leases.HostRecord) e
 	return nil
 }
 
+// late is a keeper that looked before the host came back.
+type late struct {
+	*disk
+	was leases.HostStatus
+}
+
+func (l late) Hosts(context.Context, string) ([]leases.HostStatus, error) {
+	return []leases.HostStatus{l.was}, nil
+}
+
+// A record that has changed since the keeper judged it is not what was judged: a host that was dead and came back a moment ago lives.
+func TestWitness_Sight_changedSince(t *testing.T) {
+	t.Parallel()
+	rec := func(gen, ts uint64) leases.HostRecord {
+		return leases.HostRecord{HostID: 2, Generation: gen, Timestamp: ts, IOTimeout: time.Second}
+	}
+	was := leases.HostStatus{HostID: 2, Generation: 3, Timestamp: 100, State: leases.HostDead, Silent: time.Minute}
+	for _, c := range []struct {
+		name string
+		now  leases.HostRecord
+		want leases.HostState
+	}{
+		{"as it was", rec(3, 100), leases.HostDead},
+		{"it came back", rec(4, 200), leases.HostLive},
+		{"it renewed", rec(3, 101), leases.HostLive},
+		{"it left", rec(3, 0), leases.HostFree},
+	} {
+		w := &Witness{HostID: 1, Spaces: late{&disk{rec: c.now}, was}}
+		rep, err := w.Sight(t.Context(), SightRequest{HostIDs: []int{2}, Disk: true})
+		if err != nil || len(rep.Seen) != 1 || rep.Seen[0].State != c.want || rep.Seen[0].Record.Generation != c.now.Generation || c.want == leases.HostLive && rep.Seen[0].Silent != 0 {
+			t.Errorf("%s: %+v, %v; want %s", c.name, rep.Seen, err, c.want)
+		}
+		h := fsm.Host{Name: "b", HostID: 2}
+		seen := sights{}
+		seen.newest(rep.Seen)
+		if dead := len(seen.over()) == 1; dead != (c.want != leases.HostLive) {
+			t.Errorf("%s: dead by storage: %v", c.name, dead)
+		}
+		if c.want == leases.HostLive && alive(h, seen, Policy{LeaseLife: 8 * time.Second}) == nil {
+			t.Errorf("%s: a person's word is taken without force", c.name)
+		}
+	}
+}
+
 // known is a mirror with these proofs.
 type known []fsm.Proof
 

@@ -85,16 +85,18 @@ func JudgeDomain(in DomainInput) DomainVerdict {
 	return v
 }
 
-// judgeActive decides about a domain that is in use.
+// judgeActive decides about a domain that is in use. What would bring it back keeps it as well, or the verdict would go back and forth:
+// a host that is not up for another reason, and reaches it.
 func (in *DomainInput) judgeActive(v *DomainVerdict) {
 	left, total := in.patience()
+	there := in.back()
 	switch {
-	case in.nobody():
+	case !there && in.nobody():
 		v.Status, v.Reason, v.Failing = fsm.DomainUnknown, "no host that is up reports on it", nil
 	case total == 0 || len(v.Failing) == 0:
-	case len(left) == total && slices.Max(left) <= 0:
+	case !there && len(left) == total && slices.Max(left) <= 0:
 		v.Status, v.Reason = fsm.DomainInactive, "no host that is up can reach it: "+in.why()
-	case len(left) == total:
+	case !there && len(left) == total:
 		v.Reason, v.In = "no host that is up reaches it now: "+in.why(), slices.Max(left)
 	default:
 		v.Reason = "some hosts cannot reach it: " + in.why()

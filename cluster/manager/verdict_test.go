@@ -67,7 +67,9 @@ func TestJudgeDomain(t *testing.T) {
 		"all fail, one not for long":         {domainInput(fsm.DomainActive, fails("h1", long), fails("h2", short)), fsm.DomainActive, "h1 h2", time.Second, "no host that is up reaches it now"},
 		"all fail for long":                  {domainInput(fsm.DomainActive, fails("h1", long), fails("h2", long)), fsm.DomainInactive, "h1 h2", 0, "no host that is up can reach it"},
 		"a lone host fails for long":         {domainInput(fsm.DomainActive, fails("h1", long)), fsm.DomainInactive, "h1", 0, ""},
-		"those that are up fail":             {domainInput(fsm.DomainActive, fails("h1", long), ill(sees("h2", 9))), fsm.DomainInactive, "h1", 0, ""},
+		"those that are up fail":             {domainInput(fsm.DomainActive, fails("h1", long), ill(sees("h2", 9))), fsm.DomainActive, "h1", 0, "some hosts cannot reach it: h1"},
+		"those that are up fail, one peeks":  {domainInput(fsm.DomainActive, fails("h1", long), ill(sees("h2", 1))), fsm.DomainInactive, "h1", 0, ""},
+		"nobody is up, and one reaches it":   {domainInput(fsm.DomainActive, ill(fails("h1", long)), ill(sees("h2", 9))), fsm.DomainActive, "h1", 0, ""},
 		"only one that is not up fails":      {domainInput(fsm.DomainActive, sees("h1", 9), ill(fails("h2", long))), fsm.DomainActive, "h2", 0, ""},
 		"one in maintenance fails":           {domainInput(fsm.DomainActive, sees("h1", 9), aside(fails("h2", long))), fsm.DomainActive, "", 0, ""},
 		"one has not looked yet":             {domainInput(fsm.DomainActive, fails("h1", long), mute("h2")), fsm.DomainInactive, "h1", 0, ""},
@@ -146,6 +148,7 @@ func soundVerdict(in DomainInput, v DomainVerdict) error {
 		if counting > 0 {
 			return fmt.Errorf("unknown although %d hosts report", counting)
 		}
+	case v.Status == fsm.DomainActive && (reaching >= 2 || looks >= 3): // whoever reaches it
 	case v.Status == fsm.DomainActive && counting == 0 && in.TermAge > in.Policy.ReportAge:
 		return errors.New("active although nobody reports")
 	case v.Status == fsm.DomainInactive && (reaching >= 2 || looks >= 3):
@@ -352,5 +355,65 @@ func TestDomainPolicy_next(t *testing.T) {
 				t.Fatalf("attempt %d after %v, want up to %v", n, got, want)
 			}
 		}
+	}
+}
+
+// everyDomain yields every picture of a domain that two hosts can give.
+func everyDomain(yield func(in DomainInput)) {
+	p := DefaultDomainPolicy(leases.Fast)
+	var views []DomainView
+	for _, role := range [][2]bool{{true, true}, {false, true}, {false, false}} {
+		views = append(views, DomainView{Counts: role[0], Sees: role[1]})
+		for _, bad := range []time.Duration{time.Millisecond, p.Notice, p.Failure + p.Join} {
+			views = append(views, DomainView{Counts: role[0], Sees: role[1], Known: true, Bad: bad, Code: DomainHung})
+		}
+		for _, looks := range []int{1, p.ValidLooks} {
+			views = append(views, DomainView{Counts: role[0], Sees: role[1], Known: true, Looks: looks, Code: DomainOK})
+		}
+	}
+	for _, a := range views {
+		for _, b := range views {
+			for _, status := range []string{fsm.DomainActive, fsm.DomainInactive, fsm.DomainUnknown, fsm.DomainActivating, fsm.DomainPreparing, fsm.DomainMaintenance} {
+				for _, silent := range []int{0, 1} { // further hosts that are up and do not answer
+					in := DomainInput{ID: "d", Status: status, Views: []DomainView{a, b}, TermAge: time.Hour, Policy: p, Up: silent}
+					in.Views[0].Host, in.Views[1].Host = "a", "b"
+					for _, w := range in.Views {
+						if w.Counts {
+							in.Up++
+						}
+					}
+					yield(in)
+				}
+			}
+		}
+	}
+}
+
+// restless says of a judge that changes its mind although nothing has happened; each change is recorded and told.
+func restless(judge func(DomainInput) DomainVerdict) (found []string) {
+	everyDomain(func(in DomainInput) {
+		first := in.Status
+		in.Status = judge(in).Status
+		second := in.Status
+		in.Status = judge(in).Status
+		if third := judge(in).Status; third != in.Status {
+			found = append(found, fmt.Sprintf("%s, %s, %s, %s: %+v", first, second, in.Status, third, in.Views))
+		}
+	})
+	return found
+}
+
+func TestJudgeDomain_comesToRest(t *testing.T) {
+	t.Parallel()
+	for _, f := range restless(JudgeDomain) {
+		t.Error(f)
+	}
+	if len(restless(func(in DomainInput) DomainVerdict { // planted: whoever is up is all that counts
+		if in.Status == fsm.DomainActive && in.Up == 0 {
+			return DomainVerdict{Status: fsm.DomainUnknown}
+		}
+		return JudgeDomain(in)
+	})) == 0 {
+		t.Error("a judge that goes back and forth was not noticed")
 	}
 }

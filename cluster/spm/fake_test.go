@@ -34,6 +34,8 @@ type lun struct {
 	free    int64
 	grown   []string // names of volumes in the order of their extensions
 	readErr error
+	// spaceErr is why no host has its id in the domain's lockspace; only a masterWorld looks at it.
+	spaceErr error
 
 	keys      domain.MasterState
 	keyWrites func(what, id string) error // before a change of the keys; an error that is errLanded lets it land

@@ -15,6 +15,8 @@ type Masters interface {
 	Present() string
 	// Master is a domain that is open on this host, as one whose SPM lease can be taken.
 	Master(ctx context.Context, id string) (Master, error)
+	// Version is that of the pool's master as the mirror has it; it grows with every change of the master.
+	Version() int
 	// Members are the pool's domains as the mirror has them, for the keys of the master.
 	Members() []domain.MemberStatus
 	// Record makes known to the cluster which domain is the master, after it has become that on disk. A change that is recorded
@@ -57,13 +59,15 @@ func (r *Role) present(ctx context.Context, req StartRequest) (Master, error) {
 	return r.cfg.Masters.Master(ctx, id)
 }
 
-// releaseLeft releases the lease that a crashed start or stop may have left.
+// releaseLeft releases the lease that a crashed start or stop may have left, and those of an earlier stop that could not be released: a
+// change of the master has two.
 func (r *Role) releaseLeft(ctx context.Context) error {
-	m, err := r.present(ctx, StartRequest{})
-	if err != nil {
-		return nil //nolint:nilerr // what is not open here is not held here
+	list := r.left
+	r.left = nil
+	if m, err := r.present(ctx, StartRequest{}); err == nil && len(list) == 0 { // what is not open here is not held here
+		list = []Lease{m.Lease}
 	}
-	return r.release(m.Lease)
+	return r.release(list...)
 }
 
 // RetireRequest asks a host for its word not to take the SPM role on a master that is about to be given up for lost.

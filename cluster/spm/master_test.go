@@ -26,6 +26,7 @@ type masterWorld struct {
 	master   string // by the mirror
 	version  int
 	noQuorum bool
+	pending  int // device calls of the hosts that have not come back
 	log      []string
 	events   []string
 }
@@ -50,6 +51,18 @@ func (w *masterWorld) on(id string, fn func(l *lun)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	fn(l)
+}
+
+func (w *masterWorld) outstanding() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pending
+}
+
+func (w *masterWorld) setPending(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pending = n
 }
 
 // said tells whether there was an event of a kind.
@@ -112,6 +125,8 @@ func (h *hostMasters) Master(_ context.Context, id string) (Master, error) {
 	}}, nil
 }
 
+func (h *hostMasters) Version() int { _, v := h.w.present(); return v }
+
 func (h *hostMasters) Members() []domain.MemberStatus { return nil }
 
 func (h *hostMasters) Record(_ context.Context, c MasterChange) (uint64, error) {
@@ -165,7 +180,7 @@ func (w *masterWorld) host(t *testing.T, id int, m *fakeMirror) (*Role, func()) 
 		h.leases[lid] = &hostLease{l: l, id: id, done: make(chan struct{})}
 	}
 	r, err := New(Config{Host: fmt.Sprint("h", id), HostID: id, Pool: masterPool, PoolName: "pool", Masters: h, Mirror: m, Others: worldOthers{w},
-		RetryDomain: time.Second, Report: func(_ context.Context, e fsm.Event) error {
+		RetryDomain: time.Second, Pending: w.outstanding, Report: func(_ context.Context, e fsm.Event) error {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.events = append(w.events, e.Kind)
@@ -200,13 +215,18 @@ func (o worldOthers) Open(_ context.Context, id string) (Domain, blockdev.Guard,
 	l := o.w.luns[id]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return &fakeDomain{l: l}, alwaysGuard{}, l.readErr
+	return &fakeDomain{l: l}, worldGuard{l}, l.readErr
 }
 
-type alwaysGuard struct{}
+// worldGuard is a host id in a domain's lockspace.
+type worldGuard struct{ l *lun }
 
-func (alwaysGuard) Epoch() uint64             { return 1 }
-func (alwaysGuard) Check(time.Duration) error { return nil }
+func (worldGuard) Epoch() uint64 { return 1 }
+func (g worldGuard) Check(time.Duration) error {
+	g.l.mu.Lock()
+	defer g.l.mu.Unlock()
+	return g.l.spaceErr
+}
 
 // elect starts the role on a host as the manager would, until somebody serves.
 func (w *masterWorld) elect(t *testing.T, r *Role, epoch uint64) uint64 {
@@ -534,6 +554,67 @@ func TestStart_assumes(t *testing.T) {
 			t.Fatalf("%+v, holder %d, said: %v", w.keys("dom"), w.holder("dom"), w.said("master.rejoined"))
 		}
 	})
+}
+
+// TestSetMaster_leavesNoLease: a change that fails while a write hangs keeps both leases; the next stop releases both, whichever domain is
+// the master then.
+func TestSetMaster_leavesNoLease(t *testing.T) {
+	masterBubble(t, func(t *testing.T, w *masterWorld, _ *fakeMirror, r *Role, _ func()) {
+		w.watch(func(what, _ string) error {
+			if what == "become" {
+				w.setPending(1)
+				return domain.ErrOutcomeUnknown
+			}
+			return nil
+		})
+		if _, err := r.SetMaster(t.Context(), MasterRequest{Domain: "dom-b"}); !errors.Is(err, ErrPending) {
+			t.Fatalf("%v", err)
+		}
+		if w.holder("dom") != 1 || w.holder("dom-b") != 1 {
+			t.Fatalf("held by %d and %d while a write is on its way", w.holder("dom"), w.holder("dom-b"))
+		}
+		if _, err := r.Stop(t.Context(), StopRequest{}); !errors.Is(err, ErrPending) {
+			t.Fatalf("%v", err)
+		}
+		w.setPending(0)
+		if _, err := r.Stop(t.Context(), StopRequest{}); err != nil || w.holder("dom") != 0 || w.holder("dom-b") != 0 {
+			t.Errorf("%v; still held by %d and %d", err, w.holder("dom"), w.holder("dom-b"))
+		}
+	})
+}
+
+// TestSession_outranked: an SPM that was given up with its master while nobody could reach it stops as soon as it hears of that, by the
+// mirror or by what lies on a domain that it served before as a plain one.
+func TestSession_outranked(t *testing.T) {
+	for name, given := range map[string]func(w *masterWorld){
+		"by the mirror": func(w *masterWorld) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.master, w.version = "dom-b", 2
+		},
+		"by the disk": func(w *masterWorld) {
+			w.on("dom-b", func(l *lun) { l.spaceErr = errors.New("lockspace lost") })
+			time.Sleep(2 * time.Second)
+			w.on("dom-b", func(l *lun) {
+				l.spaceErr, l.keys = nil, domain.MasterState{Master: true, Version: 2, Pools: []string{masterPool}}
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			masterBubble(t, func(t *testing.T, w *masterWorld, _ *fakeMirror, r *Role, _ func()) {
+				given(w)
+				time.Sleep(5 * time.Second)
+				if st := r.Status(); st.State != StateNone || w.holder("dom") != 0 || !strings.Contains(st.Reason, "version 2") {
+					t.Errorf("%+v, the lease is held by %d", st, w.holder("dom"))
+				}
+				req := create("late")
+				req.Domain = "dom-c"
+				if _, err := r.CreateVolume(t.Context(), req); !errors.Is(err, ErrNotSPM) {
+					t.Errorf("a volume is still made: %v", err)
+				}
+			})
+		})
+	}
 }
 
 // TestRetire: a host that gave its word does not take the role, and one that serves does not give it.

@@ -126,6 +126,9 @@ func (s *session) throneOf(ctx context.Context, id string, dom Domain) (*throne,
 	case s.former != nil && s.former.change.From == id && !s.former.released.Load():
 		return nil, fmt.Errorf("it says that it is the master, and its lease is held for a change that is not finished yet: %w", ErrBusy)
 	case st.InForce(s.poolOf()) && st.Version >= mine.Version:
+		if s.servedBefore(id) { // it was a plain domain under this very lease: we are the one who was given up
+			s.fail(fmt.Sprintf("domain %s has become the pool's master with version %d", id, st.Version))
+		}
 		return nil, fmt.Errorf("it says that it is the pool's master with version %d, and the master %s has version %d: somebody else made it that; "+
 			"find out who, and use domain set-master with the one that is right: %w", st.Version, s.master.id, mine.Version, ErrChanged)
 	}
@@ -137,6 +140,14 @@ func (s *session) throneOf(ctx context.Context, id string, dom Domain) (*throne,
 		return nil, fmt.Errorf("it was the master up to version %d, and its SPM lease cannot be had: %w", st.Version, errors.Join(err, m.Lease.Release(ctx)))
 	}
 	return &throne{s: s, id: id, version: st.Version, lease: m.Lease}, nil
+}
+
+// servedBefore says whether this session had a domain open that it does not serve now.
+func (s *session) servedBefore(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.bases[id]
+	return ok
 }
 
 // clear makes the domain a plain one.

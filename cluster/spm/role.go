@@ -14,6 +14,9 @@ type Role struct {
 
 	// turn is held by whoever starts, stops or cleans up; one at a time.
 	turn chan struct{}
+	// left are leases that could not be released, for the next stop: they may be of other domains than the present master. Whoever has
+	// the turn uses it.
+	left []Lease
 	// tasks counts the cleaners of lost sessions, so that Close can wait for them.
 	tasks sync.WaitGroup
 

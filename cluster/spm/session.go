@@ -2,6 +2,7 @@ package spm
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,8 @@ type session struct {
 	moving sync.Mutex   // held while the master changes, and while its mark is taken away
 	master *served
 	names  *names
+	// version is that of the master which the session began under; a newer one in the mirror ends it. Set before run.
+	version int
 
 	// ctx ends when the session may not write any more; requests in flight carry it.
 	ctx    context.Context
@@ -82,9 +85,25 @@ func (s *session) watch() {
 				s.fail("the guard refuses: " + err.Error())
 				return
 			}
+			if v := s.outranked(); v > 0 {
+				s.fail(fmt.Sprintf("the pool has had another master since version %d; this one was of version %d", v, s.version))
+				return
+			}
 			s.watchOthers()
 		}
 	}
+}
+
+// outranked is the version of a master that came after ours without us, or 0: ours was given up for lost while we could not be reached.
+// Its lease is ours still, and is not what the others are guided by any more.
+func (s *session) outranked() int {
+	if s.r.cfg.Masters == nil {
+		return 0
+	}
+	if v := s.r.cfg.Masters.Version(); v > s.version {
+		return v
+	}
+	return 0
 }
 
 // watchOthers ends serving a domain in whose lockspace our host id is not held any more.

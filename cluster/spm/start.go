@@ -94,6 +94,7 @@ func (r *Role) begin(ctx context.Context, req StartRequest) (*session, StartRepl
 	if err != nil {
 		return nil, StartReply{}, errors.Join(err, r.release(m.Lease))
 	}
+	s.version = max(s.master.dom.Master().Version, req.MasterVersion)
 	s.reconcile()
 	rep.Epoch, rep.Took = epoch, time.Since(held)
 	return s, rep, nil
@@ -153,16 +154,19 @@ func (r *Role) serve(s *session, rep StartReply, reason string) {
 	s.run()
 }
 
-// release frees leases, in this order, once no write of this host is on its way any more.
+// release frees leases, in this order, once no write of this host is on its way any more. What it cannot free is left to the next stop.
+// Caller has the turn.
 func (r *Role) release(list ...Lease) error {
 	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.ReleaseTimeout)
 	defer cancel()
 	if err := r.settled(ctx); err != nil {
+		r.left = append(r.left, list...)
 		return err
 	}
 	var errs []error
 	for _, l := range list {
 		if err := l.Release(ctx); err != nil {
+			r.left = append(r.left, l)
 			errs = append(errs, fmt.Errorf("releasing the SPM lease: %w", err))
 		}
 	}

@@ -80,6 +80,8 @@ func oldFree(h *Holder) Answer {
 func holder(h *Holder, p Policy) Answer {
 	counts := !h.Member || h.Protected || p.UnprotectedTakeover // its death by the clock
 	switch {
+	case h.State == Free && h.RecordGeneration < h.Generation: // of those that share it
+		return oldFree(h)
 	case h.State == Dead && (counts || h.proven()):
 		return dead(h)
 	case h.proven():

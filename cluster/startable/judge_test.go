@@ -64,6 +64,9 @@ func TestJudge(t *testing.T) {
 		{"freed in an earlier generation", had(func(h *Holder) { h.RecordGeneration = 3 }), Policy{},
 			Answer{Rule: RuleOldFree, Why: "is that of generation 3", Awaits: "silent for longer", Host: "h2", NextStep: "confirm-rebooted h2"}},
 
+		{"shared, freed in an earlier generation", held(h2(state(Dead)), h2(func(h *Holder) { h.State, h.RecordGeneration, h.Host = Free, 3, "h3" })), Policy{UnprotectedTakeover: true},
+			Answer{Rule: RuleOldFree, Why: "is that of generation 3", Awaits: "silent for longer", Host: "h3", NextStep: "confirm-rebooted h3"}},
+
 		{"dead", held(h2(state(Dead))), Policy{}, Answer{Startable: true, Rule: RuleDead, Why: "watchdog has reset", Host: "h2"}},
 		{"dead, unprotected", held(h2(both(state(Dead), bare))), Policy{},
 			Answer{Rule: RuleUnprotected, Why: "dead by the clock, and no watchdog", Awaits: "a proof that h2 is off", Host: "h2", NextStep: "holdfast host fence h2"}},

@@ -88,8 +88,11 @@ func TestE2E_moveUnderLoad(t *testing.T) {
 				return err
 			}
 			spm, err := p.client(0).MoveSPM(ctx, api.SPMMove{To: to})
-			if err != nil || spm.Host != to {
-				return fmt.Errorf("moving to %s: the SPM is %s, %w", to, spm.Host, err)
+			if err != nil {
+				return fmt.Errorf("moving to %s: %w", to, err)
+			}
+			if spm.Host != to {
+				return fmt.Errorf("moved to %s, and the SPM is %s", to, spm.Host)
 			}
 		}
 		return nil

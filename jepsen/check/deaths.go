@@ -50,7 +50,8 @@ func Deaths(r Record) history.Verdict {
 // death is one proof.
 type death struct {
 	host string
-	gen  uint64 // 0: of whatever life it had, by a person's word
+	gen  uint64
+	word bool // a person's: about every life up to that generation
 	at   time.Duration
 }
 
@@ -86,14 +87,15 @@ func (c *deathCheck) proofs() {
 			continue
 		}
 		at := c.story.run(op.Ended)
-		c.deaths = append(c.deaths, death{op.Host, op.Generation, at})
+		c.deaths = append(c.deaths, death{host: op.Host, gen: op.Generation, at: at})
 		if wrong := c.untrue(op, at); wrong != "" {
 			c.found.add("operation %s proved the death of %s, generation %d, at %.3fs: %s", op.ID, op.Host, op.Generation, at.Seconds(), wrong)
 		}
 	}
 	for _, e := range c.story.events {
 		if e.Kind == "host.confirmed" {
-			c.deaths = append(c.deaths, death{host: e.Host, at: c.story.run(e.Time)})
+			at := c.story.run(e.Time)
+			c.deaths = append(c.deaths, death{host: e.Host, gen: c.story.newestLife(e.Host, at), word: true, at: at})
 		}
 	}
 }
@@ -102,7 +104,7 @@ func (c *deathCheck) proofs() {
 func (c *deathCheck) untrue(op api.FenceOp, at time.Duration) string {
 	i := slices.IndexFunc(op.Steps, func(s api.FenceStep) bool { return s.Result == stepOK && (s.Rung == rungPower || s.Rung == rungLease) })
 	switch {
-	case i < 0 && op.ByPerson, i < 0 && c.confirmed(op.Host):
+	case i < 0 && op.ByPerson, i < 0 && c.confirmed(op, at):
 		return ""
 	case i < 0:
 		return "none of its steps says of what"
@@ -114,14 +116,18 @@ func (c *deathCheck) untrue(op api.FenceOp, at time.Duration) string {
 	return ""
 }
 
-func (c *deathCheck) confirmed(host string) bool {
-	return slices.ContainsFunc(c.story.events, func(e api.Event) bool { return e.Kind == "host.confirmed" && e.Host == host })
+// confirmed reports whether a person gave their word while an operation was under way.
+func (c *deathCheck) confirmed(op api.FenceOp, ended time.Duration) bool {
+	return slices.ContainsFunc(c.story.events, func(e api.Event) bool {
+		t := c.story.run(e.Time)
+		return e.Kind == "host.confirmed" && e.Host == op.Host && t >= c.story.run(op.Began)-stampSlack && t <= ended+stampSlack
+	})
 }
 
 // proven reports whether there was a proof about a generation of a host by a moment.
 func (c *deathCheck) proven(host string, gen uint64, by time.Duration) bool {
 	return slices.ContainsFunc(c.deaths, func(d death) bool {
-		return d.host == host && (d.gen == gen || d.gen == 0) && d.at <= by+stampSlack
+		return d.host == host && (d.gen == gen || d.word && gen <= d.gen) && d.at <= by+stampSlack
 	})
 }
 

@@ -138,6 +138,16 @@ func (s *powerStory) leaseOver(host string, gen uint64, t time.Duration) bool {
 	})
 }
 
+// newestLife is the generation that a host had at a moment, by its records; 0: none was seen.
+func (s *powerStory) newestLife(host string, t time.Duration) (gen uint64) {
+	for _, h := range s.lease {
+		if h.Host == host && h.From <= t+stampSlack {
+			gen = max(gen, h.Generation)
+		}
+	}
+	return gen
+}
+
 // The rungs of an operation's steps that matter here, and their results.
 const (
 	rungPower = "power_off"

@@ -152,6 +152,21 @@ func TestDeaths(t *testing.T) {
 		{"freed by itself", func(d *drama) { d.ops = nil; d.all[len(d.all)-1].Host = "h1" }, ""},
 		{"a person's word", func(d *drama) { d.ops = nil; d.event(20*sec, "host.confirmed", "h1") }, ""},
 		{"a person's word about another", func(d *drama) { d.ops = nil; d.event(20*sec, "host.confirmed", "h3") }, "nothing had proved its death"},
+		{"a person's word about an earlier life", func(d *drama) {
+			d.event(20*sec, "host.confirmed", "h1")
+			d.renewalsAs("h1", 1, 2, 30*sec, 40*sec)
+			d.event(31*sec, "host.up", "h1")
+			d.moment(41 * sec)
+			d.put("h3", atIDs, sector(magicHost, 1, 2, 0, 0, 0, "h1"))
+		}, "of h1, generation 2, was taken or freed by h3, and nothing had proved its death"},
+		{"a proof of nothing, and a person's word long after", func(d *drama) {
+			d.ops[0].Steps = d.ops[0].Steps[:2]
+			d.event(40*sec, "host.confirmed", "h1")
+		}, "none of its steps says of what"},
+		{"a person's word instead of a step", func(d *drama) {
+			d.ops[0].Steps = d.ops[0].Steps[:2]
+			d.event(19900*time.Millisecond, "host.confirmed", "h1")
+		}, ""},
 		{"a proof of nothing", func(d *drama) { d.ops[0].Steps = d.ops[0].Steps[:2] }, "none of its steps says of what"},
 		{"called down while it lived", func(d *drama) { d.event(16*sec, "host.down", "h1") }, "was called down"},
 		{"called down after it came back", func(d *drama) {

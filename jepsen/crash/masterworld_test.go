@@ -150,6 +150,9 @@ func (a *pairAgent) Master(ctx context.Context, id string) (spm.Master, error) {
 	}}, nil
 }
 
+// Version says nothing: of one host's masters none comes without it.
+func (a *pairAgent) Version() int { return 0 }
+
 func (a *pairAgent) Members() []domain.MemberStatus {
 	return []domain.MemberStatus{{ID: domainID, Status: domain.PoolActive}, {ID: otherID, Status: domain.PoolActive}}
 }
