@@ -44,12 +44,22 @@ func (t *term) carryOff(ctx context.Context, h fsm.Host, op fsm.FenceOp, m Move)
 	if err := t.tell(op, m.Step, fsm.StepOK, ev.Detail); err != nil {
 		return err
 	}
+	t.hushed(h.Name)
 	proof := t.proofOf(h, op, ev, t.sight(t.ctx, h.HostID).records(was))
 	if err := t.endFence(t.ctx, op, fsm.FenceDone, "off is confirmed: "+ev.Detail, &proof); err != nil {
 		return err
 	}
 	t.finish(t.ctx, h, t.freeProven(t.ctx, h, proof.Generation))
 	return nil
+}
+
+// hushed forgets that a host answered before its power was off. One that answers after that says so at its next ping.
+func (t *term) hushed(host string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := t.hosts[host]; s != nil {
+		s.reachable = false
+	}
 }
 
 // stillOn is the last look before an order goes out: the term, the operation, and the host, which is asked once more.
@@ -61,6 +71,9 @@ func (t *term) stillOn(ctx context.Context, h fsm.Host, op fsm.FenceOp) error {
 		s := t.scene(op)
 		if end, over := s.over(); over { // the ping loop may have heard it meanwhile
 			return errors.New(end.Why)
+		}
+		if why := s.tooSoon(); why != "" {
+			return errors.New("it waits for " + why)
 		}
 	}
 	return t.inOffice(ctx, op)
