@@ -37,7 +37,7 @@ func (t *term) carryOff(ctx context.Context, h fsm.Host, op fsm.FenceOp, m Move)
 	if err != nil {
 		return t.tell(op, m.Step, fsm.StepSkipped, "the order did not go out: "+err.Error())
 	}
-	ev, err := t.off(ctx, op, m)
+	ev, err := t.off(ctx, h, op, m)
 	if err != nil {
 		return t.tell(op, m.Step, resultOf(err), err.Error())
 	}
@@ -112,7 +112,7 @@ func (t *term) ask(ctx context.Context, h fsm.Host) error {
 }
 
 // off switches the host off through a proxy, and has that confirmed through another one when there is one.
-func (t *term) off(ctx context.Context, op fsm.FenceOp, m Move) (fencing.Evidence, error) {
+func (t *term) off(ctx context.Context, h fsm.Host, op fsm.FenceOp, m Move) (fencing.Evidence, error) {
 	if plant.On(plant.FenceNoWait) { // planted: the proof comes before the power-off, which never does
 		return fencing.Evidence{Kind: fencing.KindProcessExit, Detail: "nobody looked", At: t.m.cfg.Now()}, nil
 	}
@@ -125,7 +125,12 @@ func (t *term) off(ctx context.Context, op fsm.FenceOp, m Move) (fencing.Evidenc
 	if ev.Kind == "" {
 		return ev, fmt.Errorf("%s gave no evidence: %w", m.Step.Proxy, fencing.ErrNotConfirmed)
 	}
+	said := make(chan error, 1)
+	t.wg.Go(func() { said <- t.ask(ctx, h) })
 	by, err := t.confirmOff(ctx, op, m)
+	if answered := <-said; answered != nil && !plant.On(plant.ProofNoStatus) {
+		return fencing.Evidence{}, fmt.Errorf("its power devices say off, and %s answers: they may be wired to another machine: %w", op.Host, fencing.ErrNotConfirmed)
+	}
 	if err != nil {
 		return fencing.Evidence{}, err
 	}

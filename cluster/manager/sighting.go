@@ -79,6 +79,7 @@ func (t *term) ping(ctx context.Context, s *sighting) bool {
 	cctx, cancel := context.WithTimeout(ctx, t.m.cfg.PingTimeout)
 	defer cancel()
 	var rep PingReply
+	proof, proven := t.provenOff(s.name)
 	begun := t.m.cfg.Now()
 	req := t.pingRequest(s.name)
 	req.Domains = t.reportsSeen(s)
@@ -91,6 +92,9 @@ func (t *term) ping(ctx context.Context, s *sighting) bool {
 		return t.askPower(ctx, s) || changed
 	}
 	t.timed(s, t.m.cfg.Now().Sub(begun))
+	if proven && t.ofMaster(rep.Master) && disproves(proof, &rep) {
+		t.disproved(proof)
+	}
 	return t.seen(s, rep)
 }
 
