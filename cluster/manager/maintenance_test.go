@@ -135,6 +135,7 @@ func TestManager_maintenanceTakenBack(t *testing.T) {
 		if err != nil || h.State != fsm.HostUp {
 			t.Fatalf("%+v, %v", h, err)
 		}
+		time.Sleep(time.Second) // the event about its state comes after that
 		before := s.View().Index
 		if h, err := m.Activate(t.Context(), ActivateRequest{Host: other, By: "ann", Wait: time.Second}); err != nil || h.State != fsm.HostUp || s.View().Index != before {
 			t.Errorf("%+v, %v, %d commands", h, err, s.View().Index-before)
