@@ -54,17 +54,25 @@ func (h *Host) powerProxy(node *cluster.Node) *manager.PowerProxy {
 	return &manager.PowerProxy{Host: h.cfg.Cluster.Name, View: node.View, Switches: h.powers(node)}
 }
 
-// Groups lists the enabled devices of a host, those of one order together.
+// inUse are the devices of a host that are used, by order and name. A group of which one is disabled is not used at all: the others off is
+// not the machine off, which may run on by that one.
+func inUse(view *fsm.State, host string) []fsm.FenceDevice {
+	all := view.DevicesOf(host)
+	disabled := map[int]bool{}
+	for _, d := range all {
+		disabled[d.Order] = disabled[d.Order] || d.Disabled
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(d fsm.FenceDevice) bool { return disabled[d.Order] || d.Type == fsm.FenceNone })
+}
+
+// Groups lists the devices of a host that are used, those of one order together.
 func (p powers) Groups(view *fsm.State, host string) []manager.Group {
 	all := view.DevicesOf(host)
 	if len(all) == 0 && p.agent != nil {
 		return []manager.Group{{Label: processDevice, Local: true}}
 	}
 	var out []manager.Group
-	for _, d := range all {
-		if d.Disabled || d.Type == fsm.FenceNone {
-			continue
-		}
+	for _, d := range inUse(view, host) {
 		if n := len(out); n == 0 || out[n-1].Order != d.Order {
 			out = append(out, manager.Group{Order: d.Order, Local: true})
 		}
@@ -98,8 +106,8 @@ func (p powers) Open(view *fsm.State, host string, order int) (manager.Switch, e
 		return manager.AgentSwitch(p.agent, host), nil
 	}
 	var group []fsm.FenceDevice
-	for _, d := range all {
-		if d.Order == order && !d.Disabled && d.Type != fsm.FenceNone {
+	for _, d := range inUse(view, host) {
+		if d.Order == order {
 			group = append(group, d)
 		}
 	}

@@ -57,6 +57,7 @@ func TestPowers_Groups(t *testing.T) {
 		{"by order, those of one order together", agent, []fsm.FenceDevice{bmc("pdu-b", 2, "h3"), bmc("pdu-a", 2, "h2", "h3"), bmc("bmc", 1), process},
 			[]manager.Group{{Order: 1, Label: "bmc"}, {Order: 2, Label: "pdu-a,pdu-b", Prefer: []string{"h2", "h3"}}, {Order: 3, Label: "sup", Local: true}}},
 		{"one that is not used", agent, []fsm.FenceDevice{disabled}, nil},
+		{"one of two that are used together", agent, []fsm.FenceDevice{disabled, bmc("new", 0), bmc("bmc", 1)}, []manager.Group{{Order: 1, Label: "bmc"}}},
 		{"none says none, whatever the configuration file says", agent, []fsm.FenceDevice{none}, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -72,6 +73,23 @@ func TestPowers_Groups(t *testing.T) {
 	}
 	if got := (powers{}).Groups(devices(t, many...), "h1"); len(got) != 1 || len(got[0].Label) > maxLabel {
 		t.Errorf("%d groups, a name of %d bytes", len(got), len(got[0].Label))
+	}
+}
+
+// Of a group with a device that is not used the others are not switched either: the machine would run on by that one, and be taken for dead.
+func TestPowers_Open_partOfAGroup(t *testing.T) {
+	t.Parallel()
+	disabled := bmc("outlet-b", 2)
+	disabled.Disabled = true
+	open := func(fsm.FenceDevice, fencing.Secret) (fencing.Device, error) {
+		return &fakeDevice{state: fencing.Off}, nil
+	}
+	p := powers{open: open}
+	if _, err := p.Open(devices(t, bmc("outlet-a", 2), disabled), "h1", 2); !errors.Is(err, fencing.ErrNoAgent) {
+		t.Errorf("half a group: %v", err)
+	}
+	if _, err := p.Open(devices(t, bmc("outlet-a", 2), bmc("outlet-b", 2)), "h1", 2); err != nil {
+		t.Errorf("a whole group: %v", err)
 	}
 }
 

@@ -22,6 +22,8 @@ func unfit(h *Host) string {
 		return "in maintenance"
 	case h.Leaving:
 		return "on its way to maintenance"
+	case h.Doomed:
+		return "is being switched off"
 	case !h.Reachable:
 		return "does not answer"
 	case !h.KeeperOK:

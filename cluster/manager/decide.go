@@ -42,6 +42,7 @@ const (
 	RowMove         Row = "live, serving, wanted elsewhere"
 	RowHandOver     Row = "live, serving, master not valid"
 	RowMaintenance  Row = "live, serving, its host goes to maintenance"
+	RowDoomed       Row = "live, serving, a person switches its host off"
 	RowOutreach     Row = "live, serving, another host reaches more"
 	RowLate         Row = "live, serving, renewals fail"
 	RowChanging     Row = "live, starting or stopping"

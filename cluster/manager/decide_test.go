@@ -21,8 +21,8 @@ func world(change ...func(*Inputs)) Inputs {
 			2: {Status: Live, Witnesses: 2, Generation: 1, Renewing: true},
 			3: {Status: Live, Witnesses: 2, Generation: 1, Renewing: true},
 		},
-		TermAge: time.Minute,
-		Policy:  DefaultPolicy("dev"),
+		TermAge: time.Minute, ClearFor: time.Minute,
+		Policy: DefaultPolicy("dev"),
 	}
 	for i, name := range []string{"a", "b", "c"} {
 		in.Hosts = append(in.Hosts, Host{Name: name, HostID: i + 1, Priority: 5, Reachable: true, Answered: true,
@@ -244,6 +244,7 @@ func TestDecide_table(t *testing.T) {
 		{"most lost", world(lost(time.Hour), asked1(5*sec), status(Live, false), func(in *Inputs) { in.Hosts[1].Reachable = false }), RowHold, ActWait, ""},
 	}...)
 	tests = append(tests, unprotectedTests()...)
+	tests = append(tests, waitingTests()...)
 	seen := map[Row]bool{}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -267,6 +268,42 @@ func TestDecide_table(t *testing.T) {
 	}
 }
 
+// waitingTests are about what is waited for before anybody is fenced, besides the host's own silence.
+func waitingTests() []decideTest {
+	clear := func(d time.Duration) func(*Inputs) { return func(in *Inputs) { in.ClearFor = d } }
+	other := func(change func(h *Host)) func(*Inputs) { return func(in *Inputs) { change(&in.Hosts[1]) } }
+	unasked := other(func(h *Host) { h.Reachable, h.Unasked = false, true })
+	off := func(in *Inputs) { in.Hosts[0].Power = PowerOff }
+	silentFor := func(d time.Duration) func(*Inputs) { return func(in *Inputs) { in.Hosts[0].SilentFor = d } }
+	still := func(d time.Duration) func(*Inputs) {
+		return func(in *Inputs) { s := in.Storage[1]; s.Still = d; in.Storage[1] = s }
+	}
+	doom := func(in *Inputs) { in.Hosts[0].Doomed = true }
+	return []decideTest{
+		{"most were silent a moment ago", world(lost(time.Hour), asked1(5*sec), status(Live, false), clear(sec/2)), RowGrace, ActWait, ""},
+		{"most were silent a grace time ago", world(lost(time.Hour), asked1(5*sec), status(Live, false), clear(sec)), RowFence, ActFence, "a"},
+		{"most were silent a moment ago, and its switch says off", world(lost(time.Hour), status(Live, false), off, clear(0)), RowFence, ActFence, "a"},
+		{"another one was not asked yet", world(lost(sec*2), asked1(5*sec), status(Live, false), unasked), RowGrace, ActWait, ""},
+		{"another one was not asked yet, and its switch says off", world(lost(sec/10), status(Live, false), off, unasked), RowGrace, ActWait, ""},
+		{"another one was not asked yet, in maintenance", world(lost(time.Hour), asked1(5*sec), status(Live, false), unasked,
+			other(func(h *Host) { h.Maintenance = true }), func(in *Inputs) { in.Hosts = append(in.Hosts, Host{Name: "d", HostID: 4, Reachable: true}) }),
+			RowFence, ActFence, "a"},
+		{"renews, silent for long under another leader", world(lost(2*sec), asked1(5*sec), silentFor(13*sec)), RowFence, ActFence, "a"},
+		{"renews, silent for less under another leader", world(lost(2*sec), asked1(5*sec), silentFor(11*sec)), RowLostAlive, ActWait, ""},
+		{"renews, silent for long under another leader, and not for a grace time under this one", world(lost(sec/2), asked1(5*sec), silentFor(time.Hour)),
+			RowGrace, ActWait, ""},
+		{"does not renew, as a keeper knows", world(lost(sec), asked1(5*sec), status(Live, false), still(9*sec)), RowFence, ActFence, "a"},
+		{"does not renew, as a keeper knows, and no grace time has passed", world(lost(sec/2), asked1(5*sec), status(Live, false), still(time.Hour)),
+			RowGrace, ActWait, ""},
+		{"does not renew, as a keeper does not know yet", world(lost(sec), asked1(5*sec), status(Live, false), still(5*sec)), RowGrace, ActWait, ""},
+		{"a person switches it off", world(doom), RowDoomed, ActStop, "a"},
+		{"a person switches it off, and nobody else can take the role", world(doom, func(in *Inputs) {
+			in.Hosts[1].MasterValid, in.Hosts[2].KeeperOK = false, false
+		}), RowAdopt, ActNone, ""},
+		{"a person switches the best candidate off", world(free0, func(in *Inputs) { in.Hosts[0].Doomed, in.Hosts[1].Doomed = true, true }), RowFreeElect, ActStart, "c"},
+	}
+}
+
 var allRows = []Row{RowNoMaster, RowLooking, RowUnreadable, RowConflict, RowStaleClaim, RowFreeStopped, RowFreeStarting, RowFreeElect,
-	RowFreeNobody, RowGone, RowProof, RowAdopt, RowUnwanted, RowMove, RowHandOver, RowMaintenance, RowOutreach, RowLate, RowChanging, RowStaleOwner, RowFailing,
+	RowFreeNobody, RowGone, RowProof, RowAdopt, RowUnwanted, RowMove, RowHandOver, RowMaintenance, RowDoomed, RowOutreach, RowLate, RowChanging, RowStaleOwner, RowFailing,
 	RowUnknown, RowYield, RowAsked, RowGrace, RowLostAlive, RowLostDead, RowFence, RowHold, RowUnprotected, RowDisarmed}

@@ -22,6 +22,7 @@ type seenHost struct {
 	witnesses int
 	gen       uint64
 	changed   time.Time // when its record was last seen to change
+	looked    time.Time // when it was last read
 	deadIn    time.Duration
 }
 
@@ -34,6 +35,9 @@ func (f *diskFacts) storage(now time.Time, id int, lost time.Duration, reachable
 	s := Storage{Status: h.status, Witnesses: h.witnesses, Generation: h.gen}
 	if h.deadIn > 0 {
 		s.DeadIn = max(h.deadIn-now.Sub(f.at), 0)
+	}
+	if s.Still = h.looked.Sub(h.changed); s.Still < 0 || s.Status == Unknown {
+		s.Still = 0
 	}
 	// A witness sees a renewal up to one period late, so only what it saw later than that is surely a new one.
 	lastAnswer := now.Add(-lost)
@@ -226,7 +230,7 @@ func mergeHosts(got []answer, old map[int]seenHost) map[int]seenHost {
 			if better {
 				s.status, s.gen, s.deadIn = Liveness(h.State), h.Generation, h.DeadIn
 			}
-			s.changed = later(s.changed, changed)
+			s.changed, s.looked = later(s.changed, changed), later(s.looked, a.at.Add(-h.Looked))
 			out[h.HostID] = s
 		}
 	}

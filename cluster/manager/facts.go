@@ -1,6 +1,9 @@
 package manager
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Liveness is what the lockspace of the master says about a host id, merged over all witnesses.
 type Liveness string
@@ -40,9 +43,14 @@ type Host struct {
 	Reachable bool          // the last ping was answered in time
 	LostFor   time.Duration // since the last answer, or since the term began; 0 while reachable
 	Answered  bool          // answered at least once in this term
+	Unasked   bool          // no ping of this term has ended yet: its silence says nothing
+	// SilentFor is LostFor, or longer as far as it is committed that former leaders did not hear it either, by their clocks. It says how
+	// long a host was left alone; that it is silent is only ever said by LostFor.
+	SilentFor time.Duration
 
 	Maintenance bool // out of use: no candidate, not fenced
 	Leaving     bool // on its way there: gives the role up as soon as another host can take it
+	Doomed      bool // a person has it switched off although it answers: the same, for a short time
 	Role        Role
 	RoleFor     time.Duration // how long it has answered with this role
 	KeeperOK    bool          // its keeper runs and renews
@@ -73,6 +81,7 @@ type Storage struct {
 	Witnesses  int
 	Generation uint64
 	Renewing   bool          // it renewed surely after the host's last RPC answer
+	Still      time.Duration // how long it surely did not renew, by the clock of a keeper that looked
 	DeadIn     time.Duration // until DEAD if nothing more is heard, as far as a witness can tell
 }
 
@@ -106,6 +115,8 @@ type Inputs struct {
 	Policy  Policy
 	// DisarmedFor is how long nobody is fenced without a person; 0: armed.
 	DisarmedFor time.Duration
+	// ClearFor is how long nothing has forbidden fencing: no setting, and not the silence of most hosts. At most TermAge.
+	ClearFor time.Duration
 
 	// OutreachFor is how long the holder has missed domains that a candidate reaches; OutreachAfter how long that must be so, which
 	// grows with every such move.
@@ -190,7 +201,8 @@ func (in *Inputs) byName(name string) *Host {
 }
 
 // mostLost reports whether at least half of the hosts that should answer do not. Then the fault is more likely here. The
-// silence of those in maintenance and of those proven dead is expected, and counts for nothing.
+// silence of those in maintenance and of those proven dead is expected, and counts for nothing. Those that were not asked yet
+// are taken for ones that answer, so what it says is true however they turn out; see unasked.
 func (in *Inputs) mostLost() bool {
 	lost, all := 0, 0
 	for _, h := range in.Hosts {
@@ -198,12 +210,28 @@ func (in *Inputs) mostLost() bool {
 		case h.Reachable:
 			all++
 		case h.Maintenance || h.ProofGen != 0:
+		case h.Unasked:
+			all++
 		default:
 			all, lost = all+1, lost+1
 		}
 	}
 	return in.Policy.SkipIfHalfDead && 2*lost >= all && lost > 0
 }
+
+// unasked reports whether a host that should answer was not asked yet in this term: whether most hosts are silent is not known. That
+// is over when the first ping of each has ended.
+func (in *Inputs) unasked() bool {
+	return slices.ContainsFunc(in.Hosts, func(h Host) bool { return h.Unasked && !h.Reachable && !h.Maintenance && h.ProofGen == 0 })
+}
+
+// forbidden reports whether something keeps from fencing anybody now.
+func (in *Inputs) forbidden() bool {
+	return !in.Policy.Fencing || in.DisarmedFor > 0 || in.mostLost()
+}
+
+// silence is how long the host was silent, for former leaders too.
+func (h *Host) silence() time.Duration { return max(h.LostFor, h.SilentFor) }
 
 // majorityKnown reports whether enough hosts were heard to choose among them in the right order.
 func (in *Inputs) majorityKnown() bool {

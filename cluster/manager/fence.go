@@ -240,9 +240,12 @@ func (t *term) scene(op fsm.FenceOp) Scene {
 	view := t.m.cfg.Cluster.View()
 	in := t.inputs(view)
 	s := Scene{Op: op, Term: t.number, Now: t.m.cfg.Now(), Policy: in.Policy, Storage: in.Storage[op.HostID], MostLost: in.mostLost(),
-		HoldsLease: in.Lease.Held && in.Lease.Owner == op.HostID, Asked: in.Asked, Soft: t.m.cfg.Soft != nil, Kdump: t.m.cfg.Kdump != nil}
+		Unasked: in.unasked(), HoldsLease: in.Lease.Held && in.Lease.Owner == op.HostID, Asked: in.Asked, Soft: t.m.cfg.Soft != nil, Kdump: t.m.cfg.Kdump != nil}
 	if h := in.byName(op.Host); h != nil {
-		s.Host = *h
+		s.Host, s.HasRole = *h, hasRole(&in, h)
+		if s.HasRole && forced(op) {
+			s.NoHeir = noHeir(&in, h)
+		}
 	}
 	for _, g := range t.m.cfg.Power.Groups(view, op.Host) {
 		g.Proxies = pickProxies(in.Hosts, g, op.Host, t.m.cfg.Host)

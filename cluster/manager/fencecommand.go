@@ -17,6 +17,8 @@ var (
 	ErrHostRuns = errors.New("the host answers: put it into maintenance first (holdfast host maintenance), or force it")
 	// ErrHostRenews refuses to fence a host that is silent and renews its leases: its guests run.
 	ErrHostRenews = errors.New("the host does not answer, but renews its leases on storage, so its guests may run: force it if that is what you want")
+	// ErrHostUntold refuses to fence a host that has been silent for so short a time that storage does not tell yet whether it lives.
+	ErrHostUntold = errors.New("the host does not answer, and storage does not tell yet whether it renews its leases: try again in a moment, or force it")
 	// ErrHalfSilent refuses to fence while at least half the hosts do not answer.
 	ErrHalfSilent = errors.New("at least half the hosts do not answer, so the fault may be here: look at the network, or force it")
 	// ErrLeaderPower refuses to let the leader act on its own power.
@@ -102,7 +104,7 @@ func (t *term) beginOrder(ctx context.Context, o PowerOrder) (fsm.FenceOp, error
 	case len(t.m.cfg.Power.Groups(view, o.Host)) == 0:
 		return fsm.FenceOp{}, fmt.Errorf("host %s: %w", o.Host, fencing.ErrNoAgent)
 	}
-	in := t.inputs(view)
+	in := t.awaitAsked(ctx, view)
 	op := fsm.FenceOp{Host: h.Name, HostID: h.HostID, Generation: max(h.Generation, in.Storage[h.HostID].Generation), Action: o.Action,
 		Reason: cmp.Or(o.Reason, "ordered by "+o.By), By: o.By, ByPerson: true}
 	if o.Action == ActionFence {
@@ -150,10 +152,36 @@ func (t *term) mayForce(ctx context.Context, h fsm.Host, in *Inputs, o PowerOrde
 		return false, &QuietError{Host: h.Name, Left: left}
 	case in.Storage[h.HostID].Renewing:
 		return false, fmt.Errorf("host %s: %w", h.Name, ErrHostRenews)
+	case untold(in, h):
+		return false, fmt.Errorf("host %s: %w", h.Name, ErrHostUntold)
 	case in.mostLost():
 		return false, fmt.Errorf("host %s: %w", h.Name, ErrHalfSilent)
 	}
 	return false, nil
+}
+
+// untold tells whether a host that does not answer may live as far as storage can say yet: renewals are told from old ones only after a
+// while, and a new leader has not looked.
+func untold(in *Inputs, h fsm.Host) bool {
+	s, seen := in.Storage[h.HostID], in.byName(h.Name)
+	switch {
+	case seen == nil || seen.Power == PowerOff || max(seen.LostFor, s.Still) >= in.Policy.SilentAfter:
+		return false
+	}
+	return s.Status == Live || s.Status == Unknown || s.Status == Unseen
+}
+
+// awaitAsked waits until every host was asked once, or its ping has had its time.
+func (t *term) awaitAsked(ctx context.Context, view *fsm.State) Inputs {
+	ctx, cancel := context.WithTimeout(ctx, 2*t.m.cfg.PingTimeout)
+	defer cancel()
+	for {
+		in := t.inputs(view)
+		if !in.unasked() || ctx.Err() != nil {
+			return in
+		}
+		pause(ctx, t.m.cfg.Tick/4)
+	}
 }
 
 // GroupStatus is what one group of a host's power devices says.

@@ -42,10 +42,8 @@ func (t *term) noteFreed(h fsm.Host, generation uint64) {
 	view := t.m.cfg.Cluster.View()
 	proof, _ := view.Proofs.Get(fsm.ProofKey(h.Name, generation))
 	for _, e := range slices.Backward(view.Events()) {
-		if e.Time < proof.Time {
-			break
-		}
-		if e.Kind == kindFreed && e.Host == h.Name {
+		// Not every event stands in the order of its time: those that could not be recorded at once come later.
+		if e.Kind == kindFreed && e.Host == h.Name && e.Time >= proof.Time {
 			return
 		}
 	}

@@ -40,6 +40,8 @@ func onWanted(h fsm.Host, f *Host, off, on fsm.FenceOp) bool {
 	switch {
 	case off.Action != fsm.FenceRestart || off.Outcome != fsm.FenceDone || off.ProofGeneration == 0:
 		return false
+	case f.Maintenance || f.Leaving: // somebody may have their hands in it
+		return false
 	case f.Reachable || !f.Fenceable || f.Power != PowerOff || h.Generation > off.ProofGeneration:
 		return false
 	}
@@ -73,6 +75,10 @@ func (t *term) switchOn(ctx context.Context, h fsm.Host, reason, by string, pers
 func (t *term) carryOn(ctx context.Context, op fsm.FenceOp, m Move) error {
 	if err := t.inOffice(ctx, op); err != nil {
 		return t.tell(op, m.Step, fsm.StepSkipped, "the order did not go out: "+err.Error())
+	}
+	s := t.scene(op)
+	if end, over := s.over(); over {
+		return t.tell(op, m.Step, fsm.StepSkipped, "the order did not go out: "+end.Why)
 	}
 	var rep PowerReply
 	req := PowerRequest{Host: op.Host, Order: m.Order, Action: fencing.ActionOn, Op: op.ID, Step: len(op.Steps) - 1, Term: t.number}

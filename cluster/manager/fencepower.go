@@ -37,19 +37,29 @@ func (t *term) carryOff(ctx context.Context, h fsm.Host, op fsm.FenceOp, m Move)
 	if err != nil {
 		return t.tell(op, m.Step, fsm.StepSkipped, "the order did not go out: "+err.Error())
 	}
-	ev, err := t.off(ctx, op, m)
+	ev, err := t.off(ctx, h, op, m)
 	if err != nil {
 		return t.tell(op, m.Step, resultOf(err), err.Error())
 	}
 	if err := t.tell(op, m.Step, fsm.StepOK, ev.Detail); err != nil {
 		return err
 	}
+	t.hushed(h.Name)
 	proof := t.proofOf(h, op, ev, t.sight(t.ctx, h.HostID).records(was))
 	if err := t.endFence(t.ctx, op, fsm.FenceDone, "off is confirmed: "+ev.Detail, &proof); err != nil {
 		return err
 	}
 	t.finish(t.ctx, h, t.freeProven(t.ctx, h, proof.Generation))
 	return nil
+}
+
+// hushed forgets that a host answered before its power was off. One that answers after that says so at its next ping.
+func (t *term) hushed(host string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := t.hosts[host]; s != nil {
+		s.reachable = false
+	}
 }
 
 // stillOn is the last look before an order goes out: the term, the operation, and the host, which is asked once more.
@@ -61,6 +71,9 @@ func (t *term) stillOn(ctx context.Context, h fsm.Host, op fsm.FenceOp) error {
 		s := t.scene(op)
 		if end, over := s.over(); over { // the ping loop may have heard it meanwhile
 			return errors.New(end.Why)
+		}
+		if why := s.tooSoon(); why != "" {
+			return errors.New("it waits for " + why)
 		}
 	}
 	return t.inOffice(ctx, op)
@@ -99,7 +112,7 @@ func (t *term) ask(ctx context.Context, h fsm.Host) error {
 }
 
 // off switches the host off through a proxy, and has that confirmed through another one when there is one.
-func (t *term) off(ctx context.Context, op fsm.FenceOp, m Move) (fencing.Evidence, error) {
+func (t *term) off(ctx context.Context, h fsm.Host, op fsm.FenceOp, m Move) (fencing.Evidence, error) {
 	if plant.On(plant.FenceNoWait) { // planted: the proof comes before the power-off, which never does
 		return fencing.Evidence{Kind: fencing.KindProcessExit, Detail: "nobody looked", At: t.m.cfg.Now()}, nil
 	}
@@ -112,7 +125,12 @@ func (t *term) off(ctx context.Context, op fsm.FenceOp, m Move) (fencing.Evidenc
 	if ev.Kind == "" {
 		return ev, fmt.Errorf("%s gave no evidence: %w", m.Step.Proxy, fencing.ErrNotConfirmed)
 	}
+	said := make(chan error, 1)
+	t.wg.Go(func() { said <- t.ask(ctx, h) })
 	by, err := t.confirmOff(ctx, op, m)
+	if answered := <-said; answered != nil && !plant.On(plant.ProofNoStatus) {
+		return fencing.Evidence{}, fmt.Errorf("its power devices say off, and %s answers: they may be wired to another machine: %w", op.Host, fencing.ErrNotConfirmed)
+	}
 	if err != nil {
 		return fencing.Evidence{}, err
 	}

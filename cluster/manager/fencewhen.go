@@ -7,11 +7,13 @@ import "time"
 func fenceWait(in *Inputs, x *Host, s Storage) (row Row, left time.Duration, why string) {
 	p, lost := in.Policy, x.LostFor
 	grace := p.graceOf(in.Lease.Held && in.Lease.Owner == x.HostID)
-	switch {
+	switch still := max(lost, s.Still); {
 	case x.Fenceable && !p.Fencing:
 		return RowDisarmed, 0, x.Name + " does not answer, and fencing is switched off"
 	case x.Fenceable && in.DisarmedFor > 0:
 		return RowDisarmed, in.DisarmedFor, x.Name + " does not answer, and " + p.disarmedWords()
+	case x.Fenceable && in.unasked():
+		return RowGrace, max(grace-lost, 0), x.Name + " does not answer, and not every host has been asked yet"
 	case x.Fenceable && x.Power == PowerOff && x.FenceIn == 0 && !in.mostLost():
 		return RowFence, 0, x.Name + " does not answer and its power switch says off"
 	case lost < grace:
@@ -20,10 +22,12 @@ func fenceWait(in *Inputs, x *Host, s Storage) (row Row, left time.Duration, why
 		return RowLostDead, 0, x.Name + " does not answer and has no fence agent"
 	case in.mostLost():
 		return RowHold, 0, "at least half the hosts do not answer: nobody is fenced from here"
-	case p.keepsLive(s, lost):
-		return RowLostAlive, max(p.FenceLiveAfter-lost, 0), x.Name + " does not answer but renews its lease on storage"
-	case !s.Renewing && lost < p.SilentAfter:
-		return RowGrace, p.SilentAfter - lost, x.Name + " does not answer; storage does not tell yet whether it lives"
+	case in.ClearFor < grace: // what was silent with the others may come back with them
+		return RowGrace, grace - in.ClearFor, x.Name + " does not answer; until a short time ago nobody was to be fenced"
+	case p.keepsLive(s, x.silence()):
+		return RowLostAlive, max(p.FenceLiveAfter-x.silence(), 0), x.Name + " does not answer but renews its lease on storage"
+	case !s.Renewing && still < p.SilentAfter:
+		return RowGrace, p.SilentAfter - still, x.Name + " does not answer; storage does not tell yet whether it lives"
 	case x.FenceIn > 0:
 		return RowGrace, x.FenceIn, x.Name + " was fenced a short time ago"
 	}

@@ -19,6 +19,8 @@ const (
 	RungLease   = "lease_dead" // wait until its lease is DEAD and its watchdog has fired
 	RungPerson  = "person"     // a person's word; as the first step: a person wants it whatever is seen
 
+	RungHandOver = "hand_over" // not of the ladder: the SPM role first, when a person has a host switched off that answers
+
 	RungOn       = "power_on" // not of the ladder: switched on again
 	RungTakeover = "takeover" // not of the ladder: another leader goes on
 )
@@ -55,9 +57,12 @@ type Scene struct {
 
 	Host       Host
 	Storage    Storage
-	HoldsLease bool // the SPM lease
-	Asked      bool // through the storage, to give it up
+	HoldsLease bool   // the SPM lease
+	Asked      bool   // through the storage, to give it up
+	HasRole    bool   // the SPM role by its own word, or the lease
+	NoHeir     string // why no other host can take the role
 	MostLost   bool
+	Unasked    bool // not every host was asked in this term, so whether most are silent is not known
 	Groups     []Group
 	Soft       bool // there is a soft command
 	Kdump      bool // there is a listener for crash kernels
@@ -83,12 +88,15 @@ func Next(s Scene) Move {
 		}
 		return s.step(DoTakeover, RungTakeover, fsm.StepOK, why)
 	}
-	if last, ok := lastStep(s.Op); ok && last.Result == fsm.StepIntent && last.Rung != RungLease {
+	if last, ok := lastStep(s.Op); ok && isOrder(last) {
 		if !s.Mine || last.Term != s.Term {
 			return s.note(last.Rung, fsm.StepUnknown, "the leader ended before it could tell what came of the order", last)
 		}
 		if end, ok := s.over(); ok {
 			return s.note(last.Rung, fsm.StepSkipped, "the order did not go out: "+end.Why, last)
+		}
+		if why := s.tooSoon(); why != "" {
+			return s.note(last.Rung, fsm.StepSkipped, "the order did not go out: it waits for "+why, last)
 		}
 		return Move{Do: DoOrder, Step: last, Order: s.orderOf(last.Device)}
 	}
@@ -101,7 +109,10 @@ func Next(s Scene) Move {
 	if s.Storage.Status == Dead && s.Storage.Generation == s.Op.Generation && s.deadIsProof() && !s.deadTried() {
 		return Move{Do: DoProve, Why: s.Op.Host + "'s lease is DEAD and its watchdog has fired"}
 	}
-	for _, rung := range []func() (Move, bool){s.rpc, s.storage, s.soft, s.kdump, s.power, s.lease} {
+	if why := s.tooSoon(); why != "" {
+		return Move{Do: DoWait, Why: why}
+	}
+	for _, rung := range []func() (Move, bool){s.handOver, s.rpc, s.storage, s.soft, s.kdump, s.power, s.lease} {
 		if m, ok := rung(); ok {
 			return m
 		}
@@ -112,6 +123,9 @@ func Next(s Scene) Move {
 // over tells why the operation needs no more orders: what it was for is over, or a policy is against it now.
 func (s *Scene) over() (Move, bool) {
 	end := func(outcome, why string) (Move, bool) { return Move{Do: DoEnd, Outcome: outcome, Why: why}, true }
+	if why := s.stayOff(); why != "" {
+		return end(fsm.FenceAbandoned, why)
+	}
 	if s.Op.Action == fsm.FenceOn || forced(s.Op) {
 		return Move{}, false
 	}
@@ -131,10 +145,45 @@ func (s *Scene) over() (Move, bool) {
 		return end(fsm.FenceSkipped, s.Policy.disarmedWords())
 	case s.MostLost:
 		return end(fsm.FenceSkipped, "at least half the hosts do not answer: nobody is fenced from here")
-	case s.Policy.keepsLive(s.Storage, s.Host.LostFor) && !off:
+	case s.Policy.keepsLive(s.Storage, s.Host.silence()) && !off:
 		return end(fsm.FenceSkipped, s.Op.Host+" renews its lease on storage")
 	}
 	return Move{}, false
+}
+
+// tooSoon says what a leader waits for before it orders anything in an operation that it has inherited: it has asked everybody, and gives
+// the host one full grace time of its own. A switch that says off needs no grace.
+func (s *Scene) tooSoon() string {
+	switch {
+	case forced(s.Op) || s.Op.ByPerson || s.Op.Action == fsm.FenceOn:
+		return ""
+	case s.Unasked:
+		return "every host to be asked once"
+	case s.Host.Power != PowerOff && s.Host.LostFor < s.Policy.graceOf(s.HoldsLease):
+		return "a full grace time of this leader's own"
+	}
+	return ""
+}
+
+// handOver waits for a host that answers and has the SPM role to hand it over, when a person has it switched off all the same and another
+// host can take it: Decide moves it. What comes of it holds nothing up for longer than a stop may take.
+func (s *Scene) handOver() (Move, bool) {
+	last, begun := s.last(RungHandOver)
+	switch {
+	case !forced(s.Op) || begun && last.Result != fsm.StepIntent || !begun && !(s.HasRole && s.Host.Reachable):
+		return Move{}, false
+	case !begun && s.NoHeir != "":
+		return s.skip(RungHandOver, "it has the SPM role, which no other host can take: "+s.NoHeir)
+	case !begun:
+		return s.step(DoNote, RungHandOver, fsm.StepIntent, "it has the SPM role and hands it over first, for which it has "+s.Policy.StopTimeout.String()), true
+	case !s.HasRole:
+		return s.note(RungHandOver, fsm.StepOK, "it has handed the SPM role over", fsm.FenceStep{}), true
+	case !s.Host.Reachable:
+		return s.note(RungHandOver, fsm.StepFailed, "it answers no more, with the SPM role", fsm.FenceStep{}), true
+	case s.elapsed(last) < s.Policy.StopTimeout:
+		return Move{Do: DoWait, Why: "it to hand the SPM role over"}, true
+	}
+	return s.note(RungHandOver, fsm.StepFailed, "it has not handed the SPM role over within "+s.Policy.StopTimeout.String()+": a person wants it off all the same", fsm.FenceStep{}), true
 }
 
 // rpc records that the host was asked and did not answer.
@@ -169,7 +218,7 @@ func (s *Scene) storage() (Move, bool) {
 func (s *Scene) soft() (Move, bool) {
 	switch last, tried := s.last(RungSoft); {
 	case tried && (last.Result == fsm.StepOK || last.Result == fsm.StepUnknown):
-		return s.waitSince(last.Time, s.Policy.SoftWait, "the host to answer after the soft restart")
+		return s.waitSince(last, s.Policy.SoftWait, "the host to answer after the soft restart")
 	case tried:
 		return Move{}, false
 	case !s.Soft:
@@ -246,7 +295,7 @@ func (s *Scene) lease() (Move, bool) {
 		return s.skip(RungLease, "no watchdog resets it, so its lease alone proves nothing")
 	case !begun:
 		return s.step(DoNote, RungLease, fsm.StepIntent, "waits until its lease is DEAD, for at most "+s.Policy.DeadAfter.String()), true
-	case s.Now.Sub(time.Unix(0, s.leaseSince())) < s.Policy.DeadAfter:
+	case s.elapsed(s.leaseBegun()) < s.Policy.DeadAfter:
 		return Move{Do: DoWait, Why: "its lease to be DEAD"}, true
 	}
 	return s.note(RungLease, fsm.StepFailed, "its lease is not DEAD after "+s.Policy.DeadAfter.String()+"; storage says: "+string(s.Storage.Status), fsm.FenceStep{}), true
@@ -263,6 +312,9 @@ func (s *Scene) nextOn() Move {
 	if s.Host.Reachable {
 		return Move{Do: DoEnd, Outcome: fsm.FenceDone, Why: s.Op.Host + " answers"}
 	}
+	if end, ok := s.over(); ok {
+		return end
+	}
 	for _, g := range s.Groups {
 		tried := s.triedThrough(g.Label)
 		if len(g.Proxies) == 0 || len(tried) >= powerTries {
@@ -275,17 +327,26 @@ func (s *Scene) nextOn() Move {
 	return Move{Do: DoEnd, Outcome: fsm.FenceFailed, Why: "no power device switched " + s.Op.Host + " on"}
 }
 
+// stayOff says why a host is not switched on without a person's order: somebody may have their hands in it. What the power-saving policy
+// switches on it has in maintenance itself.
+func (s *Scene) stayOff() string {
+	if s.Op.Action == fsm.FenceOn && s.Op.By == byManager && !s.Op.ByPerson && (s.Host.Maintenance || s.Host.Leaving) {
+		return s.Op.Host + " is wanted in maintenance: it is switched on by a person, or after it was activated"
+	}
+	return ""
+}
+
 // deadIsProof tells whether a DEAD lease proves that the machine no longer writes: something has reset it by then.
 func (s *Scene) deadIsProof() bool { return !s.Host.Unprotected || s.Policy.UnprotectedTakeover }
 
 // deadTried tells whether a proof of that was looked for lately in vain: a lockspace may not be readable.
 func (s *Scene) deadTried() bool {
 	last, ok := s.last(RungLease)
-	return ok && last.Result == fsm.StepUnknown && s.Now.Sub(time.Unix(0, last.Time)) < s.Policy.SilentAfter
+	return ok && last.Result == fsm.StepUnknown && s.elapsed(last) < s.Policy.SilentAfter
 }
 
-// leaseSince is when the wait for the lease began.
-func (s *Scene) leaseSince() int64 {
+// leaseBegun is the step with which the wait for the lease began.
+func (s *Scene) leaseBegun() fsm.FenceStep {
 	i := slices.IndexFunc(s.Op.Steps, func(st fsm.FenceStep) bool { return st.Rung == RungLease })
-	return s.Op.Steps[i].Time
+	return s.Op.Steps[i]
 }

@@ -187,13 +187,58 @@ func ends() []ladderTest {
 		{"on, its intent is committed", scene(func(s *Scene) { s.Op.Action = fsm.FenceOn }, after(through(RungOn, "bmc", "b", fsm.StepIntent)), mine), "order power_on bmc through b"},
 		{"on, another proxy", scene(func(s *Scene) { s.Op.Action = fsm.FenceOn }, after(through(RungOn, "bmc", "b", fsm.StepFailed))), "intend power_on bmc through d"},
 		{"on, it answers", scene(answers, func(s *Scene) { s.Op.Action = fsm.FenceOn }), "end done"},
+		{"a leader has not been silent to for long", scene(below, func(s *Scene) { s.Host.LostFor = time.Second }), "wait"},
+		{"a new leader, and the switch says off", scene(below, func(s *Scene) { s.Host.LostFor, s.Host.Power = time.Second, PowerOff }), "intend power_off bmc through b"},
+		{"a new leader, and a person wants it", scene(byPerson(false), below, func(s *Scene) { s.Host.LostFor = time.Second }), "intend power_off bmc through b"},
+		{"a new leader, and the lease is DEAD", scene(below, stored(Dead), func(s *Scene) { s.Host.LostFor = time.Second }), "prove"},
+		{"a new leader that has not asked everybody", scene(below, func(s *Scene) { s.Unasked = true }), "wait"},
+		{"a new leader that has not asked everybody, and the switch says off", scene(below, func(s *Scene) { s.Unasked, s.Host.Power = true, PowerOff }), "wait"},
+		{"an intent that has become too soon", scene(below, intent, mine, func(s *Scene) { s.Host.LostFor = time.Second }), "note power_off skipped"},
+		{"it renews, for too long under another leader", scene(below, func(s *Scene) {
+			s.Storage.Renewing, s.Host.LostFor, s.Host.SilentFor = true, time.Minute, time.Hour
+		}), "intend power_off bmc through b"},
+		{"on, wanted in maintenance", scene(wantedOff), "end abandoned"},
+		{"on, wanted in maintenance, its intent is committed", scene(wantedOff, after(through(RungOn, "bmc", "b", fsm.StepIntent)), mine), "note power_on skipped"},
+		{"on, wanted in maintenance, a person", scene(wantedOff, func(s *Scene) { s.Op.ByPerson = true }), "intend power_on bmc through b"},
+		{"on, in maintenance, by the policy that has it there", scene(wantedOff, func(s *Scene) { s.Op.By = fsm.WishByPolicy }), "intend power_on bmc through b"},
 		{"on, nothing helps", scene(noGroups, func(s *Scene) { s.Op.Action = fsm.FenceOn }), "end failed"},
+	}
+}
+
+func wantedOff(s *Scene) { s.Op.Action, s.Op.By, s.Host.Leaving = fsm.FenceOn, byManager, true }
+
+// handOvers are scenes of a person's forced order on a host that answers and is SPM.
+func handOvers() []ladderTest {
+	spm := func(s *Scene) { answers(s); byPerson(true)(s); s.HasRole = true }
+	begun := func(ago time.Duration) func(*Scene) {
+		return after(fsm.FenceStep{Rung: RungHandOver, Result: fsm.StepIntent, Time: ladderNow.Add(-ago).UnixNano()})
+	}
+	taken := func(ago time.Duration) func(*Scene) {
+		return func(s *Scene) {
+			s.Op.Steps[len(s.Op.Steps)-1].Term = 4
+			after(fsm.FenceStep{Rung: RungTakeover, Result: fsm.StepOK, Time: ladderNow.Add(-ago).UnixNano()})(s)
+		}
+	}
+	ahead := begun(-time.Hour)
+	return []ladderTest{
+		{"hand over", scene(spm), "note hand_over intent"},
+		{"hand over, nobody can take it", scene(spm, func(s *Scene) { s.NoHeir = "b: does not answer" }), "note hand_over skipped"},
+		{"hand over, a person does not force", scene(func(s *Scene) { byPerson(false)(s); s.HasRole = true }), "note rpc failed"},
+		{"hand over, it does not answer", scene(spm, func(s *Scene) { s.Host.Reachable = false }), "note rpc skipped"},
+		{"hand over, awaited", scene(spm, begun(time.Second)), "wait"},
+		{"hand over, awaited by another leader", scene(spm, begun(time.Second), taken(time.Second)), "wait"},
+		{"hand over, done", scene(spm, begun(time.Second), func(s *Scene) { s.HasRole = false }), "note hand_over ok"},
+		{"hand over, it answers no more", scene(spm, begun(time.Second), func(s *Scene) { s.Host.Reachable = false }), "note hand_over failed"},
+		{"hand over, too long", scene(spm, begun(time.Hour)), "note hand_over failed"},
+		{"hand over, too long, begun by a clock that was ahead", scene(spm, ahead, taken(time.Hour)), "note hand_over failed"},
+		{"hand over, over", scene(spm, begun(time.Second), after(on(RungHandOver, fsm.StepFailed))), "note rpc skipped"},
+		{"a dead lease awaited since the future", scene(below, powerless, waiting(-time.Hour), taken(time.Hour), powerless), "note lease_dead failed"},
 	}
 }
 
 func TestNext_table(t *testing.T) {
 	t.Parallel()
-	for _, tc := range slices.Concat(lowRungs(), powerRungs(), ends()) {
+	for _, tc := range slices.Concat(lowRungs(), powerRungs(), ends(), handOvers()) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			m := Next(tc.s)
@@ -214,11 +259,11 @@ func TestNext_table(t *testing.T) {
 func TestNext_everyRungHasACase(t *testing.T) {
 	t.Parallel()
 	rungs, moves := map[string]bool{}, map[Do]bool{}
-	for _, tc := range slices.Concat(lowRungs(), powerRungs(), ends()) {
+	for _, tc := range slices.Concat(lowRungs(), powerRungs(), ends(), handOvers()) {
 		m := Next(tc.s)
 		rungs[m.Step.Rung], moves[m.Do] = true, true
 	}
-	for _, r := range []string{RungRPC, RungStorage, RungSoft, RungKdump, RungPower, RungLease, RungOn, RungTakeover} {
+	for _, r := range []string{RungRPC, RungStorage, RungSoft, RungKdump, RungPower, RungLease, RungOn, RungTakeover, RungHandOver} {
 		if !rungs[r] {
 			t.Errorf("no case leads to the rung %s", r)
 		}
@@ -241,8 +286,14 @@ func unsafeMove(s Scene, m Move) string {
 		return "orders without an intent of its own that is the last word"
 	case orders && s.Host.Reachable && !forced(s.Op):
 		return "orders the off of a host that answers"
-	case orders && !s.Op.ByPerson && (s.MostLost || !s.Policy.Fencing || s.Policy.DisarmedUntil.After(s.Now)):
+	case orders && !s.Op.ByPerson && !forced(s.Op) && (s.MostLost || !s.Policy.Fencing || s.Policy.DisarmedUntil.After(s.Now)):
 		return "orders against the policy"
+	case orders && !s.Op.ByPerson && !forced(s.Op) && (s.Unasked || s.Host.Power != PowerOff && s.Host.LostFor < s.Policy.Grace):
+		return "orders before it has asked everybody and given the host a grace time of its own"
+	case m.Do == DoIntend && m.Step.Rung == RungPower && s.HasRole && s.Host.Reachable && s.NoHeir == "" && !s.has(RungHandOver):
+		return "switches off a host that could have handed the SPM role over"
+	case (orders || m.Do == DoOrder && m.Step.Rung == RungOn) && s.Op.By == byManager && !s.Op.ByPerson && s.Op.Action == fsm.FenceOn && (s.Host.Maintenance || s.Host.Leaving):
+		return "switches on a host that is wanted in maintenance"
 	case m.Do == DoIntend && m.Step.Proxy == s.Op.Host:
 		return "lets a host switch itself"
 	case m.Do == DoProve && (s.Storage.Status != Dead || s.Host.Unprotected && !s.Policy.UnprotectedTakeover || s.Storage.Generation != s.Op.Generation):
@@ -262,9 +313,12 @@ func randomScene(r *rand.Rand) Scene {
 	s.Op.Action = []string{fsm.FenceOff, fsm.FenceRestart, fsm.FenceOn}[r.IntN(3)]
 	s.Op.ByPerson, s.Mine, s.MostLost, s.Soft, s.Kdump = flip(3), flip(2), flip(6), flip(2), flip(2)
 	s.Op.Term = uint64(4 + r.IntN(2))
-	rungs := []string{RungRPC, RungStorage, RungSoft, RungKdump, RungPower, RungLease, RungPerson, RungTakeover}
+	rungs := []string{RungRPC, RungStorage, RungSoft, RungKdump, RungPower, RungLease, RungPerson, RungTakeover, RungHandOver}
 	if s.Op.Action == fsm.FenceOn {
 		rungs = []string{RungOn, RungTakeover}
+	}
+	if s.Op.Action != fsm.FenceOn && flip(4) {
+		s.Op.Steps = append(s.Op.Steps, on(RungPerson, fsm.StepOK))
 	}
 	results := []string{fsm.StepIntent, fsm.StepOK, fsm.StepFailed, fsm.StepUnknown, fsm.StepSkipped}
 	for range r.IntN(12) {
@@ -277,6 +331,15 @@ func randomScene(r *rand.Rand) Scene {
 	s.Storage = Storage{Status: []Liveness{Unseen, Unknown, Free, Live, Fail, Dead}[r.IntN(6)], Witnesses: 2, Generation: uint64(3 + r.IntN(3)), Renewing: flip(2)}
 	s.Host.Reachable, s.Host.Unprotected = flip(3), flip(2)
 	s.Host.LostFor = time.Duration(r.IntN(600)) * time.Second
+	if flip(4) {
+		s.Host.LostFor = time.Second
+	}
+	s.Unasked, s.HasRole, s.Host.Maintenance, s.Host.Leaving = flip(6), flip(3), flip(6), flip(6)
+	s.Host.SilentFor = time.Duration(r.IntN(600)) * time.Second
+	s.Op.By = []string{byManager, fsm.WishByPolicy, "ann"}[r.IntN(3)]
+	if flip(3) {
+		s.NoHeir = "nobody"
+	}
 	s.Host.Power = []Power{PowerUnknown, PowerOn, PowerOff}[r.IntN(3)]
 	s.Policy.UnprotectedTakeover, s.Policy.Fencing, s.Policy.SkipIfLive = flip(2), !flip(6), flip(2)
 	if flip(6) {

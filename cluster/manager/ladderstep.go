@@ -21,6 +21,17 @@ func forced(op fsm.FenceOp) bool {
 	return (op.ByPerson || op.By == fsm.WishByPolicy) && len(op.Steps) > 0 && op.Steps[0].Rung == RungPerson && op.Steps[0].Result == fsm.StepOK
 }
 
+// isOrder tells whether a step is the intent of an order, and not the beginning of a wait.
+func isOrder(st fsm.FenceStep) bool {
+	return st.Result == fsm.StepIntent && st.Rung != RungLease && st.Rung != RungHandOver
+}
+
+// doomed tells whether a person has a host switched off whatever is seen of it: it gives the SPM role up while it can.
+func doomed(view *fsm.State, host string) bool {
+	op, open := view.OpenFence(host)
+	return open && op.ByPerson && op.Action != fsm.FenceOn && forced(op)
+}
+
 // last is the last step on a rung.
 func (s *Scene) last(rung string) (fsm.FenceStep, bool) {
 	for _, st := range slices.Backward(s.Op.Steps) {
@@ -82,9 +93,19 @@ func (s *Scene) skip(rung, why string) (Move, bool) {
 	return s.step(DoNote, rung, fsm.StepSkipped, why), true
 }
 
-// waitSince waits for something that began at a committed time.
-func (s *Scene) waitSince(begun int64, bound time.Duration, what string) (Move, bool) {
-	if s.Now.Sub(time.Unix(0, begun)) >= bound {
+// elapsed is the time since a step. One by a former leader whose clock was ahead counts from the takeover, by this one's clock, so that
+// every wait ends.
+func (s *Scene) elapsed(st fsm.FenceStep) time.Duration {
+	d := since(s.Now, st.Time)
+	if last, ok := s.last(RungTakeover); ok && st.Term < last.Term {
+		d = max(d, since(s.Now, last.Time))
+	}
+	return d
+}
+
+// waitSince waits for something that began with a step.
+func (s *Scene) waitSince(begun fsm.FenceStep, bound time.Duration, what string) (Move, bool) {
+	if s.elapsed(begun) >= bound {
 		return Move{}, false
 	}
 	return Move{Do: DoWait, Why: what}, true

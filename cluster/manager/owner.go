@@ -71,7 +71,7 @@ func serving(in *Inputs, x *Host) Decision {
 	case !x.MasterValid && !x.MasterOwed:
 		stop.Row, stop.Reason, stop.Cause = RowHandOver, x.Name+" cannot read the master domain", MovedMaster
 		return stop
-	case x.Leaving:
+	case x.Leaving || x.Doomed:
 		return leave(in, x, stop)
 	}
 	if d, ok := handLate(in, x, stop); ok {
@@ -96,16 +96,18 @@ func keep(_ *Inputs, x *Host) Decision {
 		Reason: "it holds the lease and serves"}
 }
 
-// leave moves the role off a host that goes to maintenance. It stays as long as nobody else can have it: a pool without SPM is worse.
+// leave moves the role off a host that goes to maintenance, or that a person has switched off. It stays as long as nobody else can have it: a pool without SPM is worse.
 func leave(in *Inputs, x *Host, stop Decision) Decision {
 	c, retry := candidates(in)
+	stop.Row, stop.Cause, stop.Reason = RowMaintenance, MovedMaintenance, x.Name+" goes to maintenance"
+	if x.Doomed {
+		stop.Row, stop.Cause, stop.Reason = RowDoomed, MovedOperator, "a person has "+x.Name+" switched off"
+	}
 	if len(c) > 0 {
-		stop.Row, stop.Cause = RowMaintenance, MovedMaintenance
-		stop.Reason = x.Name + " goes to maintenance"
 		return stop
 	}
 	d := keep(in, x)
-	d.Reason += "; it is to go to maintenance, and no other host can take the role"
+	d.Reason += "; " + stop.Reason + ", and no other host can take the role"
 	d.Awaits, d.In = nobodyAwaits(retry), retry
 	return d
 }

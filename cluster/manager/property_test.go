@@ -24,9 +24,13 @@ func violation(in Inputs, d Decision) string {
 			return "fences the holder before it was asked through the storage"
 		case h.Power != PowerOff && h.LostFor < in.Policy.Grace:
 			return "fences within the grace time"
+		case h.Power != PowerOff && in.ClearFor < in.Policy.Grace:
+			return "fences before a grace time has passed since it was allowed"
+		case notAsked(in):
+			return "fences without having asked everybody"
 		case !in.Policy.Fencing || in.DisarmedFor > 0:
 			return "fences although that is forbidden"
-		case h.Power != PowerOff && in.Policy.SkipIfLive && in.Storage[h.HostID].Renewing && (in.Policy.FenceLiveAfter == 0 || h.LostFor < in.Policy.FenceLiveAfter):
+		case h.Power != PowerOff && in.Policy.SkipIfLive && in.Storage[h.HostID].Renewing && (in.Policy.FenceLiveAfter == 0 || max(h.LostFor, h.SilentFor) < in.Policy.FenceLiveAfter):
 			return "fences a host that is alive on storage"
 		case in.Policy.SkipIfHalfDead && halfSilent(in):
 			return "a minority fences"
@@ -60,12 +64,12 @@ func violation(in Inputs, d Decision) string {
 
 // moveViolation judges a hand-over that nothing forces: there must be somebody for it, and what is reached must not become less.
 func moveViolation(in Inputs, x *Host, d Decision) string {
-	if d.Row != RowMove && d.Row != RowMaintenance && d.Row != RowOutreach && d.Row != RowLate {
+	if d.Row != RowMove && d.Row != RowMaintenance && d.Row != RowDoomed && d.Row != RowOutreach && d.Row != RowLate {
 		return ""
 	}
 	heirs, reach := 0, -1
 	for _, h := range in.Hosts {
-		if h.Name != x.Name && h.Reachable && h.KeeperOK && h.MasterValid && !h.Maintenance && !h.Leaving && h.Priority >= 0 &&
+		if h.Name != x.Name && h.Reachable && h.KeeperOK && h.MasterValid && !h.Maintenance && !h.Leaving && !h.Doomed && h.Priority >= 0 &&
 			h.Role.State == RoleNone && h.RetryIn == 0 {
 			heirs, reach = heirs+1, max(reach, h.Reach)
 		}
@@ -93,11 +97,21 @@ func halfSilent(in Inputs) bool {
 	for _, h := range in.Hosts {
 		if h.Reachable {
 			answer++
-		} else if !h.Maintenance && h.ProofGen == 0 {
+		} else if !h.Maintenance && h.ProofGen == 0 { // one that was not asked is notAsked's
 			silent++
 		}
 	}
 	return silent > 0 && silent >= answer
+}
+
+// notAsked counts for itself: a host whose word would count was not asked.
+func notAsked(in Inputs) bool {
+	for _, h := range in.Hosts {
+		if h.Unasked && !h.Reachable && !h.Maintenance && h.ProofGen == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // startViolation judges a start.
@@ -108,7 +122,7 @@ func startViolation(in Inputs, h, owner *Host, s Storage, d Decision) string {
 		return "starts without knowing the owner"
 	case in.Desired.Stopped:
 		return "starts what the operator stopped"
-	case h == nil || !h.Reachable || h.Priority < 0 || h.Maintenance || h.Leaving || !h.KeeperOK || !h.MasterValid || h.RetryIn > 0:
+	case h == nil || !h.Reachable || h.Priority < 0 || h.Maintenance || h.Leaving || h.Doomed || !h.KeeperOK || !h.MasterValid || h.RetryIn > 0:
 		return "starts on a host that must not or cannot"
 	case d.Expect != in.Lease.Version:
 		return "starts without compare and set"
@@ -132,7 +146,7 @@ func randomInputs(r *rand.Rand) Inputs {
 	in.Lease = Lease{Known: !flip(20), Conflict: flip(20), Held: !flip(3), Owner: 1 + r.IntN(4),
 		Generation: uint64(1 + r.IntN(3)), Version: uint64(6 + r.IntN(3)), SeenFor: dur()}
 	in.Desired = Desired{Stopped: flip(6), Host: []string{"", "", "a", "b", "zz"}[r.IntN(5)]}
-	in.TermAge = dur()
+	in.TermAge, in.ClearFor = dur(), dur()
 	in.Asked, in.AskedFor = flip(2), dur()
 	in.Policy.FenceOthers, in.Policy.UnprotectedTakeover = flip(2), flip(2)
 	in.Policy.SkipIfLive, in.Policy.SkipIfHalfDead, in.Policy.Fencing = !flip(4), !flip(4), !flip(8)
@@ -144,7 +158,7 @@ func randomInputs(r *rand.Rand) Inputs {
 	}
 	for id := 1; id <= 4; id++ {
 		in.Storage[id] = Storage{Status: []Liveness{Unseen, Unknown, Free, Live, Live, Fail, Dead}[r.IntN(7)],
-			Witnesses: r.IntN(3), Generation: uint64(r.IntN(4)), Renewing: flip(2), DeadIn: dur()}
+			Witnesses: r.IntN(3), Generation: uint64(r.IntN(4)), Renewing: flip(2), DeadIn: dur(), Still: dur()}
 	}
 	in.Active, in.OutreachFor, in.OutreachAfter = 2, dur(), dur()
 	for i := range in.Hosts {
@@ -155,9 +169,9 @@ func randomInputs(r *rand.Rand) Inputs {
 		h.KeeperOK, h.MasterValid, h.Fenceable = !flip(5), !flip(5), !flip(4)
 		h.Role = Role{[]string{RoleNone, RoleNone, RoleStarting, RoleServing, RoleStopping}[r.IntN(5)], uint64(6 + r.IntN(3))}
 		h.RoleFor, h.Power = dur(), []Power{PowerUnknown, PowerOn, PowerOff}[r.IntN(3)]
-		h.ProofGen, h.Unprotected = uint64(r.IntN(4)), flip(2)
+		h.ProofGen, h.Unprotected, h.Doomed = uint64(r.IntN(4)), flip(2), flip(8)
 		if !h.Reachable {
-			h.LostFor = dur()
+			h.LostFor, h.SilentFor, h.Unasked = dur(), 2*dur(), flip(8)
 		}
 		if flip(4) {
 			h.RetryIn, h.Failures = dur(), r.IntN(3)

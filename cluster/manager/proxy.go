@@ -80,6 +80,9 @@ func (p *PowerProxy) Power(ctx context.Context, req PowerRequest) (PowerReply, e
 		if err := p.awaitIntent(ctx, req); err != nil {
 			return PowerReply{}, err
 		}
+		var done func()
+		ctx, done = p.whileIntended(ctx, req)
+		defer done()
 	}
 	sw, err := p.Switches.Open(p.View(), req.Host, req.Order)
 	if err != nil {
@@ -97,7 +100,40 @@ func (p *PowerProxy) Power(ctx context.Context, req PowerRequest) (PowerReply, e
 		err = fmt.Errorf("power action %q: %w", req.Action, fencing.ErrUnsupported)
 	}
 	rep.Took = time.Since(begun)
+	if stopped := context.Cause(ctx); errors.Is(stopped, errOrderStopped) {
+		return PowerReply{Took: rep.Took}, errors.Join(stopped, err)
+	}
 	return rep, err
+}
+
+// errOrderStopped says that an order was given up here in the middle. It may have been carried out.
+var errOrderStopped = errors.New("the fence operation went on while the order was carried out, which may have been done")
+
+// stillIntended is how often a proxy looks whether an order that takes its time is still wanted.
+const stillIntended = 50 * time.Millisecond
+
+// whileIntended is ctx until the order's intent is not the last word of its operation any more: devices are slow, and what is ordered
+// again and again until a status says so must not reach a host that was given up meanwhile. The caller calls done.
+func (p *PowerProxy) whileIntended(ctx context.Context, req PowerRequest) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(stillIntended)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if err := mayOrder(p.View(), p.Host, req); err != nil {
+				cancel(fmt.Errorf("%w: %v", errOrderStopped, err)) // not an ErrOrderOver: that one surely did nothing
+				return
+			}
+		}
+	}()
+	return ctx, func() { cancel(context.Canceled); <-ended }
 }
 
 // Handlers returns what the agent registers on its cluster port.

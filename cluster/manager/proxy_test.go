@@ -82,6 +82,57 @@ func TestMayOrder(t *testing.T) {
 	}
 }
 
+// slowAgent is a power switch whose off takes until its context ends.
+type slowAgent struct {
+	countingAgent
+	began chan struct{}
+}
+
+func (s *slowAgent) Off(ctx context.Context, _ string) (fencing.Evidence, error) {
+	close(s.began)
+	<-ctx.Done()
+	return fencing.Evidence{Kind: fencing.KindProcessExit}, nil // whatever it says then
+}
+
+// An order that is on its way when the operation goes on without it, or ends, is stopped, and what it comes to is no evidence.
+func TestPowerProxy_stopsAnOrderThatIsOver(t *testing.T) {
+	t.Parallel()
+	for name, cmd := range map[string]fsm.Command{
+		"taken over": &fsm.FenceAdvance{ID: "f1", Term: 6, Takeover: true, Step: fsm.FenceStep{Rung: RungTakeover, Result: fsm.StepOK}},
+		"ended":      &fsm.FenceEnd{ID: "f1", Term: 5, Outcome: fsm.FenceAbandoned, Time: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				a, f := &slowAgent{began: make(chan struct{})}, intended(t)
+				done := make(chan error, 1)
+				go func() {
+					rep, err := proxyOf(f, "h2", a).Power(t.Context(), goodOrder())
+					if rep.Evidence.Kind != "" {
+						err = errors.New("there is evidence")
+					}
+					done <- err
+				}()
+				<-a.began
+				b, err := fsm.Encode(cmd, "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if out := f.Apply(99, b).(fsm.Outcome); out.Err() != nil {
+					t.Fatal(out.Err())
+				}
+				begun := time.Now()
+				if err := <-done; !errors.Is(err, errOrderStopped) || resultOf(err) != fsm.StepUnknown {
+					t.Errorf("%v", err)
+				}
+				if took := time.Since(begun); took > time.Second {
+					t.Errorf("stopped after %s", took)
+				}
+			})
+		})
+	}
+}
+
 // countingAgent is a power switch that counts.
 type countingAgent struct{ offs, ons int }
 

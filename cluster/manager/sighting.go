@@ -79,6 +79,7 @@ func (t *term) ping(ctx context.Context, s *sighting) bool {
 	cctx, cancel := context.WithTimeout(ctx, t.m.cfg.PingTimeout)
 	defer cancel()
 	var rep PingReply
+	proof, proven := t.provenOff(s.name)
 	begun := t.m.cfg.Now()
 	req := t.pingRequest(s.name)
 	req.Domains = t.reportsSeen(s)
@@ -91,6 +92,9 @@ func (t *term) ping(ctx context.Context, s *sighting) bool {
 		return t.askPower(ctx, s) || changed
 	}
 	t.timed(s, t.m.cfg.Now().Sub(begun))
+	if proven && t.ofMaster(rep.Master) && disproves(proof, &rep) {
+		t.disproved(proof)
+	}
 	return t.seen(s, rep)
 }
 
@@ -159,7 +163,7 @@ func (t *term) missed(s *sighting) bool {
 
 // facts makes the Host that Decide sees. Caller holds term.mu.
 func (s *sighting) facts(now time.Time, h fsm.Host, t *term) Host {
-	f := Host{Name: h.Name, HostID: h.HostID, Priority: h.Priority, Reachable: s.reachable, Answered: s.answered,
+	f := Host{Name: h.Name, HostID: h.HostID, Priority: h.Priority, Reachable: s.reachable, Answered: s.answered, Unasked: !s.asked,
 		Maintenance: h.State == fsm.HostMaintenance, Leaving: leaving(h), Renewals: s.reply.Renewals, KeeperOK: s.reply.KeeperOK,
 		MasterValid: s.reply.MasterValid && t.ofMaster(s.reply.Master), MasterOwed: t.owes(s.reply.Master, now),
 		Role: Role{State: s.reply.Role.State, Epoch: s.reply.Role.Epoch}, RoleFor: now.Sub(s.roleSince), RTT: s.rtt,
@@ -169,12 +173,26 @@ func (s *sighting) facts(now time.Time, h fsm.Host, t *term) Host {
 	}
 	if !s.reachable {
 		f.LostFor = now.Sub(later(s.last, t.start))
+		if f.SilentFor = f.LostFor; !s.answered {
+			f.SilentFor = max(f.LostFor, committedSilence(h, now))
+		}
 		// The switch's "off" counts only with a look at the disk made after it: a process that exits frees its lease first.
 		if s.power != PowerOff || t.disk.at.After(s.powerAt) {
 			f.Power = s.power
 		}
 	}
 	return f
+}
+
+// committedSilence is how long ago it was committed that the host does not answer, by the clock of the leader who did; 0: it is not, or a
+// clock is wrong.
+func committedSilence(h fsm.Host, now time.Time) time.Duration {
+	for _, w := range h.Witnesses {
+		if w.Kind == fsm.WitnessRPC && w.State == WitnessSilent && w.Since > 0 {
+			return max(since(now, w.Since), 0)
+		}
+	}
+	return 0
 }
 
 // later returns the later of two times.

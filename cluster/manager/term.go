@@ -33,6 +33,8 @@ type term struct {
 	late     map[slot]bool        // records that were freed again after a late write; there can be one
 	void     map[slot]bool        // records that changed after a proof
 
+	forbidden time.Time // when something last kept from fencing anybody
+
 	intents map[string]int // by fence operation: the step that is an intent of this term and has not gone out
 
 	domains domainWork // what domains are judged by
@@ -192,6 +194,7 @@ func (t *term) inputs(view *fsm.State) Inputs {
 			f := s.facts(now, h, t)
 			f.Fenceable = len(t.m.cfg.Power.Groups(view, h.Name)) > 0
 			f.FenceIn = quietLeft(fenced[h.Name], in.Policy.FenceQuiet, now)
+			f.Doomed = doomed(view, h.Name)
 			f.Reports = s.reachable && s.reply.Domains != nil
 			f.Reach, f.Misses = reach(view, s.reply.Domains)
 			f.ProofGen = provenGeneration(view, h.Name, max(in.Lease.Generation, t.disk.generation(h.HostID)))
@@ -202,6 +205,10 @@ func (t *term) inputs(view *fsm.State) Inputs {
 			in.Storage[h.HostID] = t.disk.storage(now, h.HostID, f.LostFor, f.Reachable, t.m.cfg.Policy)
 		}
 	}
+	if in.forbidden() {
+		t.forbidden = now
+	}
+	in.ClearFor = now.Sub(later(t.forbidden, t.start))
 	if id := in.Lease.Owner; in.Lease.Held && in.byID(id) == nil {
 		in.Storage[id] = t.disk.storage(now, id, 0, true, t.m.cfg.Policy)
 	}

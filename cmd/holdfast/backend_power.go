@@ -17,6 +17,7 @@ import (
 // powerRules are those of errors about the power of hosts.
 var powerRules = []errorRule{
 	{manager.ErrHostRuns, api.CodeConflict, "holdfast host maintenance NAME, or --force, which ends what runs there"},
+	{manager.ErrHostUntold, api.CodeConflict, "try again in a moment, or use --force, which ends what may run there"},
 	{manager.ErrHostRenews, api.CodeConflict, "wait until storage says that it is dead, or use --force, which ends what runs there"},
 	{manager.ErrHalfSilent, api.CodeConflict, "holdfast host list shows who does not answer; --force acts all the same"},
 	{manager.ErrLeaderPower, api.CodeConflict, "holdfast operator raft transfer, and then again"},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,7 +20,7 @@ import (
 // awaitFence waits until the newest operation on a host satisfies ok.
 func awaitFence(t *testing.T, c *client.Client, host, what string, ok func(api.FenceOp) bool) (op api.FenceOp) {
 	t.Helper()
-	err := poll(deadline(t, 60*time.Second), what, func() error {
+	err := poll(deadline(t, 2*time.Minute), what, func() error { // a busy machine takes its time over each of a dozen processes
 		l, _, err := c.FenceHistory(t.Context(), host, 0, client.Read{})
 		if err != nil {
 			return err
@@ -32,9 +33,45 @@ func awaitFence(t *testing.T, c *client.Client, host, what string, ok func(api.F
 		return errors.New("not yet")
 	})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v\n%s", err, fencingStory(t, c, host))
 	}
 	return op
+}
+
+// fencingStory is what is known about a host when its fencing did not go as a test expects: its operations with their steps, the states of
+// all hosts, who is SPM and why, and the latest events.
+func fencingStory(t *testing.T, c *client.Client, host string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
+	defer cancel()
+	var b strings.Builder
+	tell := func(what string, err error) {
+		if err != nil {
+			fmt.Fprintf(&b, "%s: %v\n", what, err)
+		}
+	}
+	ops, _, err := c.FenceHistory(ctx, host, 0, client.Read{})
+	tell("the history", err)
+	for _, op := range ops {
+		fmt.Fprintf(&b, "%s %s %s by %s: %s %s\n", op.Began.Format(time.StampMilli), op.Action, op.Host, op.By, op.Outcome, op.Detail)
+		for _, st := range op.Steps {
+			fmt.Fprintf(&b, "  %s term %d: %s %s %s through %q: %s\n", st.Time.Format(time.StampMilli), st.Term, st.Rung, st.Result, st.Device, st.Through, st.Evidence)
+		}
+	}
+	hosts, _, err := c.Hosts(ctx, client.Read{})
+	tell("the hosts", err)
+	for _, h := range hosts {
+		fmt.Fprintf(&b, "host %s is %s since %s: %s %+v\n", h.Name, h.State, h.Since.Format(time.StampMilli), h.Reason, h.Witnesses)
+	}
+	spm, _, err := c.SPM(ctx, client.Read{})
+	tell("the SPM", err)
+	fmt.Fprintf(&b, "SPM: %+v\n", spm)
+	events, _, err := c.Events(ctx, 0, 1000, client.Read{})
+	tell("the events", err)
+	for _, e := range events[max(len(events)-40, 0):] {
+		fmt.Fprintf(&b, "%+v\n", e)
+	}
+	return b.String()
 }
 
 func awaitPowerState(t *testing.T, c *client.Client, host string, states ...string) {

@@ -117,7 +117,7 @@ func newPowerAddCommand(g *global) *cobra.Command {
 	f.BoolVar(&stdin, "secret-stdin", false, "read the password from standard input")
 	f.StringArrayVar(&options, "option", nil, "an option of the type, as key=value; may be repeated")
 	f.StringSliceVar(&req.Proxies, "through", nil, "hosts to act through, the most wanted first; any if not given")
-	f.BoolVar(&req.Disabled, "disabled", false, "keep it without using it")
+	f.BoolVar(&req.Disabled, "disabled", false, "keep it without using it, nor the others of its order: the host may run on by this one")
 	_ = cmd.MarkFlagRequired("type")
 	return cmd
 }
