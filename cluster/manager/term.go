@@ -194,7 +194,7 @@ func (t *term) inputs(view *fsm.State) Inputs {
 			f.FenceIn = quietLeft(fenced[h.Name], in.Policy.FenceQuiet, now)
 			f.Reports = s.reachable && s.reply.Domains != nil
 			f.Reach, f.Misses = reach(view, s.reply.Domains)
-			f.ProofGen = provenGeneration(view, h.Name, max(in.Lease.Generation, t.disk.generation(h.HostID)))
+			f.ProofGen = provenGeneration(view, h.Name, in.generationOf(h.HostID, t.disk.generation(h.HostID)))
 			if t.void[slot{pool.Master, h.HostID, f.ProofGen}] {
 				f.ProofGen = 0
 			}
@@ -206,6 +206,14 @@ func (t *term) inputs(view *fsm.State) Inputs {
 		in.Storage[id] = t.disk.storage(now, id, 0, true, t.m.cfg.Policy)
 	}
 	return in
+}
+
+// generationOf is the life of a host that a proof has to be about: the one that its record shows, or in which it took the SPM lease.
+func (in *Inputs) generationOf(hostID int, recorded uint64) uint64 {
+	if in.Lease.Held && in.Lease.Owner == hostID {
+		return max(recorded, in.Lease.Generation)
+	}
+	return recorded
 }
 
 // provenGeneration returns gen if a proof for exactly this generation of the host is recorded, else 0.
