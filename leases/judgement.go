@@ -205,5 +205,8 @@ func reasonOf(st *HostStatus) string {
 	case HostFail:
 		return fmt.Sprintf("its holder has been silent for %s and may still be running", st.Silent.Round(time.Second))
 	}
+	if st.State == HostFree {
+		return "its holder's record was freed in an earlier generation, which says nothing about this one"
+	}
 	return "its holder has not been watched for long enough to be judged"
 }

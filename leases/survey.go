@@ -71,6 +71,8 @@ func (s *Survey) take(id int, b []byte, seen HostStatus) error {
 	switch {
 	case l.Timestamp == 0 || l.OwnerID != uint64(id):
 		st.State, st.Timestamp = HostFree, 0
+		same := seen.Generation == l.OwnerGeneration && seen.Timestamp == 0
+		st.Stood = same && seen.Stood || l.OwnerID != uint64(id)
 		return nil
 	case seen.State == "", seen.State == HostUnknown && seen.Timestamp == 0: // never looked at
 	case seen.Generation == l.OwnerGeneration && seen.Timestamp == l.Timestamp:
@@ -93,11 +95,12 @@ func (s *Survey) Host(id int) HostStatus {
 	return s.hosts[id-1]
 }
 
-// gone says whether a generation of a host has surely left the lockspace, or was replaced by a later one.
+// gone says whether a generation of a host has surely left the lockspace, or was replaced by a later one. It is what an acquire goes by,
+// see departed: a record that was freed in an earlier generation must have stood still as well.
 func (s *Survey) gone(id int, generation uint64) bool {
 	if id < 1 || id > len(s.hosts) || s.damaged[id-1] {
 		return false
 	}
 	h := s.hosts[id-1]
-	return h.State == HostFree || h.Generation > generation
+	return h.Generation > generation || h.State == HostFree && (h.Generation == generation || h.Stood)
 }
