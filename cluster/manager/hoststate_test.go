@@ -312,7 +312,7 @@ func TestNextHost_plantedBugs(t *testing.T) {
 			return NextHost(v)
 		},
 		"takes the clock's word": func(v HostView) HostNext { v.Seen.Unprotected = false; return NextHost(v) },
-		"ignores illness": func(v HostView) HostNext { v.Ill, v.WellFor = "", time.Hour; return NextHost(v) },
+		"ignores illness":        func(v HostView) HostNext { v.Ill, v.WellFor = "", time.Hour; return NextHost(v) },
 		"ages in reasons": func(v HostView) HostNext {
 			n := NextHost(v)
 			n.Reason += fmt.Sprintf(" (%d)", len(v.Committed.Reason))

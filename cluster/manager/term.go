@@ -42,12 +42,13 @@ type term struct {
 	marks  map[string]*mark // by host: what is remembered to record its state; only the loop uses it
 
 	outreach outreachSince // only the loop uses it
-	spacesAt time.Time     // when watchSpaces looked last; only the loop uses it
-	facing   string        // the master that disk facts are about
-	facingAt time.Time     // since when
-	asked    asked         // the holder of the lease, through the storage
-	proofsAt time.Time     // when watchProofs looked last
-	notes    sync.Mutex    // held while an event is committed in the background, so that they stay in order
+	leadAway leadAway
+	spacesAt time.Time  // when watchSpaces looked last; only the loop uses it
+	facing   string     // the master that disk facts are about
+	facingAt time.Time  // since when
+	asked    asked      // the holder of the lease, through the storage
+	proofsAt time.Time  // when watchProofs looked last
+	notes    sync.Mutex // held while an event is committed in the background, so that they stay in order
 }
 
 func newTerm(m *Manager, ctx context.Context) *term {
@@ -121,6 +122,7 @@ func (t *term) step() {
 	t.recordHosts(view, in)
 	t.recordRole(view, in, d)
 	t.lookAfterDomains(view)
+	t.handLeadership(view, in)
 }
 
 // once runs fn unless something with this key is under way, and looks again when it is done.
