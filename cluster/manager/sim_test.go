@@ -536,9 +536,12 @@ func (s *sim) Status(_ context.Context, host string) (fencing.State, error) {
 }
 
 func (s *sim) Off(ctx context.Context, host string) (fencing.Evidence, error) {
-	pause(ctx, s.offTakes)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	takes := s.offTakes
+	s.mu.Unlock()
+	pause(ctx, takes)
+	s.mu.Lock()
 	if s.offHangs {
 		s.mu.Unlock()
 		<-ctx.Done()
