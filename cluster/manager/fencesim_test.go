@@ -245,7 +245,7 @@ func TestFence_deviceDeadWithItsHost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			fencingPool(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
-				s.alter(func() { broken(s) })
+				s.alter(func() { broken(s); s.noOn = true }) // it stays as it was proven
 				s.kill(spm)
 				took := s.until(t, "failover", 20*time.Second, func() bool { return another(spm)(s) })
 				if took < 9*time.Second || took > 14*time.Second {

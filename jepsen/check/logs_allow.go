@@ -45,7 +45,7 @@ var allow = []allowance{
 	{line(`msg="the watchdog is not petted: the machine is reset unless that changes"`), noStorage, "a lease was not renewed in time, also by a clock that jumped"},
 	{line(`msg="(storage cannot start again before the device calls have come back|leases are kept until this process has ended)`), noStorage,
 		"I/O hangs, and the host says what it waits for"},
-	{line(`msg="(this host's storage is down; starting it again|domain cannot be used on this host; trying again)`), anyFault, "the host's LUN or keeper is gone"},
+	{line(`msg="(this host's storage is down; starting it again|domain cannot be used on this host; trying again|this host starts without the pool's master)`), anyFault, "the host's LUN or keeper is gone"},
 	{line(`msg="(the first I/O error of this export|an attached volume cannot be made usable again)`), noStorage,
 		"an attached volume whose LUN or lease is gone: the guest sees errors, and somebody is told once"},
 	{line(`msg="a duty of the leader failed, starting it again"`), anyFault, "leadership or the quorum ended in the middle of a duty"},

@@ -32,7 +32,11 @@ type fake struct {
 	broken  bool // no volume can be made
 	stopped bool
 
-	slow chan struct{} // if set, the first volume is made when it closes, whoever waits for it
+	// If set, a volume is made when it closes, whoever waits for it. The first request for one says so in began; a second one with
+	// its key waits for its end, as with the real server.
+	slow  chan struct{}
+	began chan struct{}
+	under map[string]chan struct{} // by key, closed when the volume is made
 }
 
 func newFake(t *testing.T) *fake {
@@ -78,12 +82,7 @@ func (f *fake) answer(w http.ResponseWriter, q *http.Request) {
 			return
 		}
 		id = "v-" + v.Name // the name is the key
-		if f.slow != nil {
-			f.mu.Unlock()
-			<-f.slow
-			f.mu.Lock()
-		}
-		f.volumes[id] = v.Name
+		f.create(id, v.Name)
 		w.WriteHeader(http.StatusCreated)
 		out = api.VolumeCreated{Volume: api.Volume{ID: id, Name: v.Name}}
 	case q.URL.Path == "/v1/volumes":
@@ -100,6 +99,28 @@ func (f *fake) answer(w http.ResponseWriter, q *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(out) // the other side may have given up
+}
+
+// create is called, and returns, with the lock held.
+func (f *fake) create(id, name string) {
+	if f.slow == nil {
+		f.volumes[id] = name
+		return
+	}
+	if made := f.under[id]; made != nil {
+		f.mu.Unlock()
+		<-made
+		f.mu.Lock()
+		return
+	}
+	made := make(chan struct{})
+	f.under = map[string]chan struct{}{id: made}
+	f.mu.Unlock()
+	close(f.began)
+	<-f.slow
+	f.mu.Lock()
+	f.volumes[id] = name
+	close(made)
 }
 
 // Agent: while it is stopped, no volume can be made.
@@ -148,15 +169,17 @@ func TestRun_measuresEveryKind(t *testing.T) {
 	}
 }
 
-// The run hurts nobody who has not asked for it, nor somebody who is ill.
 // A volume that is being made when the run ends is listed only later, and is deleted all the same.
 func TestPool_sweepsWhatIsUnderWay(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
-	f.slow = make(chan struct{})
+	f.slow, f.began = make(chan struct{}), make(chan struct{})
 	p := &pool{clients: []*client.Client{f.client(t)}, prefix: "nemesis-"}
-	ended, end := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer end()
+	ended, end := context.WithCancel(t.Context())
+	go func() {
+		<-f.began
+		end()
+	}()
 	if id, err := p.create(ended, 1); err == nil {
 		t.Fatalf("made %s", id)
 	}
@@ -180,6 +203,7 @@ func TestPool_sweepsWithoutSettling(t *testing.T) {
 	}
 }
 
+// The run hurts nobody who has not asked for it, nor somebody who is ill.
 func TestRun_refuses(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(s *api.Status){
