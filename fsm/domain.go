@@ -23,12 +23,10 @@ type Domain struct {
 
 	// The manager's verdict, see DomainUpdate. Since is when Status last changed, Deadline when it will be left by itself
 	// or an action is due, Failing the hosts that cannot reach the domain.
-	Reason       string   `codec:"rs,omitempty" json:"reason,omitempty"`
-	Since        int64    `codec:"st,omitempty" json:"since,omitempty"`
-	Deadline     int64    `codec:"dl,omitempty" json:"deadline,omitempty"`
-	Failing      []string `codec:"fh,omitempty" json:"failing,omitempty"`
-	WarnFreePct  int      `codec:"wp,omitempty" json:"warn_free_pct,omitempty"`
-	CriticalFree int64    `codec:"cf,omitempty" json:"critical_free,omitempty"`
+	Reason   string   `codec:"rs,omitempty" json:"reason,omitempty"`
+	Since    int64    `codec:"st,omitempty" json:"since,omitempty"`
+	Deadline int64    `codec:"dl,omitempty" json:"deadline,omitempty"`
+	Failing  []string `codec:"fh,omitempty" json:"failing,omitempty"`
 }
 
 func (d Domain) stamp() Stamp { return Stamp{d.Epoch, d.Seq} }

@@ -34,11 +34,8 @@ type DomainUpdate struct {
 	Reason   *string   `codec:"r,omitempty"`
 	Deadline *int64    `codec:"dl,omitempty"`
 	Failing  *[]string `codec:"fh,omitempty"` // hosts that cannot reach it
-	// WarnFreePct and CriticalFree are the operator's thresholds of free space, in percent and in bytes; 0 is the default.
-	WarnFreePct  *int    `codec:"wp,omitempty"`
-	CriticalFree *int64  `codec:"cf,omitempty"`
-	Expect       *string `codec:"x,omitempty"` // the status that must still be recorded
-	Time         int64   `codec:"t"`
+	Expect   *string   `codec:"x,omitempty"`  // the status that must still be recorded
+	Time     int64     `codec:"t"`
 }
 
 func (*DomainUpdate) kind() kind { return kindDomainUpdate }
@@ -58,8 +55,6 @@ func (c *DomainUpdate) apply(t *tables, _ uint64) Outcome {
 	set(&d.Reason, c.Reason)
 	d.Reason = cut(d.Reason, MaxReason)
 	set(&d.Deadline, c.Deadline)
-	set(&d.WarnFreePct, c.WarnFreePct)
-	set(&d.CriticalFree, c.CriticalFree)
 	if c.Failing != nil {
 		d.Failing = hostNames(*c.Failing)
 	}
@@ -71,12 +66,6 @@ func (c *DomainUpdate) apply(t *tables, _ uint64) Outcome {
 func (c *DomainUpdate) check(t *tables, d Domain) Outcome {
 	if c.Expect != nil && *c.Expect != d.CurrentStatus() {
 		return refuse(CodeConflict, fmt.Sprintf("domain %s is %s now, not %s; look again", d.Name, d.CurrentStatus(), *c.Expect))
-	}
-	if c.WarnFreePct != nil && (*c.WarnFreePct < 0 || *c.WarnFreePct > 100) {
-		return refuse(CodeInvalid, fmt.Sprintf("a warning at %d %% free: use 0 (the default) to 100", *c.WarnFreePct))
-	}
-	if c.CriticalFree != nil && *c.CriticalFree < 0 {
-		return refuse(CodeInvalid, fmt.Sprintf("%d bytes free cannot be critical: use 0 (the default) or more", *c.CriticalFree))
 	}
 	if c.Status == nil {
 		return Outcome{}
@@ -109,6 +98,5 @@ func hostNames(in []string) []string {
 func (d Domain) keepVerdict(old Domain) Domain {
 	d.Status, d.Role = old.CurrentStatus(), old.Role
 	d.Reason, d.Since, d.Deadline, d.Failing = old.Reason, old.Since, old.Deadline, old.Failing
-	d.WarnFreePct, d.CriticalFree = old.WarnFreePct, old.CriticalFree
 	return d
 }

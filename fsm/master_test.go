@@ -158,7 +158,7 @@ func TestDomainPut_keepsRoleAndVerdict(t *testing.T) {
 	t.Parallel()
 	f := twoDomains(t)
 	run(t, f, toMaster("d2", "d1", 1), &DomainUpdate{ID: "d1", Status: new(DomainInactive), Reason: new("r"), Deadline: new(int64(80)),
-		Failing: &[]string{"h3", "h1", "h3"}, WarnFreePct: new(7), CriticalFree: new(int64(8)), Time: 60})
+		Failing: &[]string{"h3", "h1", "h3"}, Time: 60})
 	for _, d := range []Domain{{ID: "d1", Name: "new", Role: RoleMaster, Status: DomainActive, Free: 5, Epoch: 2}, {ID: "d2", Role: RoleRegular, Epoch: 2}} {
 		if out := last(t, f, &DomainPut{Domain: d}); out.Err() != nil {
 			t.Fatal(out.Err())
@@ -167,7 +167,7 @@ func TestDomainPut_keepsRoleAndVerdict(t *testing.T) {
 	checkMaster(t, f.View())
 	d, _ := f.View().Domains.Get("d1")
 	want := Domain{ID: "d1", Name: "new", Role: RoleRegular, Status: DomainInactive, Free: 5, Epoch: 2, Reason: "r", Since: 60, Deadline: 80,
-		Failing: []string{"h1", "h3"}, WarnFreePct: 7, CriticalFree: 8}
+		Failing: []string{"h1", "h3"}}
 	if fmt.Sprint(d) != fmt.Sprint(want) {
 		t.Errorf("%+v\nwant %+v", d, want)
 	}
@@ -195,9 +195,6 @@ func TestDomainUpdate_rules(t *testing.T) {
 		{"empty status", status("d2", ""), CodeInvalid},
 		{"as expected", &DomainUpdate{ID: "d2", Status: new(DomainInactive), Expect: new(DomainActive)}, ""},
 		{"not as expected", &DomainUpdate{ID: "d2", Status: new(DomainActive), Expect: new(DomainInactive)}, CodeConflict},
-		{"percent", &DomainUpdate{ID: "d2", WarnFreePct: new(101)}, CodeInvalid},
-		{"negative percent", &DomainUpdate{ID: "d2", WarnFreePct: new(-1)}, CodeInvalid},
-		{"negative bytes", &DomainUpdate{ID: "d2", CriticalFree: new(int64(-1))}, CodeInvalid},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -36,6 +36,8 @@ type HostStatus struct {
 	Looked time.Duration `json:"looked"`
 	// DeadIn is the time until it counts as dead if it stays silent; 0 when free, dead, or ourselves.
 	DeadIn time.Duration `json:"dead_in"`
+	// Stood says that a free record was found the same for 8N + W: nobody renews it, in whatever generation it was freed.
+	Stood bool `json:"stood,omitempty"`
 }
 
 // observed is what is remembered of one host between looks. It holds no pointers: a look must not allocate.
@@ -118,8 +120,18 @@ func (o *observed) status(id int, p Profile, now time.Duration) HostStatus {
 	if o.seen {
 		s.Silent, s.Looked = now-o.since(), now-o.lastCheck
 	}
-	if s.State != HostFree && s.State != HostDead {
+	switch s.State {
+	case HostFree:
+		s.Stood = o.still(p, now)
+	case HostDead:
+	default:
 		s.DeadIn = max(0, dead-s.Silent)
 	}
 	return s
+}
+
+// still says whether our looks found the record the same for 8N + W, with the larger of the host's N and ours.
+func (o *observed) still(p Profile, now time.Duration) bool {
+	p.IOTimeout = max(p.IOTimeout, time.Duration(o.ioTimeout&0xff)*time.Second)
+	return o.seen && o.lastCheck-o.since() > p.Expiry() && now-o.since() > surely(p.HostDead())
 }

@@ -91,7 +91,7 @@ func (ls *Lockspace) sharers(ctx context.Context, blocks []DBlock) ([]Sharer, er
 		}
 		s := Sharer{HostID: h, Generation: d.ModeGeneration, Status: ls.HostStatus(h)}
 		if err == nil {
-			if passed(&rec, sharer{h, d.ModeGeneration}) {
+			if ls.departed(h, &rec, d.ModeGeneration) {
 				continue
 			}
 			s.Dead = ls.silentTooLong(h, &rec)
@@ -127,7 +127,7 @@ func (ls *Lockspace) judge(ctx context.Context, info *ResourceInfo, l *Leader, b
 		if err != nil {
 			return err
 		}
-		held = rec.Timestamp != 0 && rec.OwnerID == l.OwnerID && rec.OwnerGeneration <= l.OwnerGeneration
+		held = !ls.departed(int(l.OwnerID), &rec, l.OwnerGeneration)
 		dead = ls.silentTooLong(int(l.OwnerID), &rec) // not by OwnerStatus: that may be of its life before
 	}
 	switch {

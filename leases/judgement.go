@@ -145,7 +145,7 @@ func (s *Survey) owner(r *Sighting) []Holder {
 func (s *Survey) sharing(r *Sighting) []Holder {
 	var out []Holder
 	for _, h := range r.sharers {
-		if !s.gone(h.host, h.generation) || s.stale(h.host, h.generation) { // nothing else would tell of it, as Former does of an owner
+		if !s.gone(h.host, h.generation) {
 			out = append(out, Holder{HostID: h.host, Generation: h.generation, Status: s.Host(h.host)})
 		}
 	}
@@ -204,6 +204,9 @@ func reasonOf(st *HostStatus) string {
 		return "its holder is alive"
 	case HostFail:
 		return fmt.Sprintf("its holder has been silent for %s and may still be running", st.Silent.Round(time.Second))
+	}
+	if st.State == HostFree {
+		return "its holder's record was freed in an earlier generation, which says nothing about this one"
 	}
 	return "its holder has not been watched for long enough to be judged"
 }

@@ -99,6 +99,5 @@ func (ls *Lockspace) departed(id int, rec *Leader, generation uint64) bool {
 func (ls *Lockspace) stoodStill(id int, rec *Leader) bool {
 	o, p := ls.observed(id), ls.cfg.Profile
 	p.IOTimeout = max(p.IOTimeout, ls.ioTimeoutOf(rec))
-	same := o.seen && o.timestamp == rec.Timestamp && o.generation == rec.OwnerGeneration
-	return same && o.lastCheck-o.since() > p.Expiry() && ls.now()-o.since() > surely(p.HostDead())
+	return o.timestamp == rec.Timestamp && o.generation == rec.OwnerGeneration && o.still(p, ls.now())
 }

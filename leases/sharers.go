@@ -92,12 +92,6 @@ func (ls *Lockspace) sharerGone(ctx context.Context, s sharer) (bool, error) {
 	return ls.departed(s.host, &rec, s.generation) || ls.silentTooLong(s.host, &rec), nil
 }
 
-// passed says whether the host id of s was freed or taken again since it became a sharer, as far as its record rec tells.
-// It is for those who only look; see departed.
-func passed(rec *Leader, s sharer) bool {
-	return rec.Timestamp == 0 || rec.OwnerID != uint64(s.host) || rec.OwnerGeneration > s.generation
-}
-
 // silentTooLong says whether host id is DEAD, rec being its record as it is now. The larger of its N and ours counts.
 func (ls *Lockspace) silentTooLong(id int, rec *Leader) bool {
 	o, now, p := ls.observed(id), ls.now(), ls.cfg.Profile

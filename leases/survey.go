@@ -71,6 +71,8 @@ func (s *Survey) take(id int, b []byte, seen HostStatus) error {
 	switch {
 	case l.Timestamp == 0 || l.OwnerID != uint64(id):
 		st.State, st.Timestamp = HostFree, 0
+		same := seen.Generation == l.OwnerGeneration && seen.Timestamp == 0
+		st.Stood = same && seen.Stood || l.OwnerID != uint64(id)
 		if seen.Generation > l.OwnerGeneration { // a free that landed after its host had come back: it may have blocks
 			s.highest = id
 		}
@@ -96,16 +98,12 @@ func (s *Survey) Host(id int) HostStatus {
 	return s.hosts[id-1]
 }
 
-// gone says whether a generation of a host has surely left the lockspace, or was replaced by a later one.
+// gone says whether a generation of a host has surely left the lockspace, or was replaced by a later one. It is what an acquire goes by,
+// see departed: a record that was freed in an earlier generation must have stood still as well.
 func (s *Survey) gone(id int, generation uint64) bool {
 	if id < 1 || id > len(s.hosts) || s.damaged[id-1] {
 		return false
 	}
 	h := s.hosts[id-1]
-	return h.State == HostFree || h.Generation > generation
-}
-
-// stale says that the record of a host reads free in a generation before this one: that tells nothing about the later one.
-func (s *Survey) stale(id int, generation uint64) bool {
-	return id >= 1 && id <= len(s.hosts) && s.hosts[id-1].State == HostFree && s.hosts[id-1].Generation < generation
+	return h.Generation > generation || h.State == HostFree && (h.Generation == generation || h.Stood)
 }

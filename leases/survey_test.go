@@ -267,3 +267,40 @@ func FuzzSightResource(f *testing.F) {
 		}
 	})
 }
+
+// A record that was freed in an earlier generation proves nothing until it has stood still: whoever looks says the same as an acquire.
+func TestSurvey_recordOfEarlierGeneration(t *testing.T) {
+	for how, hold := range map[string]func(b *bubble, ls *Lockspace){
+		"exclusive": func(b *bubble, ls *Lockspace) { b.exclusive(ls) },
+		"shared":    func(b *bubble, ls *Lockspace) { b.shared(ls) },
+	} {
+		t.Run(how, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bubble) {
+				b.join(1, "a", 2*Fast.IOTimeout)
+				free := b.leaderOf(1)
+				free.Timestamp = 0
+				one, two := b.two()
+				hold(b, one)
+				b.putLeader(1, free)
+				spec := b.spec()
+				spec.NoWait = true
+				for range 60 {
+					j := b.agree(two)
+					_, err := two.Acquire(b.ctx(time.Hour), spec)
+					if may := err == nil; may != j.Takeable {
+						t.Fatalf("judged %+v, and the acquire says %v", j, err)
+					}
+					if err == nil {
+						return
+					}
+					if j.Takeable || j.State == ResourceFree || j.Reason == "" || j.Former != nil {
+						t.Fatalf("held, and judged %+v", j)
+					}
+					time.Sleep(time.Second)
+					synctest.Wait()
+				}
+				t.Error("never given")
+			})
+		})
+	}
+}

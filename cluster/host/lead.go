@@ -67,7 +67,7 @@ func (h *Host) managerConfig(node *cluster.Node, pool fsm.Pool) manager.Config {
 	cfg := manager.Config{Host: h.cfg.Cluster.Name, Cluster: node, Policy: policy, Gossip: gossip{node}, Log: h.cfg.Log,
 		Limits: spaceLimits}
 	cfg.Power, cfg.Term = h.powers(node), func() uint64 { return termOf(node) }
-	cfg.Voters = func() []string { return voters(node) }
+	cfg.Voters, cfg.HandOver = func() []string { return voters(node) }, node.TransferLeadership
 	if len(h.cfg.Soft.Argv) > 0 {
 		cfg.Soft = softRestart(h.cfg.Soft)
 	}

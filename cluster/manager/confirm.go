@@ -120,7 +120,7 @@ func (t *term) recordConfirmation(ctx context.Context, h fsm.Host, c Confirmatio
 	if err := t.recordWord(ctx, h, p); err != nil {
 		return fmt.Errorf("recording the proof: %w", err)
 	}
-	return t.hostState(ctx, h.Name, fsm.HostDown, "its reboot was confirmed by "+c.By+": "+c.Reason)
+	return t.fenceState(ctx, h.Name, fsm.HostDown, "its reboot was confirmed by "+c.By+": "+c.Reason)
 }
 
 // recordWord commits a person's proof. It ends a fence operation that is under way: the last rung of the ladder.

@@ -112,10 +112,11 @@ func conflict(in *Inputs) Decision {
 	for _, h := range in.Hosts {
 		if h.Reachable && h.Role.State != RoleNone {
 			return Decision{Action: ActAlarm, Row: RowConflict, Host: h.Name, HostID: h.HostID, Epoch: h.Role.Epoch,
-				Reason: why + ": every writer is stopped"}
+				Reason: why + ": every writer is stopped", Awaits: h.Name + " to stop"}
 		}
 	}
-	return Decision{Action: ActAlarm, Row: RowConflict, Reason: why + ": check the device paths of every host by hand"}
+	return Decision{Action: ActAlarm, Row: RowConflict, Reason: why + ": check the device paths of every host by hand",
+		Awaits: "a person: the hosts have to see the same master domain"}
 }
 
 // staleClaim finds a host that says it serves while the lease says otherwise, for longer than answers can be late.

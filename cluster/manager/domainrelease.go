@@ -80,10 +80,22 @@ func (t *term) releaseViews(view *fsm.State, id string) []ReleaseView {
 			v.Answers, v.Known = true, ok && d.report.Looks > 0 && d.report.Status == fsm.DomainPreparing
 			v.Open, v.Uses = d.report.Open || d.report.Acquired, d.report.Uses
 		}
-		v.Gone = !v.Answers && h.CurrentState() == fsm.HostDown
+		v.Gone = !v.Answers && t.surelyOff(view, h)
 		out = append(out, v)
 	}
 	return out
+}
+
+// surelyOff tells whether a host that does not answer can use nothing: down, or in maintenance and switched off. Caller holds mu.
+func (t *term) surelyOff(view *fsm.State, h fsm.Host) bool {
+	switch h.CurrentState() {
+	case fsm.HostDown:
+		return true
+	case fsm.HostMaintenance:
+		d := t.disk.hosts[h.HostID]
+		return d.status == Free || provenGeneration(view, h.Name, d.gen) != 0
+	}
+	return false
 }
 
 // release goes on with a domain that is to go into maintenance.

@@ -117,7 +117,7 @@ func (t *term) beginFence(ctx context.Context, op fsm.FenceOp) (fsm.FenceOp, err
 		defer t.notes.Unlock()
 		t.report(t.fenceEvent(t.ctx, fsm.Warning, kind, op, message, strings.Join(seen, "; ")), "recording an event")
 		if _, open := t.m.cfg.Cluster.View().OpenFence(op.Host); open {
-			t.report(t.hostState(t.ctx, op.Host, state, op.Reason), "recording the state of "+op.Host)
+			t.report(t.fenceState(t.ctx, op.Host, state, op.Reason), "recording the state of "+op.Host)
 		}
 	})
 	return op, nil
@@ -268,30 +268,60 @@ func (t *term) endFence(ctx context.Context, op fsm.FenceOp, outcome, why string
 		t.endedOn(ctx, op, outcome, why)
 		return nil
 	}
+	t.mu.Lock()
+	t.busy[keyFenced(op.Host)] = true
+	t.mu.Unlock()
 	t.wg.Go(func() { // the role does not wait for the words about it
 		t.notes.Lock()
 		defer t.notes.Unlock()
 		t.ended(t.ctx, op, outcome, why)
+		t.mu.Lock()
+		delete(t.busy, keyFenced(op.Host))
+		t.mu.Unlock()
+		t.poke()
 	})
 	return nil
 }
 
-// ended records what the end of an operation means for the host.
+// keyFenced is the key of the last words about an operation on a host that has ended.
+func keyFenced(host string) string { return "fenced " + host }
+
+// fencingEnded says what came of an operation.
+func fencingEnded(host, outcome, why string) string {
+	return fmt.Sprintf("fencing %s has ended (%s): %s", host, outcome, why)
+}
+
+// fenceState commits what a fence operation makes of a host. One in maintenance stays there, on or off; down is no word about one that
+// answers again already.
+func (t *term) fenceState(ctx context.Context, host, state, reason string) error {
+	h, ok := t.m.cfg.Cluster.View().Hosts.Get(host)
+	if !ok || h.CurrentState() == fsm.HostMaintenance || state == fsm.HostDown && t.answers(host) {
+		return nil
+	}
+	return t.hostState(ctx, host, state, reason)
+}
+
+// answers tells whether a host answered the last ping.
+func (t *term) answers(host string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.hosts[host]
+	return s != nil && s.reachable
+}
+
+// ended records what came of an operation. When that is no proof, NextHost says what the host is now: storage may tell more.
 func (t *term) ended(ctx context.Context, op fsm.FenceOp, outcome, why string) {
-	message := fmt.Sprintf("fencing %s has ended (%s): %s", op.Host, outcome, why)
+	message := fencingEnded(op.Host, outcome, why)
 	switch outcome {
 	case fsm.FenceDone:
-		t.report(t.hostState(ctx, op.Host, fsm.HostDown, why), "recording the state of "+op.Host)
-		return
+		t.report(t.fenceState(ctx, op.Host, fsm.HostDown, why), "recording the state of "+op.Host)
 	case fsm.FenceAbandoned:
 		t.report(t.fenceEvent(ctx, fsm.Info, "fence.abandoned", op, message, why), "recording an event")
-		return
 	case fsm.FenceSkipped:
 		t.report(t.fenceEvent(ctx, fsm.Warning, "fence.skipped", op, message, why), "recording an event")
 	default:
 		t.complain(ctx, fsm.Event{Severity: fsm.Error, Kind: kindFenceFailed, Host: op.Host, Reason: op.Reason, Evidence: why, Message: message})
 	}
-	t.report(t.hostState(ctx, op.Host, fsm.HostNonResponsive, message), "recording the state of "+op.Host)
 }
 
 // kindFenceFailed is the kind of the event about a fence operation, or an order in it, that failed.

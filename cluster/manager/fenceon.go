@@ -109,15 +109,11 @@ func (t *term) endedOn(ctx context.Context, op fsm.FenceOp, outcome, why string)
 // rebooting commits that a host that was down has power and is awaited. One that answers already has its state from that.
 func (t *term) rebooting(ctx context.Context, host, why string) error {
 	h, ok := t.m.cfg.Cluster.View().Hosts.Get(host)
-	t.mu.Lock()
-	s := t.hosts[host]
-	answers := s != nil && s.reachable
-	t.mu.Unlock()
-	if !ok || answers {
+	if !ok || t.answers(host) {
 		return nil
 	}
 	switch h.CurrentState() {
-	case fsm.HostDown, fsm.HostNonResponsive, fsm.HostFencing:
+	case fsm.HostDown, fsm.HostNonResponsive, fsm.HostFencing, fsm.HostMaintenance:
 	default:
 		return nil
 	}

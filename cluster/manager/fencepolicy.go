@@ -73,7 +73,11 @@ func quietLeft(op fsm.FenceOp, quiet time.Duration, now time.Time) time.Duration
 	if op.ID == "" || op.Action == fsm.FenceOn || op.Outcome != fsm.FenceFailed && !ordered(op) {
 		return 0
 	}
-	since := now.Sub(time.Unix(0, op.Began))
+	from := op.Began
+	if op.Outcome == fsm.FenceFailed {
+		from = max(from, op.Ended) // it may have lasted longer than the quiet time, and is not tried again at once
+	}
+	since := now.Sub(time.Unix(0, from))
 	return min(max(quiet-max(since, 0), 0), quiet)
 }
 

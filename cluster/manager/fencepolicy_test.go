@@ -60,6 +60,9 @@ func TestFence_quietTimeOutlivesTheLeader(t *testing.T) {
 		{"none", func(o *fsm.FenceOp) { *o = fsm.FenceOp{} }, 0},
 		{"on", func(o *fsm.FenceOp) { o.Action = fsm.FenceOn }, 0},
 		{"given up before any order", func(o *fsm.FenceOp) { o.Outcome, o.Steps = fsm.FenceAbandoned, nil }, 0},
+		{"failed a second ago, after long", func(o *fsm.FenceOp) {
+			o.Outcome, o.Ended, o.Began = fsm.FenceFailed, o.Began, o.Began-int64(time.Hour)
+		}, 4 * time.Second},
 		{"failed for want of a proxy", func(o *fsm.FenceOp) { o.Outcome, o.Steps = fsm.FenceFailed, nil }, 4 * time.Second},
 	} {
 		o := op

@@ -35,7 +35,7 @@ func fenceWait(in *Inputs, x *Host, s Storage) (row Row, left time.Duration, why
 }
 
 // DecideFence names a host that does not own the lease and should be fenced, or freed after a proof, or false. Pure, like Decide.
-// A host that left the lockspace cleanly or is dead there needs no fencing: its id is free.
+// A host that left the lockspace cleanly or is dead there needs no fencing: its id is free. Unless it is dead by the clock alone.
 func DecideFence(in Inputs) (Decision, bool) {
 	if all := decideFences(in); len(all) > 0 {
 		return all[0], true
@@ -60,7 +60,7 @@ func decideFences(in Inputs) []Decision {
 func decideFence(in *Inputs, h *Host) (Decision, bool) {
 	s := in.Storage[h.HostID]
 	owner := in.Lease.Held && in.Lease.Owner == h.HostID
-	alive := s.Status == Live || s.Status == Fail || s.Status == Unknown
+	alive := s.Status == Live || s.Status == Fail || s.Status == Unknown || s.Status == Dead && mayStillWrite(in, h)
 	if h.Reachable || h.Maintenance || owner || !alive || h.LostFor < in.Policy.Grace {
 		return Decision{}, false
 	}
@@ -72,4 +72,9 @@ func decideFence(in *Inputs, h *Host) (Decision, bool) {
 		return Decision{Action: ActFence, Row: row, Host: h.Name, HostID: h.HostID, Generation: s.Generation, Reason: why}, true
 	}
 	return Decision{}, false
+}
+
+// mayStillWrite tells whether nothing has reset the machine of a host whose lease is dead, and nothing proves that it is off.
+func mayStillWrite(in *Inputs, h *Host) bool {
+	return h.Unprotected && !in.Policy.UnprotectedTakeover && h.Fenceable && h.ProofGen == 0
 }

@@ -139,7 +139,7 @@ func (t *term) leaseWitnesses(domains []string, hostID int) []fsm.Witness {
 func (t *term) commitHosts(ctx context.Context, changes []hostChange) {
 	for _, c := range changes {
 		now, ok := t.m.cfg.Cluster.View().Hosts.Get(c.old.Name)
-		if !ok || now.State != c.old.State || now.Wish != c.old.Wish || t.fencing(c.old.Name) {
+		if !ok || now.State != c.old.State || now.Wish != c.old.Wish || t.fenceSays(c.old.Name) {
 			continue
 		}
 		if err := t.command(ctx, c.command(t.m.cfg.Now())); err != nil {
@@ -199,6 +199,29 @@ func (t *term) under(key string) bool {
 // fencing reports whether a fence operation on the host is under way.
 func (t *term) fencing(host string) bool {
 	return t.under("fence " + host)
+}
+
+// fenceSays reports whether a host's state is for a fence operation to say: one is open, whoever began it, or acts, or has ended and its
+// last word is not committed yet.
+func (t *term) fenceSays(host string) bool {
+	_, open := t.m.cfg.Cluster.View().OpenFence(host)
+	return open || t.fencing(host) || t.under(keyFenced(host))
+}
+
+// fencedInVain is what the last operation on a host that is still recorded as being fenced came to, when that is no proof.
+func (t *term) fencedInVain(h fsm.Host) string {
+	if h.State != fsm.HostFencing {
+		return ""
+	}
+	ops := t.m.cfg.Cluster.View().FencesOf(h.Name)
+	if len(ops) == 0 {
+		return ""
+	}
+	switch op := ops[len(ops)-1]; op.Outcome {
+	case fsm.FenceFailed, fsm.FenceSkipped:
+		return fencingEnded(op.Host, op.Outcome, op.Detail)
+	}
+	return ""
 }
 
 // watchdogOf is what the host said about its watchdog, or what is recorded while it does not know.

@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -26,8 +27,10 @@ type HostView struct {
 	IllFor, IllAfter, WellFor time.Duration
 	// Flaps is how often the host stopped being up lately.
 	Flaps int
-	// Fencing says that a fence operation on the host is under way: it sets the state.
+	// Fencing says that a fence operation on the host is under way: it sets the state. Fenced is why the last one came to nothing; empty: it
+	// did not, or is long over.
 	Fencing bool
+	Fenced  string
 	// HasRole says that the host has the SPM role or its lease; Blocks what else is on it that keeps it from maintenance.
 	HasRole bool
 	Blocks  []string
@@ -159,7 +162,7 @@ func (v *HostView) silent() HostNext {
 	case state == fsm.HostRebooting && !v.deadlinePassed(): // the proof is of the life before
 		return v.stay()
 	case v.proven() && state != fsm.HostDown:
-		return to(fsm.HostDown, "its death is proven", time.Time{})
+		return v.down("its death is proven")
 	case state == fsm.HostDown && (!alive || v.proven()): // what it renewed before it died is no sign of life
 		return v.stay()
 	case lost >= v.Policy.Grace:
@@ -192,9 +195,11 @@ func (v *HostView) lost(state string, alive bool) HostNext {
 	case state == fsm.HostIsolated && s.Status == Live && v.Seen.LostFor < v.Policy.SilentAfter+v.Policy.RenewPeriod:
 		return v.stay() // a new leader: no renewal could be told from an old one yet
 	case s.Status == Free:
-		return to(fsm.HostDown, "it does not answer and has left the lockspace", time.Time{})
+		return v.down("it does not answer and has left the lockspace")
+	case v.deadCounts():
+		return v.down("it does not answer and its lease is dead")
 	case s.Status == Dead:
-		return to(fsm.HostDown, "it does not answer and its lease is dead", time.Time{})
+		return to(fsm.HostNonResponsive, cmp.Or(v.Fenced, "it does not answer, its lease is dead, and no watchdog resets its machine: it may still write"), time.Time{})
 	case s.Status == Unseen && !v.Seen.Answered && state == fsm.HostJoining:
 		return to(fsm.HostNonResponsive, "it has not answered since it joined", time.Time{})
 	}
@@ -202,7 +207,21 @@ func (v *HostView) lost(state string, alive bool) HostNext {
 	if s.DeadIn > 0 {
 		dead = v.Now.Add(s.DeadIn)
 	}
-	return to(fsm.HostNonResponsive, "it does not answer, and nothing proves that it is dead", dead)
+	return to(fsm.HostNonResponsive, cmp.Or(v.Fenced, "it does not answer, and nothing proves that it is dead"), dead)
+}
+
+// deadCounts tells whether a lease that is dead proves that the machine writes no more: something has reset it, or the pool takes the clock's
+// word.
+func (v *HostView) deadCounts() bool {
+	return v.Storage.Status == Dead && (!v.Seen.Unprotected || v.Policy.UnprotectedTakeover)
+}
+
+// down says how a host that is off comes back, when its power switch says that it is.
+func (v *HostView) down(reason string) HostNext {
+	if v.Seen.Power == PowerOff {
+		reason = "it is switched off (holdfast host power on " + v.Committed.Name + "): " + reason
+	}
+	return to(fsm.HostDown, reason, time.Time{})
 }
 
 // proven tells whether this very life of the host is proven to be over.
@@ -221,8 +240,6 @@ func (v *HostView) towardMaintenance() HostNext {
 	switch {
 	case state == fsm.HostMaintenance:
 		return v.stay()
-	case state == fsm.HostDown && v.Committed.Since > w.Time && !v.Seen.Reachable:
-		return v.stay() // it was switched off in maintenance
 	case state == fsm.HostRebooting && !v.deadlinePassed() && !v.Seen.Reachable:
 		return v.stay()
 	}
@@ -235,7 +252,7 @@ func (v *HostView) towardMaintenance() HostNext {
 // blocks is what keeps the host from maintenance.
 func (v *HostView) blocks() []string {
 	if !v.Seen.Reachable {
-		if v.proven() || v.Storage.Status == Free || v.Storage.Status == Dead && !v.Seen.Unprotected {
+		if v.proven() || v.Storage.Status == Free || v.deadCounts() {
 			return nil
 		}
 		return []string{"it does not answer, so what it uses is not known; --force takes your word that it uses nothing"}

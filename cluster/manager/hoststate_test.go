@@ -52,6 +52,12 @@ func wanted(v *HostView) {
 	v.Heeds = true
 }
 
+func vain(v *HostView) { v.Fenced = fencingEnded("a", fsm.FenceFailed, "its power device is dead") }
+
+func noWatchdog(v *HostView) { v.Seen.Unprotected = true }
+
+func off(v *HostView) { v.Seen.Power = PowerOff }
+
 func proven(v *HostView) { v.Seen.ProofGen = 4 }
 
 type hostTest struct {
@@ -110,6 +116,8 @@ func silentTests() []hostTest {
 		{"non-responsive, renews again", viewOf(fsm.HostNonResponsive, silentFor(time.Minute), onStorage(Live, 2*sec)), fsm.HostIsolated, "storage alive", p.FenceLiveAfter - time.Minute},
 		{"left the lockspace", viewOf(fsm.HostConnecting, silentFor(p.Grace), onStorage(Free, time.Hour)), fsm.HostDown, "left the lockspace", 0},
 		{"its lease is dead", viewOf(fsm.HostNonResponsive, silentFor(time.Minute), onStorage(Dead, time.Minute)), fsm.HostDown, "lease is dead", 0},
+		{"its lease is dead, no watchdog", viewOf(fsm.HostConnecting, silentFor(time.Minute), onStorage(Dead, time.Minute), noWatchdog), fsm.HostNonResponsive, "may still write", 0},
+		{"its lease is dead, no watchdog, and the pool takes that", viewOf(fsm.HostNonResponsive, silentFor(time.Minute), onStorage(Dead, time.Minute), noWatchdog, func(v *HostView) { v.Policy.UnprotectedTakeover = true }), fsm.HostDown, "lease is dead", 0},
 		{"proven dead", viewOf(fsm.HostNonResponsive, silentFor(sec), proven), fsm.HostDown, "proven", 0},
 		{"down by a proof, it had renewed until then", viewOf(fsm.HostDown, silentFor(time.Minute), onStorage(Live, 2*sec), proven), fsm.HostDown, "as it was", 0},
 		{"down by a proof, another life renews", viewOf(fsm.HostDown, silentFor(time.Minute), onStorage(Live, 2*sec), proven, func(v *HostView) { v.Storage.Generation = 5 }), fsm.HostIsolated, "storage alive", p.FenceLiveAfter - time.Minute},
@@ -123,6 +131,8 @@ func silentTests() []hostTest {
 		{"rebooting, overdue, left before", viewOf(fsm.HostRebooting, silentFor(time.Hour), until(-sec), onStorage(Free, time.Hour)), fsm.HostDown, "left the lockspace", 0},
 		{"rebooting, overdue", viewOf(fsm.HostRebooting, silentFor(time.Hour), until(-sec), onStorage(Unknown, time.Hour)), fsm.HostNonResponsive, "nothing proves", 20 * sec},
 		{"fencing is over, unproven", viewOf(fsm.HostFencing, silentFor(time.Minute), onStorage(Live, time.Minute)), fsm.HostNonResponsive, "nothing proves", 20 * sec},
+		{"fencing is over, in vain", viewOf(fsm.HostFencing, silentFor(time.Minute), onStorage(Live, time.Minute), vain), fsm.HostNonResponsive, "has ended (failed)", 20 * sec},
+		{"fencing is over, in vain, renews", viewOf(fsm.HostFencing, silentFor(time.Minute), onStorage(Live, sec), vain), fsm.HostIsolated, "storage alive", p.FenceLiveAfter - time.Minute},
 		{"never answered", viewOf(fsm.HostJoining, silentFor(time.Minute), onStorage(Unseen, time.Hour), func(v *HostView) { v.Seen.Answered = false }), fsm.HostNonResponsive, "since it joined", 0},
 		{"joining, grace not over", viewOf(fsm.HostJoining, silentFor(2*sec)), fsm.HostJoining, "as it was", 0},
 		{"a new leader has not waited yet", viewOf(fsm.HostNonResponsive, silentFor(sec)), fsm.HostNonResponsive, "as it was", 0},
@@ -147,7 +157,11 @@ func maintenanceTests() []hostTest {
 		{"wanted, proven dead", viewOf(fsm.HostDown, wanted, proven, silentFor(time.Hour)), fsm.HostMaintenance, "wanted by ann", 0},
 		{"there, silent", viewOf(fsm.HostMaintenance, wanted, silentFor(time.Hour)), fsm.HostMaintenance, "as it was", 0},
 		{"there, not well, and uses something", viewOf(fsm.HostMaintenance, wanted, illFor(time.Hour), uses), fsm.HostMaintenance, "as it was", 0},
-		{"there, switched off", viewOf(fsm.HostDown, wanted, silentFor(time.Hour), onStorage(Free, time.Hour), func(v *HostView) { v.Committed.Since = noon.UnixNano() }), fsm.HostDown, "as it was", 0},
+		{"there, switched off", viewOf(fsm.HostMaintenance, wanted, silentFor(time.Hour), onStorage(Free, time.Hour), off), fsm.HostMaintenance, "as it was", 0},
+		{"wanted, fenced on its way", viewOf(fsm.HostDown, wanted, silentFor(time.Hour), proven, func(v *HostView) { v.Committed.Since = noon.UnixNano() }), fsm.HostMaintenance, "wanted by ann", 0},
+		{"wanted, down, storage not read yet", viewOf(fsm.HostDown, wanted, silentFor(time.Hour), onStorage(Unseen, time.Hour)), fsm.HostPreparing, "not known", 0},
+		{"taken back while it is off", viewOf(fsm.HostMaintenance, silentFor(time.Hour), onStorage(Free, time.Hour), off), fsm.HostDown, "switched off (holdfast host power on a)", 0},
+		{"taken back, switched off on a proof", viewOf(fsm.HostMaintenance, silentFor(sec), proven, off), fsm.HostDown, "switched off (holdfast host power on a)", 0},
 		{"there, switched on", viewOf(fsm.HostRebooting, wanted, silentFor(time.Hour), until(sec)), fsm.HostRebooting, "as it was", sec},
 		{"there, switched on and heard", viewOf(fsm.HostRebooting, wanted, until(sec)), fsm.HostMaintenance, "wanted by ann", 0},
 		{"taken back while it is silent", viewOf(fsm.HostMaintenance, silentFor(2*sec)), fsm.HostConnecting, "does not answer", sec},
@@ -191,6 +205,8 @@ func badHost(v HostView, n HostNext) string {
 		return "down although it answers"
 	case n.State == fsm.HostDown && change && !v.proven() && v.Storage.Status != Free && v.Storage.Status != Dead:
 		return "down without a proof or a word from storage"
+	case n.State == fsm.HostDown && change && !v.proven() && v.Storage.Status == Dead && v.Seen.Unprotected && !v.Policy.UnprotectedTakeover:
+		return "down by the clock alone"
 	case n.State == fsm.HostDown && change && !v.proven() && v.Seen.LostFor < v.Policy.Grace:
 		return "down within the grace time"
 	case n.State == fsm.HostIsolated && change && (v.Seen.Reachable || !v.Renewed.After(v.LastAnswer)):
@@ -295,7 +311,8 @@ func TestNextHost_plantedBugs(t *testing.T) {
 			}
 			return NextHost(v)
 		},
-		"ignores illness": func(v HostView) HostNext { v.Ill, v.WellFor = "", time.Hour; return NextHost(v) },
+		"takes the clock's word": func(v HostView) HostNext { v.Seen.Unprotected = false; return NextHost(v) },
+		"ignores illness":        func(v HostView) HostNext { v.Ill, v.WellFor = "", time.Hour; return NextHost(v) },
 		"ages in reasons": func(v HostView) HostNext {
 			n := NextHost(v)
 			n.Reason += fmt.Sprintf(" (%d)", len(v.Committed.Reason))

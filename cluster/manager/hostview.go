@@ -79,7 +79,7 @@ func (t *term) hostView(h fsm.Host, f *Host, in *Inputs, trouble Trouble) HostVi
 	}
 	m.follow(h, ill, now)
 	v := HostView{Committed: h, Now: now, Policy: in.Policy, Seen: *f, Storage: in.Storage[h.HostID], Flaps: len(m.flaps),
-		Ill: ill, IllAfter: in.Policy.TroubleAfter, Fencing: t.fencing(h.Name), HasRole: hasRole(in, f)}
+		Ill: ill, IllAfter: in.Policy.TroubleAfter, Fencing: t.fenceSays(h.Name), Fenced: t.fencedInVain(h), HasRole: hasRole(in, f)}
 	switch {
 	case ill == "":
 		v.WellFor = now.Sub(m.wellAt)

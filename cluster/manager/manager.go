@@ -43,6 +43,8 @@ type Config struct {
 	Policy Policy
 	// Voters are the names of Raft's voters; nil: all hosts are.
 	Voters func() []string
+	// HandOver makes a voter lead instead of this host; nil: the leadership stays where it is.
+	HandOver func(ctx context.Context, to string) error
 	// Term is the number of the leader's term, which grows with each leader; 0 while this host does not lead. nil: there is only
 	// ever one leader.
 	Term func() uint64

@@ -33,7 +33,7 @@ type Operator struct {
 }
 
 // Move moves the role to a host, or to the best other one when to is empty. A wish that is not fulfilled before ctx
-// ends is taken back.
+// ends, or that waits for something without a countdown for patienceFor, is taken back.
 func (o Operator) Move(ctx context.Context, to string) (fsm.SPM, error) {
 	view := o.Cluster.View()
 	pool, ok := view.Pool()
@@ -54,7 +54,10 @@ func (o Operator) Move(ctx context.Context, to string) (fsm.SPM, error) {
 	if err != nil {
 		return pool.SPM, err
 	}
-	s, err := o.wait(ctx, fsm.DesireHost+to, index, func(s fsm.SPM) bool { return s.Host == to && s.State == fsm.SPMServing })
+	wish := fsm.DesireHost + to
+	ctx, cancel := o.patience(ctx, wish)
+	defer cancel()
+	s, err := o.wait(ctx, wish, index, func(s fsm.SPM) bool { return s.Host == to && s.State == fsm.SPMServing })
 	if err != nil {
 		o.takeBack(pool.ID, fsm.DesireHost+to)
 	}
@@ -151,9 +154,45 @@ func (o Operator) wait(ctx context.Context, wish string, index uint64, done func
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return pool.SPM, fmt.Errorf("%w%s (%w)", ErrNotReached, o.awaits(), ctx.Err())
+			return pool.SPM, fmt.Errorf("%w%s (%w)", ErrNotReached, o.awaits(), context.Cause(ctx))
 		}
 	}
+}
+
+// patienceFor is how long a move may stand still, waiting for something that nobody knows the end of.
+const patienceFor = 5 * time.Second
+
+// errStandsStill ends the wait for a move that nothing but a repair would finish.
+var errStandsStill = errors.New("nothing says how long that takes; the wish is taken back, so ask again when it is so, or name another host")
+
+// patience ends the context when the manager has for a while waited for something about the wish that has no countdown: a host that cannot
+// reach a domain may be repaired in a minute or never, and whoever asked should hear of it now.
+func (o Operator) patience(ctx context.Context, wish string) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	if o.Status == nil {
+		return ctx, func() { cancel(nil) }
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(patienceFor / 10)
+		defer tick.Stop()
+		for since := o.Now(); ; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if st, ok := o.Status(); !ok || st.Desired != wish || st.Awaits == "" || st.In > 0 || st.Action != ActNone {
+				since = o.Now()
+			}
+			if o.Now().Sub(since) >= patienceFor {
+				cancel(errStandsStill)
+				return
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil); <-done }
 }
 
 // heir is the host to move to when the operator names none: the one that the manager would take next.

@@ -3,6 +3,7 @@ package manager
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // States of the role, as hosts and the mirror name them.
@@ -153,8 +154,23 @@ func unreachable(in *Inputs, x *Host, s Storage) Decision {
 	case row == RowFence:
 		return Decision{Action: ActFence, Row: RowFence, Host: x.Name, HostID: x.HostID, Generation: in.Lease.Generation, Reason: why}
 	case row == RowLostDead:
-		return wait(row, why, "its lease to be dead", s.DeadIn)
+		awaits, left := deathOf(in, x, s)
+		return wait(row, why, awaits, left)
+	case row == RowHold || row == RowDisarmed && left == 0:
+		awaits, left := deathOf(in, x, s)
+		return wait(row, why, "the host to answer, or "+awaits, left)
 	default:
 		return wait(row, why, "the host to answer", left)
 	}
+}
+
+// deathOf is what ends the wait for an owner that is not fenced, and how long that takes if it stays silent. A host that renews does not die.
+func deathOf(in *Inputs, x *Host, s Storage) (string, time.Duration) {
+	switch {
+	case x.Unprotected && !in.Policy.UnprotectedTakeover:
+		return "a proof that it is off, or a person's word (holdfast host confirm-rebooted " + x.Name + "): no watchdog resets its machine", 0
+	case s.Renewing && s.Status == Live:
+		return "its lease to be dead, which it renews", 0
+	}
+	return "its lease to be dead", s.DeadIn
 }

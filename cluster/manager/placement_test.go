@@ -91,6 +91,17 @@ func TestManager_moveByReach(t *testing.T) {
 		if _, err := o.Move(timeout(t, 3*time.Second), less); !errors.Is(err, ErrNotReached) || !strings.Contains(err.Error(), "cannot reach san2") {
 			t.Errorf("err = %v", err)
 		}
+		begun := time.Now()
+		_, err := o.Move(timeout(t, time.Hour), less)
+		if !errors.Is(err, ErrNotReached) || !strings.Contains(err.Error(), "cannot reach san2") || !strings.Contains(err.Error(), "name another host") {
+			t.Errorf("err = %v", err)
+		}
+		if took := time.Since(begun); took < patienceFor || took > 2*patienceFor {
+			t.Errorf("it is told after %s", took)
+		}
+		if p, _ := s.View().Pool(); p.SPM.Desired != fsm.DesireAny {
+			t.Errorf("the wish stays: %+v", p.SPM)
+		}
 		got, err := o.Move(timeout(t, 10*time.Second), "")
 		if err != nil || got.Host == less || got.Host == spm {
 			t.Errorf("%+v, %v; %s reaches all", got, err, more)

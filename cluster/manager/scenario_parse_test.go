@@ -23,6 +23,7 @@ type scenario struct {
 	policy   []string // words: see policies
 	allow    []string // what the judges say of hosts that are asked by two leaders, and that is harmless
 	ignore   []string // lanes whose order the scheduler decides; the comment says what counts
+	every    bool     // no state is left out of the log, however short
 	within   time.Duration
 	steps    []scenarioStep
 	end      time.Duration
@@ -91,6 +92,8 @@ func (sc *scenario) parseLine(words []string, n int) (err error) {
 		sc.watchdog = args
 	case "policy":
 		sc.policy = append(sc.policy, strings.Join(args, " "))
+	case "every":
+		sc.every = true
 	case "ignore":
 		sc.ignore = append(sc.ignore, strings.Join(args, " "))
 	case "allow":

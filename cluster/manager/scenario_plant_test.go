@@ -22,7 +22,7 @@ func planted(t *testing.T, name string, script func(string) string, change ...fu
 	if err != nil {
 		return err.Error()
 	}
-	if err := sameLog(sc.log, steady(log, sc.ignore), sc.within); err != nil {
+	if err := sameLog(sc.log, sc.steady(log), sc.within); err != nil {
 		return err.Error()
 	}
 	return ""

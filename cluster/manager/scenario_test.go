@@ -44,7 +44,7 @@ func TestScenarios(t *testing.T) {
 			if err != nil {
 				t.Errorf("%v\n%s", err, writeLog(got))
 			}
-			got = steady(got, sc.ignore)
+			got = sc.steady(got)
 			err = sameLog(sc.log, got, sc.within)
 			if err != nil && *updateScenarios {
 				script, _, _ := strings.Cut(string(text), logMark)
@@ -242,14 +242,14 @@ const passing = 240 * time.Millisecond
 var passed = []string{fsm.HostFencing, fsm.HostPreparing, fsm.HostRebooting, fsm.HostNonResponsive, fsm.HostIsolated}
 
 // steady leaves out what differs from run to run: states that a host passes through in a moment, and lanes to be ignored.
-func steady(log []logLine, ignore []string) []logLine {
+func (sc *scenario) steady(log []logLine) []logLine {
 	var out []logLine
 	last := map[string]int{} // by lane: its last line in out
 	for _, l := range log {
-		if slices.Contains(ignore, l.lane) {
+		if slices.Contains(sc.ignore, l.lane) {
 			continue
 		}
-		if i, ok := last[l.lane]; ok && strings.HasPrefix(l.lane, "host ") && l.at-out[i].at < passing {
+		if i, ok := last[l.lane]; ok && !sc.every && strings.HasPrefix(l.lane, "host ") && l.at-out[i].at < passing {
 			from, mid, _ := strings.Cut(out[i].text, " -> ")
 			if _, to, _ := strings.Cut(l.text, " -> "); slices.Contains(passed, mid) {
 				out[i].text = from + " -> " + to

@@ -42,8 +42,7 @@ type Heir struct {
 // explain publishes what the table said.
 func (m *Manager) explain(view *fsm.State, in Inputs, d Decision) {
 	pool, _ := view.Pool()
-	st := Status{Leader: m.cfg.Host, Desired: pool.SPM.Desired, Action: d.Action, Row: d.Row, Why: d.Reason, Awaits: d.Awaits,
-		In: d.In, At: m.cfg.Now(), State: RoleNone, Epoch: in.Lease.Version, Since: time.Unix(0, pool.SPM.Since)}
+	st := Status{Leader: m.cfg.Host, Desired: pool.SPM.Desired, Action: d.Action, Row: d.Row, Why: d.Reason, At: m.cfg.Now(), State: RoleNone, Epoch: in.Lease.Version, Since: time.Unix(0, pool.SPM.Since)}
 	if in.Lease.Known && in.Lease.Held {
 		st.Host, st.HostID, st.State = in.ownerName(), in.Lease.Owner, RoleNone
 		if h := in.byID(in.Lease.Owner); h != nil && h.Reachable {
@@ -57,7 +56,40 @@ func (m *Manager) explain(view *fsm.State, in Inputs, d Decision) {
 	if x := in.byID(in.Lease.Owner); x != nil && st.State == RoleServing {
 		st.Moves = wouldMove(&in, x)
 	}
+	st.Awaits, st.In = explained(&in, d)
 	m.status.Store(&st)
+}
+
+// explained is what a decision waits for, and the countdown of that; 0: not known.
+func explained(in *Inputs, d Decision) (string, time.Duration) {
+	if d.Awaits == "" {
+		return underWay(in, d)
+	}
+	return d.Awaits, d.In
+}
+
+// underWay is what an action that the table asks for waits for, and how long that takes at most.
+func underWay(in *Inputs, d Decision) (string, time.Duration) {
+	p := in.Policy
+	switch d.Action {
+	case ActStart:
+		return d.Host + " to start", p.StartTimeout
+	case ActStop:
+		return d.Host + " to stop", p.StopTimeout
+	case ActYield:
+		return d.Host + "'s answer through the storage", p.YieldWait
+	case ActFence:
+		awaits, left := d.Host+"'s power to be confirmed off", time.Duration(0)
+		if x := in.byName(d.Host); x != nil {
+			var death string
+			death, left = deathOf(in, x, in.Storage[d.HostID])
+			awaits += ", or " + death
+		}
+		return awaits, left
+	case ActFree:
+		return d.Host + "'s host id to be freed on the disk", 0
+	}
+	return "", 0
 }
 
 // heirs are all hosts but the one that is in the role: those that can take it in their order, then the others by name.

@@ -44,12 +44,13 @@ type term struct {
 	marks  map[string]*mark // by host: what is remembered to record its state; only the loop uses it
 
 	outreach outreachSince // only the loop uses it
-	spacesAt time.Time     // when watchSpaces looked last; only the loop uses it
-	facing   string        // the master that disk facts are about
-	facingAt time.Time     // since when
-	asked    asked         // the holder of the lease, through the storage
-	proofsAt time.Time     // when watchProofs looked last
-	notes    sync.Mutex    // held while an event is committed in the background, so that they stay in order
+	leadAway leadAway
+	spacesAt time.Time  // when watchSpaces looked last; only the loop uses it
+	facing   string     // the master that disk facts are about
+	facingAt time.Time  // since when
+	asked    asked      // the holder of the lease, through the storage
+	proofsAt time.Time  // when watchProofs looked last
+	notes    sync.Mutex // held while an event is committed in the background, so that they stay in order
 }
 
 func newTerm(m *Manager, ctx context.Context) *term {
@@ -123,6 +124,7 @@ func (t *term) step() {
 	t.recordHosts(view, in)
 	t.recordRole(view, in, d)
 	t.lookAfterDomains(view)
+	t.handLeadership(view, in)
 }
 
 // once runs fn unless something with this key is under way, and looks again when it is done.
@@ -197,7 +199,7 @@ func (t *term) inputs(view *fsm.State) Inputs {
 			f.Doomed = doomed(view, h.Name)
 			f.Reports = s.reachable && s.reply.Domains != nil
 			f.Reach, f.Misses = reach(view, s.reply.Domains)
-			f.ProofGen = provenGeneration(view, h.Name, max(in.Lease.Generation, t.disk.generation(h.HostID)))
+			f.ProofGen = provenGeneration(view, h.Name, in.generationOf(h.HostID, t.disk.generation(h.HostID)))
 			if t.void[slot{pool.Master, h.HostID, f.ProofGen}] {
 				f.ProofGen = 0
 			}
@@ -213,6 +215,14 @@ func (t *term) inputs(view *fsm.State) Inputs {
 		in.Storage[id] = t.disk.storage(now, id, 0, true, t.m.cfg.Policy)
 	}
 	return in
+}
+
+// generationOf is the life of a host that a proof has to be about: the one that its record shows, or in which it took the SPM lease.
+func (in *Inputs) generationOf(hostID int, recorded uint64) uint64 {
+	if in.Lease.Held && in.Lease.Owner == hostID {
+		return max(recorded, in.Lease.Generation)
+	}
+	return recorded
 }
 
 // provenGeneration returns gen if a proof for exactly this generation of the host is recorded, else 0.

@@ -17,7 +17,7 @@ func Judge(r Resource, p Policy) Answer {
 	case len(r.Holders) > 0:
 		return ofAll(r.Holders, p)
 	case r.Former != nil:
-		return former(r.Former)
+		return former(r.Former, p)
 	case r.Last != "":
 		return Answer{Startable: true, Rule: RuleFree, Why: r.Last + " gave the lease back"}
 	}
@@ -50,14 +50,17 @@ func longer(a, b Answer) bool {
 }
 
 // former judges a free lease whose record names a host that is gone.
-func former(h *Holder) Answer {
+func former(h *Holder, p Policy) Answer {
 	a := Answer{Startable: true, Host: h.Host}
 	switch {
 	case h.RecordGeneration > h.Generation:
 		a.Rule = RuleCameBack
 		a.Why = fmt.Sprintf("%s held the lease as generation %d and has come back as %d since", h.Host, h.Generation, h.RecordGeneration)
+	case h.RecordGeneration < h.Generation && !h.clockCounts(p):
+		return unprotected(h)
 	case h.RecordGeneration < h.Generation:
-		return oldFree(h)
+		a.Rule = RuleDead
+		a.Why = fmt.Sprintf("%s's record, free since generation %d, has stood still for longer than its leases and its watchdog last", h.Host, h.RecordGeneration)
 	case h.proven():
 		a.Rule, a.Proof = RuleProven, h.Proof
 		a.Why = h.Host + "'s host id was freed: " + h.Proof.words()
@@ -78,9 +81,9 @@ func oldFree(h *Holder) Answer {
 
 // holder judges a host that has the lease.
 func holder(h *Holder, p Policy) Answer {
-	counts := !h.Member || h.Protected || p.UnprotectedTakeover // its death by the clock
+	counts := h.clockCounts(p)
 	switch {
-	case h.State == Free && h.RecordGeneration < h.Generation: // of those that share it
+	case h.State == Free: // of the generation before: it would not hold anything otherwise
 		return oldFree(h)
 	case h.State == Dead && (counts || h.proven()):
 		return dead(h)
@@ -100,6 +103,11 @@ func holder(h *Holder, p Policy) Answer {
 	}
 	return h.no(RuleLost, fmt.Sprintf("renewed its record %s ago and is lost (%s)", short(h.Silent), h.Condition),
 		h.Host+" to be back, or its lease to be DEAD if it stays silent", h.DeadIn, h.hasten())
+}
+
+// clockCounts says whether its death by the clock does.
+func (h *Holder) clockCounts(p Policy) bool {
+	return !h.Member || h.Protected || p.UnprotectedTakeover
 }
 
 // alive is a host that renews and that the manager hears of, well or not.
@@ -158,7 +166,7 @@ func unprotected(h *Holder) Answer {
 		awaits += ", or the host to be back"
 	case Fail:
 		what = "has been silent for " + short(h.Silent)
-	case Dead:
+	case Dead, Free:
 		what = "is dead by the clock"
 	}
 	if h.Proof != nil && h.Proof.Void {

@@ -91,7 +91,7 @@ var errorRules = []errorRule{
 	{manager.ErrCameBack, api.CodeConflict, "see holdfast host list; to take it out of the cluster run holdfast leave on it"},
 	{manager.ErrNoPool, api.CodeNoPool, "holdfast init makes the pool"},
 	{manager.ErrSuperseded, api.CodeConflict, "see holdfast spm status, and ask again if need be"},
-	{manager.ErrNotReached, api.CodeTimeout, "see holdfast spm status for what is awaited"},
+	{manager.ErrNotReached, api.CodeTimeout, "see holdfast spm status for what is awaited; a host that reaches fewer domains than the SPM does not get the role"},
 	{join.ErrTokenMalformed, api.CodeTokenInvalid, "give the whole token as it was printed"},
 	{join.ErrWrongCluster, api.CodeTokenInvalid, "use an address and a token of the same cluster"},
 	{manager.ErrHostNotUp, api.CodeConflict, "holdfast host list shows which hosts are up"},

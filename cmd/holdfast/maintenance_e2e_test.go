@@ -23,6 +23,7 @@ func TestE2E_maintenance(t *testing.T) {
 	ctx := deadline(t, 120*time.Second)
 	spm := mustSPM(t, p)
 	i := p.index(spm.Host)
+	mustLead(ctx, t, p, spm.Host)
 	asker := p.client(p.other(spm.Host))
 	const lease = "6d1f0c52-51d1-4f0e-8d2b-7d5a0f3f2b02"
 	disk := mustCreate(t, asker, "disk", 1)[0]
@@ -72,6 +73,9 @@ func TestE2E_maintenance(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitHostState(ctx, t, asker, spm.Host, api.HostMaintenance)
+	if err := poll(ctx, "the leadership is handed over", func() error { return leads(ctx, asker, spm.Host, false) }); err != nil {
+		t.Error(err)
+	}
 	h, err = asker.ActivateHost(ctx, spm.Host, api.HostActivate{WaitSeconds: 30})
 	if err != nil || h.Wish != nil {
 		t.Errorf("%+v, %v", h, err)
@@ -79,6 +83,33 @@ func TestE2E_maintenance(t *testing.T) {
 	awaitHostState(ctx, t, asker, spm.Host, api.HostUp)
 	end()
 	judgeLUN(t, p)
+}
+
+// mustLead makes a host lead.
+func mustLead(ctx context.Context, t *testing.T, p *devProcess, host string) {
+	t.Helper()
+	c := p.client(p.index(host))
+	err := poll(ctx, host+" leads", func() error {
+		if leads(ctx, c, host, true) == nil {
+			return nil
+		}
+		if _, err := c.TransferLeadership(ctx, api.RaftTransfer{To: host}); err != nil {
+			return err
+		}
+		return leads(ctx, c, host, true)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// leads is nil when a host leads, or does not, as wanted.
+func leads(ctx context.Context, c *client.Client, host string, want bool) error {
+	h, _, err := c.Host(ctx, host, client.Read{})
+	if err == nil && h.Leader != want {
+		err = fmt.Errorf("%s leads: %v", host, h.Leader)
+	}
+	return err
 }
 
 // callsDoNotFail makes volumes through every host until end is called.
