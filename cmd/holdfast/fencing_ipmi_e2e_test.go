@@ -92,7 +92,7 @@ set_working_mc 0x20
 	return port
 }
 
-// awaitProof waits for the proof of a killed host's death. While the machine is so busy that most hosts seem silent nobody is fenced, and
+// awaitProof waits for the proof of a dead host's death. While the machine is so busy that most hosts seem silent nobody is fenced, and
 // once its lease is dead nobody needs to be: then a person has it fenced, which is what gets it back.
 func awaitProof(t *testing.T, c *client.Client, host string) (proven api.FenceOp) {
 	t.Helper()
@@ -144,7 +144,8 @@ func TestE2E_fencedByIPMI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.kill(spm.Host); err != nil {
+	// Its power is lost: after a mere kill the supervisor would start it again, and who answers is not fenced.
+	if _, err := fencing.NewProcess(powerSocket(dir)).Off(deadline(t, 30*time.Second), spm.Host); err != nil {
 		t.Fatal(err)
 	}
 	mustCreate(t, c, "after", 1)
