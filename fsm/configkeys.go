@@ -2,7 +2,8 @@ package fsm
 
 import "strconv"
 
-// Keys of ConfigSet that the manager and its callers share. This package reads ConfigDisarmedUntil only.
+// Keys of ConfigSet that the manager and its callers share. This package reads ConfigDisarmedUntil and
+// ConfigMasterConfirmed only.
 const (
 	ConfigFencingEnabled = "fencing.enabled"           // "true" (default) or "false"
 	ConfigFencingGrace   = "fencing.grace"             // duration; default by profile
@@ -14,7 +15,9 @@ const (
 	ConfigFencingRestart = "fencing.restart"           // "true" (default): a host that was fenced is switched on again
 	ConfigPowersave      = "powersave.enabled"         // "false" (default) or "true"
 	ConfigPowersaveSpare = "powersave.reserve"         // spare hosts that stay up; default "0"
-	ConfigPowersaveIdle  = "powersave.idle"            // duration that a host must be empty; default "20m"
+	// ConfigMasterConfirmed is the last mark of an SPM that asked whether its master is the pool's still; each is another value.
+	ConfigMasterConfirmed = "master.confirmed"
+	ConfigPowersaveIdle   = "powersave.idle" // duration that a host must be empty; default "20m"
 )
 
 // disarmedUntil reads when fencing is allowed again; 0 when it is. A value that is no time disarms: somebody meant to.

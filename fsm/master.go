@@ -39,6 +39,9 @@ type PoolMaster struct {
 	// Force takes a domain that is not known to be reachable. Never one in maintenance, or on the way into it.
 	Force bool  `codec:"f,omitempty"`
 	Time  int64 `codec:"t"`
+	// Confirmed is, when the old master is abandoned, what ConfigMasterConfirmed was before anybody was looked at to see whether it
+	// still writes. An SPM that has asked since has done so with its host id held in a further domain, where it may have been dead then.
+	Confirmed string `codec:"c,omitempty"`
 }
 
 func (*PoolMaster) kind() kind { return kindPoolMaster }
@@ -75,6 +78,9 @@ func (c *PoolMaster) check(t *tables, p Pool) Outcome {
 	}
 	if c.MasterVersion <= p.MasterVersion {
 		return refuse(CodeStale, fmt.Sprintf("master version %d is not newer than %d", c.MasterVersion, p.MasterVersion))
+	}
+	if now, _ := t.config.Get(ConfigMasterConfirmed); c.Abandoned && now != c.Confirmed {
+		return refuse(CodeConflict, "a host made sure of the present master while that was being given up; look at all hosts again")
 	}
 	d, ok := t.domains.Get(c.Master)
 	if !ok {

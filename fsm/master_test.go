@@ -73,12 +73,23 @@ func status(id, s string) *DomainUpdate { return &DomainUpdate{ID: id, Status: &
 func TestPoolMaster_rules(t *testing.T) {
 	t.Parallel()
 	force := func(c *PoolMaster) *PoolMaster { c.Force = true; return c }
+	abandon := func(confirmed string) *PoolMaster {
+		c := toMaster("d2", "d1", 1)
+		c.Abandoned, c.Confirmed = true, confirmed
+		return c
+	}
+	mark := func(v string) *ConfigSet { return &ConfigSet{Key: ConfigMasterConfirmed, Value: v} }
 	for _, c := range []struct {
 		name string
 		cmds []Command
 		want Code
 	}{
 		{"good", []Command{toMaster("d2", "d1", 1)}, ""},
+		{"given up", []Command{abandon("")}, ""},
+		{"given up, after the last SPM made sure", []Command{mark("h1 1"), abandon("h1 1")}, ""},
+		{"given up, the SPM made sure meanwhile", []Command{mark("h1 1"), abandon("")}, CodeConflict},
+		{"given up, the SPM made sure once more meanwhile", []Command{mark("h1 1"), mark("h1 2"), abandon("h1 1")}, CodeConflict},
+		{"handed over, whoever made sure", []Command{mark("h1 1"), toMaster("d2", "d1", 1)}, ""},
 		{"the same again", []Command{toMaster("d2", "d1", 1), toMaster("d2", "d1", 1)}, ""},
 		{"back", []Command{toMaster("d2", "d1", 1), toMaster("d1", "d2", 2)}, ""},
 		{"somebody was faster", []Command{toMaster("d2", "d1", 1), toMaster("d2", "d1", 2)}, CodeConflict},

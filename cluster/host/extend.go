@@ -24,6 +24,8 @@ type clusterNode interface {
 	spm.Cluster
 	extend.RPC
 	SPM() fsm.SPM
+	// WaitIndex returns the mirror once it has applied an index.
+	WaitIndex(ctx context.Context, index uint64) (*fsm.State, error)
 }
 
 // asking is how this host asks for larger volumes, on one keeper.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/holdfast-io/holdfast/blockdev/domain"
 	"github.com/holdfast-io/holdfast/cluster"
 	"github.com/holdfast-io/holdfast/cluster/spm"
@@ -41,6 +43,27 @@ func (m masters) Master(_ context.Context, id string) (spm.Master, error) {
 
 // Version is that of the mirror's master.
 func (m masters) Version() int { return m.rt.pool().MasterVersion }
+
+// Confirm commits a mark of this host's, and returns what the mirror says once it has that. A master that is given up by a view from
+// before the mark is refused by the mark (fsm.PoolMaster), and one that was given up before it the mirror has.
+func (m masters) Confirm(ctx context.Context) (spm.MasterRecord, error) {
+	out, err := m.rt.node.Apply(ctx, &fsm.ConfigSet{Key: fsm.ConfigMasterConfirmed, Value: m.rt.self.Name + " " + uuid.NewString()})
+	if err == nil {
+		err = out.Err()
+	}
+	if err != nil {
+		return spm.MasterRecord{}, err
+	}
+	st, err := m.rt.node.WaitIndex(ctx, out.Index)
+	if err != nil {
+		return spm.MasterRecord{}, err
+	}
+	pool, ok := st.Pool()
+	if !ok {
+		return spm.MasterRecord{}, fmt.Errorf("no pool: %w", fsm.ErrNotFound)
+	}
+	return spm.MasterRecord{Domain: pool.Master, Version: pool.MasterVersion}, nil
+}
 
 // Members are the mirror's domains.
 func (m masters) Members() []domain.MemberStatus {

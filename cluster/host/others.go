@@ -50,6 +50,15 @@ func (o others) Open(ctx context.Context, id string) (spm.Domain, blockdev.Guard
 	return spm.Disk{Domain: disk}, l.guard, nil
 }
 
+// Held is the generation of our host id in a domain's lockspace.
+func (o others) Held(id string) uint64 {
+	l, ok := o.rt.domain(id)
+	if !ok || l.guard.Check(0) != nil {
+		return 0
+	}
+	return l.guard.Epoch()
+}
+
 // await waits until a domain is open on this host, or cannot be opened for now.
 func (rt *runtime) await(ctx context.Context, id string) (*luns, error) {
 	for {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -168,6 +169,7 @@ func TestHost_lostLockspaceOfOneDomain(t *testing.T) {
 	createVolume(t, h, d.ID, "a")
 	rt := h.runtime()
 	old, _ := rt.domain(d.ID)
+	asked, _ := h.Node().View().Config.Get(fsm.ConfigMasterConfirmed)
 	if err := rt.keeper.Leave(testutil.Deadline(t), d.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -181,6 +183,9 @@ func TestHost_lostLockspaceOfOneDomain(t *testing.T) {
 		_, err := h.Role().CreateVolume(ctx, spm.CreateRequest{Key: "b", Domain: d.ID, Name: "b", Size: 1 << 30})
 		return err
 	})
+	if now, _ := h.Node().View().Config.Get(fsm.ConfigMasterConfirmed); now == asked || !strings.HasPrefix(now, "h1 ") {
+		t.Errorf("the domain is served again, and the cluster was not asked whether the master is still ours: %q, before %q", now, asked)
+	}
 	if h.runtime() != rt {
 		t.Error("the whole storage of the host was restarted")
 	}

@@ -117,6 +117,8 @@ func (t *term) reconstruct(ctx context.Context, r Reconstruction) (Reconstructed
 	if !ok {
 		return Reconstructed{}, ErrNoPool
 	}
+	// Before anybody is looked at: an SPM that regains a domain later, and is told that its master stays, makes the commit fail.
+	confirmed, _ := view.Config.Get(fsm.ConfigMasterConfirmed)
 	out := Reconstructed{Master: r.Domain, Former: pool.Master, Version: max(pool.MasterVersion, 1) + 1}
 	switch {
 	case pool.Master != r.Domain:
@@ -139,7 +141,7 @@ func (t *term) reconstruct(ctx context.Context, r Reconstruction) (Reconstructed
 		return out, err
 	}
 	out.Promised, out.Proofs = c.promised, c.proofs
-	if err := t.giveUpMaster(ctx, c, pool, r, out.Version); err != nil {
+	if err := t.giveUpMaster(ctx, c, pool, r, out.Version, confirmed); err != nil {
 		if _, refused := errors.AsType[*fsm.RefusedError](err); refused {
 			c.giveBack() // it surely did not happen
 		}
@@ -151,7 +153,11 @@ func (t *term) reconstruct(ctx context.Context, r Reconstruction) (Reconstructed
 }
 
 // giveUpMaster commits the proofs, and then the new master.
-func (t *term) giveUpMaster(ctx context.Context, c *census, pool fsm.Pool, r Reconstruction, version int) error {
+func (t *term) giveUpMaster(ctx context.Context, c *census, pool fsm.Pool, r Reconstruction, version int, confirmed string) error {
+	if now, _ := t.m.cfg.Cluster.View().Config.Get(fsm.ConfigMasterConfirmed); now != confirmed { // it would be refused; no proof is left behind
+		return fmt.Errorf("giving up master %s: %w", pool.Master, &fsm.RefusedError{Code: fsm.CodeConflict,
+			Message: "a host made sure of the present master meanwhile; try again, so that all hosts are looked at again"})
+	}
 	for _, p := range c.proofs {
 		if err := t.command(ctx, &fsm.ProofAdd{Proof: p}); err != nil {
 			return fmt.Errorf("recording the proof about %s: %w", p.Host, err)
@@ -160,7 +166,7 @@ func (t *term) giveUpMaster(ctx context.Context, c *census, pool fsm.Pool, r Rec
 			t.report(f.Err, "freeing a host that is proven dead")
 		}
 	}
-	err := t.command(ctx, &fsm.PoolMaster{Pool: pool.ID, Master: r.Domain, Expect: pool.Master, MasterVersion: version, Abandoned: true,
+	err := t.command(ctx, &fsm.PoolMaster{Pool: pool.ID, Master: r.Domain, Expect: pool.Master, MasterVersion: version, Abandoned: true, Confirmed: confirmed,
 		Force: r.Force, Host: t.m.cfg.Host, By: r.By, Reason: r.Reason, Time: t.m.cfg.Now().UnixNano()})
 	if err != nil {
 		return fmt.Errorf("recording the new master: %w", err)

@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -246,6 +247,48 @@ func TestManager_Reconstruct_livesInTheLostLockspace(t *testing.T) {
 			t.Errorf("host id %d was freed in the lockspace where it lives; its record was %+v", id, before)
 		}
 	})
+}
+
+// An SPM that makes sure of its master while that is being given up, because it regained a domain in whose lockspace it was dead when it was
+// looked for, makes the commit fail: it serves that domain by then.
+func TestManager_Reconstruct_confirmedMeanwhile(t *testing.T) {
+	for _, planted := range []bool{false, true} {
+		t.Run(fmt.Sprintf("planted=%v", planted), func(t *testing.T) {
+			inFlames(t, func(t *testing.T, b *burnt, m *Manager, spm string) {
+				b.lose(spm)
+				time.Sleep(time.Minute)
+				b.mu.Lock()
+				b.asked = func() { // when all have been looked at
+					if !planted {
+						b.must(t, &fsm.ConfigSet{Key: fsm.ConfigMasterConfirmed, Value: spm + " 1"})
+					}
+				}
+				b.mu.Unlock()
+				_, err := m.ReconstructMaster(t.Context(), lostMaster)
+				if planted { // without the mark nothing stops it
+					if id, _ := b.master(); err != nil || id != simOther {
+						t.Errorf("%v, %s", err, id)
+					}
+					return
+				}
+				if id, _ := b.master(); !errors.Is(err, fsm.ErrConflict) || id != simMaster || b.View().Proofs.Len() != 0 {
+					t.Errorf("%v; the master is %s, %d proofs are left", err, id, b.View().Proofs.Len())
+				}
+				time.Sleep(20 * time.Millisecond)
+				b.mu.Lock()
+				for h, d := range b.words {
+					if d != 0 {
+						t.Errorf("%s is bound by its word after a refusal", h)
+					}
+				}
+				b.asked = nil
+				b.mu.Unlock()
+				if _, err := m.ReconstructMaster(t.Context(), lostMaster); err != nil {
+					t.Errorf("looked at again: %v", err)
+				}
+			})
+		})
+	}
 }
 
 // A person's word counts for the hosts that it names, and is recorded.

@@ -27,6 +27,9 @@ var (
 	ErrNotMaster = errors.New("the domain does not say that it is the pool's master")
 	// ErrMasterUnclear says that a change of the master was cut short, and whether it happened cannot be read now.
 	ErrMasterUnclear = errors.New("a change of the master was cut short, and the domain that tells how it ended cannot be read")
+	// ErrMasterUnconfirmed says that a domain was not to be had for a while, and that the cluster has not said since whether the pool's
+	// master is still ours.
+	ErrMasterUnconfirmed = errors.New("waiting for a word from the pool's leader that the master has not changed")
 	// ErrRetired says that this host gave its word not to take the role on a master that is being given up for lost.
 	ErrRetired = errors.New("this host gave its word not to take the SPM role on a master that is given up")
 	// ErrNotCommitted says that the request surely changed nothing; it may be sent again with the same key.

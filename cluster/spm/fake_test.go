@@ -36,6 +36,7 @@ type lun struct {
 	readErr error
 	// spaceErr is why no host has its id in the domain's lockspace; only a masterWorld looks at it.
 	spaceErr error
+	spaceGen uint64 // of our host id there; a masterWorld's
 
 	keys      domain.MasterState
 	keyWrites func(what, id string) error // before a change of the keys; an error that is errLanded lets it land

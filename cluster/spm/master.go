@@ -17,6 +17,9 @@ type Masters interface {
 	Master(ctx context.Context, id string) (Master, error)
 	// Version is that of the pool's master as the mirror has it; it grows with every change of the master.
 	Version() int
+	// Confirm asks the cluster which domain is the master, and returns what is true after the call began. A master that somebody is about
+	// to give up, by what was seen before the call, is not given up any more. An error: there is no answer.
+	Confirm(ctx context.Context) (MasterRecord, error)
 	// Members are the pool's domains as the mirror has them, for the keys of the master.
 	Members() []domain.MemberStatus
 	// Record makes known to the cluster which domain is the master, after it has become that on disk. A change that is recorded

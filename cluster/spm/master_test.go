@@ -26,7 +26,10 @@ type masterWorld struct {
 	master   string // by the mirror
 	version  int
 	noQuorum bool
-	pending  int // device calls of the hosts that have not come back
+	blind    bool          // the hosts' mirrors stay at version 1
+	mute     bool          // nobody answers who asks which domain is the master
+	slow     time.Duration // that an answer takes
+	pending  int           // device calls of the hosts that have not come back
 	log      []string
 	events   []string
 }
@@ -35,7 +38,7 @@ func newMasterWorld() *masterWorld {
 	w := &masterWorld{luns: map[string]*lun{}, master: "dom", version: 1}
 	for i, id := range []string{"dom", "dom-b", "dom-c"} {
 		l := newLUN()
-		l.id, l.version = id, uint64(7-3*i)
+		l.id, l.version, l.spaceGen = id, uint64(7-3*i), 1
 		l.keys = domain.MasterState{Master: id == "dom", Pools: []string{masterPool}}
 		if l.keys.Master {
 			l.keys.Version = 1
@@ -125,7 +128,29 @@ func (h *hostMasters) Master(_ context.Context, id string) (Master, error) {
 	}}, nil
 }
 
-func (h *hostMasters) Version() int { _, v := h.w.present(); return v }
+func (h *hostMasters) Version() int {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	if h.w.blind {
+		return 1
+	}
+	return h.w.version
+}
+
+func (h *hostMasters) Confirm(ctx context.Context) (MasterRecord, error) {
+	h.w.say("confirm")
+	h.w.mu.Lock()
+	mute, slow := h.w.mute, h.w.slow
+	h.w.mu.Unlock()
+	if mute {
+		<-ctx.Done()
+		return MasterRecord{}, fmt.Errorf("no leader: %w", blockdev.ErrOutcomeUnknown)
+	}
+	time.Sleep(slow)
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	return MasterRecord{Domain: h.w.master, Version: h.w.version}, nil
+}
 
 func (h *hostMasters) Members() []domain.MemberStatus { return nil }
 
@@ -215,17 +240,41 @@ func (o worldOthers) Open(_ context.Context, id string) (Domain, blockdev.Guard,
 	l := o.w.luns[id]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return &fakeDomain{l: l}, worldGuard{l}, l.readErr
+	o.w.say("open %s %d", id, l.spaceGen)
+	return &fakeDomain{l: l}, worldGuard{l, l.spaceGen}, errors.Join(l.spaceErr, l.readErr)
+}
+func (o worldOthers) Held(id string) (g uint64) {
+	o.w.on(id, func(l *lun) {
+		if l.spaceErr == nil {
+			g = l.spaceGen
+		}
+	})
+	return g
 }
 
 // worldGuard is a host id in a domain's lockspace.
-type worldGuard struct{ l *lun }
+type worldGuard struct {
+	l   *lun
+	gen uint64
+}
 
-func (worldGuard) Epoch() uint64 { return 1 }
+func (g worldGuard) Epoch() uint64 { return g.gen }
 func (g worldGuard) Check(time.Duration) error {
 	g.l.mu.Lock()
 	defer g.l.mu.Unlock()
+	if g.l.spaceGen != g.gen {
+		return blockdev.ErrLeaseLost
+	}
 	return g.l.spaceErr
+}
+
+// loseSpace takes the host id away in a domain's lockspace, regain gives it back, as another generation.
+func (w *masterWorld) loseSpace(id string) {
+	w.on(id, func(l *lun) { l.spaceErr = errors.New("lockspace lost") })
+}
+
+func (w *masterWorld) regain(id string) {
+	w.on(id, func(l *lun) { l.spaceErr = nil; l.spaceGen++ })
 }
 
 // elect starts the role on a host as the manager would, until somebody serves.
@@ -593,11 +642,13 @@ func TestSession_outranked(t *testing.T) {
 			w.master, w.version = "dom-b", 2
 		},
 		"by the disk": func(w *masterWorld) {
-			w.on("dom-b", func(l *lun) { l.spaceErr = errors.New("lockspace lost") })
+			w.mu.Lock()
+			w.mute = true // what the disk says needs no other word
+			w.mu.Unlock()
+			w.loseSpace("dom-b")
 			time.Sleep(2 * time.Second)
-			w.on("dom-b", func(l *lun) {
-				l.spaceErr, l.keys = nil, domain.MasterState{Master: true, Version: 2, Pools: []string{masterPool}}
-			})
+			w.on("dom-b", func(l *lun) { l.keys = domain.MasterState{Master: true, Version: 2, Pools: []string{masterPool}} })
+			w.regain("dom-b")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

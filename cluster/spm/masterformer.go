@@ -113,24 +113,34 @@ type throne struct {
 	lease   Lease
 }
 
+// rival refuses a domain whose keys say that it is the master, and that ours is an older one.
+func (s *session) rival(id string, dom Domain) error {
+	if s.r.cfg.Masters == nil {
+		return nil
+	}
+	st, mine := dom.Master(), s.master.dom.Master()
+	if !st.Master || !st.InForce(s.poolOf()) || st.Version < mine.Version {
+		return nil
+	}
+	if s.servedBefore(id) { // it was a plain domain under this very lease: we are the one who was given up
+		s.fail(fmt.Sprintf("domain %s has become the pool's master with version %d", id, st.Version))
+	}
+	return fmt.Errorf("it says that it is the pool's master with version %d, and the master %s has version %d: somebody else made it that; "+
+		"find out who, and use domain set-master with the one that is right: %w", st.Version, s.master.id, mine.Version, ErrChanged)
+}
+
 // throneOf takes the SPM lease of such a domain, before anything is written to it: whoever was SPM under it may be alive and not know.
 // nil: the domain is a plain one.
 func (s *session) throneOf(ctx context.Context, id string, dom Domain) (*throne, error) {
 	if s.r.cfg.Masters == nil {
 		return nil, nil
 	}
-	st, mine := dom.Master(), s.master.dom.Master()
+	st := dom.Master()
 	switch {
 	case !st.Master:
 		return nil, nil
 	case s.former != nil && s.former.change.From == id && !s.former.released.Load():
 		return nil, fmt.Errorf("it says that it is the master, and its lease is held for a change that is not finished yet: %w", ErrBusy)
-	case st.InForce(s.poolOf()) && st.Version >= mine.Version:
-		if s.servedBefore(id) { // it was a plain domain under this very lease: we are the one who was given up
-			s.fail(fmt.Sprintf("domain %s has become the pool's master with version %d", id, st.Version))
-		}
-		return nil, fmt.Errorf("it says that it is the pool's master with version %d, and the master %s has version %d: somebody else made it that; "+
-			"find out who, and use domain set-master with the one that is right: %w", st.Version, s.master.id, mine.Version, ErrChanged)
 	}
 	m, err := s.r.cfg.Masters.Master(ctx, id)
 	if err != nil {

@@ -272,6 +272,7 @@ func (v *move) serve(ctx context.Context) (*session, error) {
 		return nil, v.giveUp(fmt.Errorf("%s is the master now and could not be served; the next SPM finishes that: %w", v.d.id, err))
 	}
 	next.version = v.version
+	next.inherit(v.s)
 	next.former = &formerLease{lease: v.s.lease, guard: guard, recorded: make(chan struct{}),
 		change: MasterChange{From: v.old, To: v.d.id, Version: v.version, By: v.req.By, Reason: v.req.Reason}}
 	next.reconcile()

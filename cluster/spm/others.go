@@ -20,6 +20,9 @@ type Others interface {
 	// Open reads a domain anew and tells whether our host id is held in its lockspace. It may wait for that until ctx
 	// ends.
 	Open(ctx context.Context, id string) (Domain, blockdev.Guard, error)
+	// Held is the generation under which our host id is held in a domain's lockspace now, as the guard of Open has it as epoch; 0: it is
+	// not. Losing the host id and taking it again makes another one.
+	Held(id string) uint64
 }
 
 // standing is what a session knows of a domain besides the master. session.mu guards it.
@@ -112,11 +115,12 @@ func (s *session) open(st *standing, places chan struct{}) {
 	}
 	d, err := s.openServed(st)
 	<-places
-	failures := s.opened(st, d, err)
+	failures, before := s.opened(st, d, err)
+	waits := errors.Is(err, ErrMasterUnconfirmed) && !errors.Is(before, ErrMasterUnconfirmed)
 	switch {
 	case s.ctx.Err() != nil:
 	case err != nil && !slices.Contains(s.r.cfg.Others.List(), st.id): // it is not to be served any more
-	case err != nil && failures == 1:
+	case err != nil && (failures == 1 || waits):
 		s.tell(fsm.Error, "domain.unserved", st.id, err.Error(), fmt.Sprintf("the SPM cannot serve domain %s, other domains go on: %v", st.id, err))
 	case err != nil:
 		s.r.cfg.Log.Warn("domain cannot be served yet", "domain", st.id, "failures", failures, "err", err)
@@ -136,6 +140,12 @@ func (s *session) openServed(st *standing) (*served, error) {
 	dom, space, err := s.r.cfg.Others.Open(ctx, st.id)
 	if err != nil {
 		return nil, fmt.Errorf("opening the domain: %w", err)
+	}
+	if err := s.rival(st.id, dom); err != nil {
+		return nil, err
+	}
+	if err := s.confirm(ctx, st.id, space.Epoch()); err != nil {
+		return nil, err
 	}
 	t, err := s.throneOf(ctx, st.id, dom)
 	if err != nil {
@@ -160,17 +170,17 @@ func (s *session) openServed(st *standing) (*served, error) {
 	return d, nil
 }
 
-// opened takes over what came of an opening and returns how many had failed in a row.
-func (s *session) opened(st *standing, d *served, err error) int {
+// opened takes over what came of an opening. It returns how many had failed in a row, and why the one before did.
+func (s *session) opened(st *standing, d *served, err error) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.opening = false
-	failures := st.failures
+	failures, before := st.failures, st.err
 	if err != nil {
 		st.failures++
 		st.err, st.retryAt = err, s.r.cfg.Now().Add(s.r.cfg.RetryDomain)
 		s.announce()
-		return st.failures
+		return st.failures, before
 	}
 	st.domain, st.failures, st.err = d, 0, nil
 	if s.shut {
@@ -178,7 +188,7 @@ func (s *session) opened(st *standing, d *served, err error) int {
 	}
 	d.run()
 	s.announce()
-	return failures
+	return failures, before
 }
 
 // announce wakes those that wait for a domain. Caller holds mu.

@@ -57,6 +57,8 @@ func (o *fakeOthers) List() []string {
 	return slices.Collect(maps.Keys(o.luns))
 }
 
+func (o *fakeOthers) Held(string) uint64 { return 0 } // looked at with Masters only
+
 func (o *fakeOthers) Changed() <-chan struct{} { o.mu.Lock(); defer o.mu.Unlock(); return o.changed }
 
 func (o *fakeOthers) Open(ctx context.Context, id string) (Domain, blockdev.Guard, error) {

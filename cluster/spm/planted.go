@@ -23,4 +23,5 @@ func mirrorFirst(d *served, spec domain.VolumeSpec) (domain.Volume, <-chan uint6
 const (
 	bugEarlyRelease = "the old lease is released before the new master is in force"
 	bugTwoMasters   = "the old master does not step down"
+	bugUnconfirmed  = "a domain that was regained is served without a word from the cluster"
 )

@@ -39,6 +39,8 @@ type Status struct {
 	StartTook time.Duration `json:"start_took_ns"`     // lease held to serving, of the last start
 	Backlog   int           `json:"backlog"`           // mirror entries that Raft has not taken
 	Domains   []string      `json:"domains,omitempty"` // what is served, the master first
+	// Unserved are domains that are to be served and are not, with the reason.
+	Unserved map[string]string `json:"unserved,omitempty"`
 }
 
 // New makes a Role in state none. Close it.
@@ -63,6 +65,7 @@ func (r *Role) Status() Status {
 		for _, d := range r.session.domains() {
 			st.Domains = append(st.Domains, d.id)
 		}
+		st.Unserved = r.session.unserved()
 	}
 	return st
 }

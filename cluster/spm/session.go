@@ -38,13 +38,16 @@ type session struct {
 	mu     sync.Mutex
 	shut   bool // no new requests, no further domains
 	others map[string]*standing
-	bases  map[string]uint64 // what this epoch's writers of a domain that was given up had counted to
-	news   chan struct{}     // closed and replaced when a standing changes
+	// held are the generations of our host id by domain, under which it has been held in the lockspace since the cluster was known to
+	// have our master. Who gives that up must find us dead in all of them.
+	held  map[string]uint64
+	bases map[string]uint64 // what this epoch's writers of a domain that was given up had counted to
+	news  chan struct{}     // closed and replaced when a standing changes
 }
 
 // newSession makes a session with the master domain and starts its outbox, which the reconcile needs.
 func newSession(r *Role, epoch uint64, g blockdev.Guard, lease Lease, dom Domain, w Writer) *session {
-	s := &session{r: r, epoch: epoch, guard: g, lease: lease, names: newNames(), others: map[string]*standing{}, bases: map[string]uint64{}, news: make(chan struct{})}
+	s := &session{r: r, epoch: epoch, guard: g, lease: lease, names: newNames(), others: map[string]*standing{}, held: map[string]uint64{}, bases: map[string]uint64{}, news: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.asking, s.askNoMore = context.WithCancel(s.ctx)
 	s.master = newServed(s, dom.Info(), dom, w, g, 0)
@@ -151,6 +154,22 @@ func (s *session) domains() []*served {
 		}
 	}
 	return list
+}
+
+// unserved are the domains that could not be served when that was tried last, with the reason; nil: none.
+func (s *session) unserved() map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out map[string]string
+	for id, st := range s.others {
+		if st.domain == nil && st.err != nil {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[id] = st.err.Error()
+		}
+	}
+	return out
 }
 
 // backlog is the number of mirror entries that Raft has not taken.

@@ -77,6 +77,7 @@ func (r *Role) begin(ctx context.Context, req StartRequest) (*session, StartRepl
 	if err != nil {
 		return nil, StartReply{}, err
 	}
+	before := r.holds()
 	epoch, err := r.acquire(ctx, m.Lease, req)
 	if err != nil {
 		return nil, StartReply{}, err
@@ -94,7 +95,7 @@ func (r *Role) begin(ctx context.Context, req StartRequest) (*session, StartRepl
 	if err != nil {
 		return nil, StartReply{}, errors.Join(err, r.release(m.Lease))
 	}
-	s.version = max(s.master.dom.Master().Version, req.MasterVersion)
+	s.version, s.held = max(s.master.dom.Master().Version, req.MasterVersion), before
 	s.reconcile()
 	rep.Epoch, rep.Took = epoch, time.Since(held)
 	return s, rep, nil

@@ -37,6 +37,7 @@ var errorRules = []errorRule{
 	{cluster.ErrOutcomeUnknown, api.CodeOutcomeUnknown, "look whether it happened before trying again"},
 	{domain.ErrVolumeHeld, api.CodeBusy, "end what uses the volume there, or wait until the holder is proven dead, and try again"},
 	{spm.ErrNotSPM, api.CodeNotSPM, "send the request to the holder, or wait for the election"},
+	{spm.ErrMasterUnconfirmed, api.CodeUnavailable, "connect the SPM's host to the hosts that have a leader again (holdfast status), or move the role to one that is (holdfast spm move); its other domains are served"},
 	{spm.ErrDomainDown, api.CodeUnavailable, "holdfast events shows why; other domains are served, this one is tried again"},
 	{spm.ErrNoDomain, api.CodeNotFound, "holdfast domain list shows what there is"},
 	{blockdev.ErrLeaseLost, api.CodeLeaseLost, "wait for the election and try again"},
