@@ -131,7 +131,7 @@ func (a *pairAgent) crash(ctx context.Context) {
 	_ = a.role.Close(ctx) // cannot release anything any more
 }
 
-// Present, Master, Members, Record, Retire and Retired make it the role's Masters.
+// Present, Master, Confirm, Members, Record, Retire and Retired make it the role's Masters.
 func (a *pairAgent) Present() string { return a.said.master }
 
 func (a *pairAgent) Master(ctx context.Context, id string) (spm.Master, error) {
@@ -152,6 +152,11 @@ func (a *pairAgent) Master(ctx context.Context, id string) (spm.Master, error) {
 
 // Version says nothing: of one host's masters none comes without it.
 func (a *pairAgent) Version() int { return 0 }
+
+// Confirm gives no answer: both lockspaces are held from before the start, so nobody need ask.
+func (a *pairAgent) Confirm(context.Context) (spm.MasterRecord, error) {
+	return spm.MasterRecord{}, errors.New("a host that never lost a lockspace asks who is master")
+}
 
 func (a *pairAgent) Members() []domain.MemberStatus {
 	return []domain.MemberStatus{{ID: domainID, Status: domain.PoolActive}, {ID: otherID, Status: domain.PoolActive}}
@@ -174,12 +179,21 @@ func (a *pairAgent) Record(_ context.Context, c spm.MasterChange) (uint64, error
 func (a *pairAgent) Retire(string, time.Duration) {}
 func (a *pairAgent) Retired(string) bool          { return false }
 
-// List, Changed and Open make it the role's Others.
+// List, Changed, Open and Held make it the role's Others.
 func (a *pairAgent) List() []string           { return pairIDs[:] }
 func (a *pairAgent) Changed() <-chan struct{} { return nil }
 func (a *pairAgent) Open(ctx context.Context, id string) (spm.Domain, blockdev.Guard, error) {
 	d, err := a.open(ctx, id)
 	return spm.Disk{Domain: d}, inSpace{a.spaces[halfOf(id)]}, err
+}
+
+// Held is the generation of the host id.
+func (a *pairAgent) Held(id string) uint64 {
+	s := inSpace{a.spaces[halfOf(id)]}
+	if s.Check(0) != nil {
+		return 0
+	}
+	return s.Epoch()
 }
 
 // inSpace is the right of a host that has its id in a lockspace.
