@@ -9,8 +9,8 @@ import (
 	"github.com/holdfast-io/holdfast/fsm"
 )
 
-// usage counts what this host uses of the pool, for the power-saving policy. It is looked at seldom, and only while there is such a
-// policy. What must not be missed is looked at again on the way to maintenance; see leaving.
+// usage counts what this host uses of the pool, for the grace time and the saving of power. It is looked at seldom, and only while something
+// depends on it. What must not be missed is looked at again on the way to maintenance; see leaving.
 type usage struct {
 	look func(ctx context.Context) ([]string, error)
 	all  sync.WaitGroup // looks
@@ -29,7 +29,7 @@ const (
 
 // count is how many things were used at the last look; nil: not known.
 func (u *usage) count(view *fsm.State) *int {
-	if view == nil || !manager.PowersaveOf(view).Enabled {
+	if view == nil || !manager.CountsUses(view) {
 		return nil
 	}
 	u.mu.Lock()

@@ -12,13 +12,34 @@ import (
 
 func saving(t *testing.T, enabled string) *fsm.State {
 	t.Helper()
+	return stateAfter(t, &fsm.ConfigSet{Key: fsm.ConfigPowersave, Value: enabled})
+}
+
+func stateAfter(t *testing.T, c fsm.Command) *fsm.State {
+	t.Helper()
 	f := fsm.New()
-	b, err := fsm.Encode(&fsm.ConfigSet{Key: fsm.ConfigPowersave, Value: enabled}, "")
+	b, err := fsm.Encode(c, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.Apply(1, b)
 	return f.View()
+}
+
+// The grace time of the profile compatible depends on what a host uses, so hosts of such a pool always count.
+func TestUsage_countsForTheGraceTime(t *testing.T) {
+	t.Parallel()
+	for profile, want := range map[string]int{"compatible": 1, "fast": 0, "dev": 0} {
+		synctest.Test(t, func(t *testing.T) {
+			looks := 0
+			u := &usage{look: func(context.Context) ([]string, error) { looks++; return nil, nil }}
+			u.count(stateAfter(t, &fsm.PoolCreate{Pool: fsm.Pool{ID: "p", Name: "p", Profile: profile}}))
+			u.all.Wait()
+			if looks != want {
+				t.Errorf("%s: %d looks", profile, looks)
+			}
+		})
+	}
 }
 
 func TestUsage_count(t *testing.T) {

@@ -222,6 +222,9 @@ func TestDecide_table(t *testing.T) {
 		{"stopped, asked at once", world(lost(sec/10), func(in *Inputs) { in.Desired.Stopped = true }), RowYield, ActYield, "a"},
 		{"failing is not asked", world(lost(2*sec), status(Fail, false)), RowGrace, ActWait, ""},
 		{"grace", world(lost(sec/10), status(Live, false)), RowGrace, ActWait, ""},
+		{"grace, longer for what it uses", world(lost(8*sec), asked1(5*sec), status(Live, false), func(in *Inputs) {
+			in.Policy.GracePerUse, in.Hosts[0].Uses = sec, 20
+		}), RowGrace, ActWait, ""},
 		{"storage silent, not long enough", world(lost(2*sec), asked1(5*sec), status(Live, false)), RowGrace, ActWait, ""},
 		{"storage silent", world(lost(8*sec), asked1(5*sec), status(Live, false)), RowFence, ActFence, "a"},
 		{"failing and silent", world(lost(8*sec), status(Fail, false)), RowFence, ActFence, "a"},

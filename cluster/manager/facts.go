@@ -62,6 +62,8 @@ type Host struct {
 	Reach   int      // active domains that it reaches
 	Misses  []string // names of the active domains that it does not reach
 
+	Uses int // volumes attached and leases held, by its last answer; 0 too when it has not said
+
 	RTT time.Duration // of its pings, smoothed; 0 unknown
 
 	Fenceable bool          // a fence agent is configured
@@ -152,6 +154,8 @@ type Policy struct {
 	FenceQuiet time.Duration
 	// GraceSPM is added to Grace for the holder of the SPM lease, which may be busier than others, before it is fenced.
 	GraceSPM time.Duration
+	// GracePerUse is added for each volume that is attached to the host and each lease that it holds: what runs there is lost with it.
+	GracePerUse time.Duration
 	// Fencing allows hosts to be fenced without a person; DisarmedUntil forbids it for a while, DisarmedBy says who and why.
 	Fencing       bool
 	DisarmedUntil time.Time

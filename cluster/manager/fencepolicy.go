@@ -60,11 +60,18 @@ func (p *Policy) keepsLive(s Storage, lost time.Duration) bool {
 }
 
 // graceOf is how long a host may be silent before it is fenced.
-func (p *Policy) graceOf(holdsLease bool) time.Duration {
+func (p *Policy) graceOf(h *Host, holdsLease bool) time.Duration {
+	grace := p.Grace + time.Duration(h.Uses)*p.GracePerUse
 	if holdsLease {
-		return p.Grace + p.GraceSPM
+		grace += p.GraceSPM
 	}
-	return p.Grace
+	return grace
+}
+
+// CountsUses says whether hosts should tell how much they use of the pool: the grace time depends on it, or the saving of power.
+func CountsUses(view *fsm.State) bool {
+	pool, ok := view.Pool()
+	return PowersaveOf(view).Enabled || ok && DefaultPolicy(pool.Profile).GracePerUse > 0
 }
 
 // quietLeft is how long a host is left alone after the last operation that acted on its power, as it is committed: another leader

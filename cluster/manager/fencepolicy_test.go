@@ -202,3 +202,57 @@ func TestFence_powerOffAndTwoSeconds(t *testing.T) {
 		}
 	})
 }
+
+// The terms of the formula of oVirt (a base, more for the SPM, more for each guest), for a host with 20 disks in use.
+func TestPolicy_graceOf(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		profile string
+		uses    int
+		holder  bool
+		want    time.Duration
+	}{
+		{"compatible", 0, false, 30 * time.Second},
+		{"compatible", 20, false, 40 * time.Second},
+		{"compatible", 20, true, 60 * time.Second},
+		{"fast", 20, true, 3 * time.Second},
+		{"dev", 20, true, time.Second},
+	} {
+		p := DefaultPolicy(tc.profile)
+		if got := p.graceOf(&Host{Uses: tc.uses}, tc.holder); got != tc.want {
+			t.Errorf("%+v: %s", tc, got)
+		}
+	}
+}
+
+// A host that uses much is left alone for longer, as it said itself before it fell silent; an idle one beside it is not.
+func TestFence_graceGrowsWithUse(t *testing.T) {
+	fencingPool(t, func(t *testing.T, s *sim, _ *Manager, spm string) {
+		var idle, busy string
+		for _, n := range []string{"a", "b", "c", "d"} {
+			switch {
+			case n == spm:
+			case idle == "":
+				idle = n
+			case busy == "":
+				busy = n
+			}
+		}
+		s.alter(func() { s.hosts[busy].uses = []string{"volume 1", "volume 2", "volume 3"} })
+		time.Sleep(time.Second) // it has said so
+		s.alter(func() {
+			for _, n := range []string{idle, busy} {
+				s.hosts[n].hung, s.hosts[n].deaf = true, true
+			}
+		})
+		begun := time.Now()
+		s.until(t, "the idle host's fencing", 30*time.Second, func() bool { return s.lastOp(idle).ID != "" })
+		if s.lastOp(busy).ID != "" {
+			t.Fatalf("both after %s", time.Since(begun))
+		}
+		s.until(t, "the busy host's fencing", 40*time.Second, func() bool { return s.lastOp(busy).ID != "" })
+		if took := time.Since(begun); took < 30*time.Second {
+			t.Errorf("after %s", took)
+		}
+	}, func(c *Config) { c.Policy.GracePerUse = 10 * time.Second })
+}

@@ -6,7 +6,7 @@ import "time"
 // The order matters: what keeps from fencing comes first, except a power switch that already says off.
 func fenceWait(in *Inputs, x *Host, s Storage) (row Row, left time.Duration, why string) {
 	p, lost := in.Policy, x.LostFor
-	grace := p.graceOf(in.Lease.Held && in.Lease.Owner == x.HostID)
+	grace := p.graceOf(x, in.Lease.Held && in.Lease.Owner == x.HostID)
 	switch still := max(lost, s.Still); {
 	case x.Fenceable && !p.Fencing:
 		return RowDisarmed, 0, x.Name + " does not answer, and fencing is switched off"

@@ -159,7 +159,7 @@ func (s *Scene) tooSoon() string {
 		return ""
 	case s.Unasked:
 		return "every host to be asked once"
-	case s.Host.Power != PowerOff && s.Host.LostFor < s.Policy.graceOf(s.HoldsLease):
+	case s.Host.Power != PowerOff && s.Host.LostFor < s.Policy.graceOf(&s.Host, s.HoldsLease):
 		return "a full grace time of this leader's own"
 	}
 	return ""

@@ -47,7 +47,7 @@ type PingReply struct {
 	Renewals string `json:"renewals,omitempty"`
 	// Use is what keeps the host from maintenance; nil: it does not know that it is wanted there, or not yet what it does.
 	Use *HostUse `json:"use,omitempty"`
-	// Busy counts what the host uses, for the power-saving policy; nil: there is none, or it is not known.
+	// Busy counts what the host uses: attached volumes and held leases; nil: nobody needs it (CountsUses), or it is not known.
 	Busy *int `json:"busy,omitempty"`
 
 	// Domains are left out when nothing has changed since DomainsSeq was the number that the leader asked with.

@@ -168,6 +168,9 @@ func (s *sighting) facts(now time.Time, h fsm.Host, t *term) Host {
 		MasterValid: s.reply.MasterValid && t.ofMaster(s.reply.Master), MasterOwed: t.owes(s.reply.Master, now),
 		Role: Role{State: s.reply.Role.State, Epoch: s.reply.Role.Epoch}, RoleFor: now.Sub(s.roleSince), RTT: s.rtt,
 		Unprotected: !h.Protected(), Failures: s.failures, RetryIn: max(s.retryAt.Sub(now), 0)}
+	if s.reply.Busy != nil {
+		f.Uses = *s.reply.Busy
+	}
 	if f.Role.State == "" {
 		f.Role.State = RoleNone
 	}

@@ -23,10 +23,10 @@ func TestCatalogue_injectAndHeal(t *testing.T) {
 		t.Run(n.Name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				for seed := range uint64(20) {
-					p := newFakePool(5)
+				for seed := range uint64(40) {
+					p := newFakePool([]int{minHosts, 5}[seed%2])
 					if err := p.trial(t.Context(), n, seed); err != nil {
-						t.Errorf("seed %d: %v", seed, err)
+						t.Errorf("%d hosts, seed %d: %v", len(p.hosts), seed, err)
 					}
 				}
 			})

@@ -23,9 +23,9 @@ func network() []Nemesis {
 	}
 }
 
-// halves cuts between a minority with the aimed host and the rest.
+// halves cuts between a minority with the aimed host and the rest. Of two hosts neither is a majority.
 func halves(_ context.Context, r *Running) error {
-	most := (len(r.order) - 1) / 2
+	most := max(1, (len(r.order)-1)/2)
 	few := r.order[:1+r.rand.IntN(most)]
 	rest := r.order[len(few):]
 	r.hits(fmt.Sprintf("%s | %s", strings.Join(few, " "), strings.Join(rest, " ")), few...)
