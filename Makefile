@@ -75,8 +75,8 @@ JEPSEN := bin/jepsen -binary bin/holdfast-jepsen -hosts $(HOSTS) -profile $(PROF
 jepsen: judges bin/holdfast-jepsen bin/jepsen ## real hosts under all faults for TIME (10m), judged; SEED=, HOSTS=3, PROFILE=dev, FAULTS=a,b, ALONE=1, FENCING=1
 	$(JEPSEN) -time $(TIME)
 
-jepsen-short: judges bin/holdfast-jepsen bin/jepsen ## the same for a minute and a half, as in make test
-	@mkdir -p bin; if $(JEPSEN) -time 90s -seed $(or $(SEED),1) >bin/jepsen-short.log 2>&1; then grep -v level= bin/jepsen-short.log; else cat bin/jepsen-short.log; exit 1; fi
+jepsen-short: judges bin/holdfast-jepsen bin/jepsen ## the same for a minute and a half with power switches, as in make test
+	@mkdir -p bin; if $(JEPSEN) -fencing -time 90s -seed $(or $(SEED),1) >bin/jepsen-short.log 2>&1; then grep -v level= bin/jepsen-short.log; else cat bin/jepsen-short.log; exit 1; fi
 
 jepsen-catch: judges bin/holdfast-jepsen bin/jepsen ## plant each mistake in turn into the program, and see that the checkers find it
 	$(JEPSEN) -catch -time $(or $(CATCH_TIME),90s)
