@@ -1,6 +1,7 @@
 package check
 
 import (
+	"encoding/binary"
 	"errors"
 	"slices"
 	"strings"
@@ -62,11 +63,11 @@ type idLife struct {
 	free bool
 }
 
-// leaseLife is a lease's newest leader record, and when its holder last wrote its own block: that is how it gives the lease up.
+// leaseLife is a lease's newest leader record, and which version each host id last gave up, by a mark in its own block. The mark may come
+// before the leader record: a host that does not know whether its ballot counted gives up what another host's ballot then finds it has won.
 type leaseLife struct {
-	leader leader
-	block  map[uint64]time.Duration // by host id
-	won    time.Duration
+	leader  leader
+	givenUp map[uint64]uint64
 }
 
 // deathCheck goes through operations, writes and events once each.
@@ -180,12 +181,14 @@ func (c *deathCheck) sector(e history.Entry, p piece) {
 	at := leasePlace{p.area.Name, p.off / leaseSize}
 	life := c.leases[at]
 	if life == nil {
-		life = &leaseLife{block: map[uint64]time.Duration{}}
+		life = &leaseLife{givenUp: map[uint64]uint64{}}
 		c.leases[at] = life
 	}
 	n := p.off % leaseSize / sectorSize
 	if n > 1 && n <= maxHostID+1 {
-		life.block[uint64(n-1)] = e.Landed
+		if v, ok := releasedVersion(bytesOf(e, p)); ok {
+			life.givenUp[uint64(n-1)] = max(v, life.givenUp[uint64(n-1)])
+		}
 		return
 	}
 	l, ok := decodeLeader(bytesOf(e, p), magicLease, magicCleared)
@@ -197,13 +200,20 @@ func (c *deathCheck) sector(e history.Entry, p piece) {
 		return // it landed late
 	}
 	passes := e.Kind != lost && was.owner != 0 && !was.free() && !l.free() && (l.owner != was.owner || l.gen != was.gen)
-	if passes && life.block[was.owner] <= life.won && l.owner != was.owner {
+	if passes && life.givenUp[was.owner] < was.version && l.owner != was.owner {
 		c.taken++
 		c.passed(e, p, was)
 	}
-	if life.leader = l; l.version != was.version {
-		life.won = e.Landed
+	life.leader = l
+}
+
+// releasedVersion is the version of a lease that a host's block gives up.
+func releasedVersion(b []byte) (uint64, bool) {
+	if len(b) < 56 {
+		return 0, false
 	}
+	const released = 1
+	return binary.LittleEndian.Uint64(b[40:]), binary.LittleEndian.Uint32(b[52:])&released != 0
 }
 
 // passed judges a lease that was taken from a holder who had not given it up.

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -181,9 +182,16 @@ func TestDeaths(t *testing.T) {
 			d.frees("h3", "h1", 1, 28500*time.Millisecond)
 			d.event(29*sec, "host.down", "h1")
 		}, ""},
-		{"a lease of one who lives", func(d *drama) { d.leasePasses(16*sec, false) }, "was taken by h3"},
-		{"a lease that was given up", func(d *drama) { d.leasePasses(16*sec, true) }, ""},
-		{"a lease of one who is dead", func(d *drama) { d.leasePasses(22*sec, false) }, ""},
+		{"a lease of one who lives", func(d *drama) { d.leasePasses(16*sec, nil) }, "was taken by h3"},
+		{"a lease that was given up", func(d *drama) { d.leasePasses(16*sec, block(1, 1)) }, ""},
+		{"a lease of one who is in a ballot", func(d *drama) { d.leasePasses(16*sec, block(1, 0)) }, "was taken by h3"},
+		{"a lease of which an earlier version was given up", func(d *drama) { d.leasePasses(16*sec, block(0, 1)) }, "was taken by h3"},
+		{"a lease that was given up before another one's ballot found it won", func(d *drama) {
+			d.moment(1500 * time.Millisecond)
+			d.put("h1", atSDM+2*sectorSize, block(1, 1))
+			d.leasePasses(16*sec, nil)
+		}, ""},
+		{"a lease of one who is dead", func(d *drama) { d.leasePasses(22*sec, nil) }, ""},
 		{"no events", func(d *drama) { d.events = nil }, "nothing was followed"},
 		{"no host", func(d *drama) { d.all = nil }, "no host's record"},
 		{"a switch that goes off twice", func(d *drama) { d.power[3].Kind = history.PowerIsOff }, "went off twice"},
@@ -198,13 +206,21 @@ func (d *drama) renewalsAs(host string, id, gen uint64, from, to time.Duration) 
 	}
 }
 
-// leasePasses lets h1 have the SPM lease from 2 s on, and h3, host id 3, take it.
-func (d *drama) leasePasses(at time.Duration, givenUp bool) {
+// block is a host's block of a ballot for a version of a lease.
+func block(version uint64, flags uint32) []byte {
+	b := make([]byte, sectorSize)
+	binary.LittleEndian.PutUint64(b[40:], version)
+	binary.LittleEndian.PutUint32(b[52:], flags)
+	return b
+}
+
+// leasePasses lets h1 have the SPM lease from 2 s on, then write its block if there is one, and h3, host id 3, take it.
+func (d *drama) leasePasses(at time.Duration, own []byte) {
 	d.renewals("h3", 3, sec, 15*sec)
 	d.moment(2 * sec)
 	d.put("h1", atSDM, sector(magicLease, 1, 1, 1, 5, 1, "SDM"))
-	if givenUp {
-		d.put("h1", atSDM+2*sectorSize, make([]byte, sectorSize))
+	if own != nil {
+		d.put("h1", atSDM+2*sectorSize, own)
 	}
 	d.moment(at)
 	d.put("h3", atSDM, sector(magicLease, 3, 1, 2, 9, 3, "SDM"))
