@@ -50,6 +50,25 @@ func TestState_ProofOf_formerMaster(t *testing.T) {
 }
 
 // Only so many proofs of a host are kept, the newest: a new master's lockspace begins with low generations again.
+// What was seen of a host that was removed is no part of a proof about its namesake.
+func TestProofAdd_namesake(t *testing.T) {
+	t.Parallel()
+	f := New()
+	seen := func(ls string) []SpaceRecord { return []SpaceRecord{{Lockspace: ls, Generation: 3, Timestamp: 9}} }
+	add := func(id int, ls string) Proof {
+		last(t, f, &ProofAdd{Proof: Proof{Kind: ProofPowerOff, Host: "h2", HostID: id, Generation: 1, Time: 1, Spaces: seen(ls)}})
+		p, _ := f.View().Proofs.Get(ProofKey("h2", 1))
+		return p
+	}
+	add(2, "a")
+	if p := add(2, "b"); len(p.Spaces) != 2 {
+		t.Errorf("of one host: %+v", p)
+	}
+	if p := add(5, "c"); p.HostID != 5 || len(p.Spaces) != 1 || p.Spaces[0].Lockspace != "c" {
+		t.Errorf("of its namesake: %+v", p)
+	}
+}
+
 func TestProofAdd_bounded(t *testing.T) {
 	t.Parallel()
 	f := twoDomains(t)

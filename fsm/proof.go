@@ -84,8 +84,11 @@ func (c *ProofAdd) apply(t *tables, _ uint64) Outcome {
 const proofsPerHost = 16
 
 func (t *tables) addProof(p Proof) {
-	old, _ := t.proofs.Get(ProofKey(p.Host, p.Generation))
-	p.Spaces = mergeSpaces(old.Spaces, p.Spaces)
+	if old, ok := t.proofs.Get(ProofKey(p.Host, p.Generation)); ok && old.HostID == p.HostID { // not of a namesake that was removed
+		p.Spaces = mergeSpaces(old.Spaces, p.Spaces)
+	} else {
+		p.Spaces = mergeSpaces(nil, p.Spaces)
+	}
 	p.Evidence = cut(p.Evidence, MaxEvidence)
 	t.proofs.put(ProofKey(p.Host, p.Generation), p)
 	t.prune(p.Host, ProofKey(p.Host, p.Generation))

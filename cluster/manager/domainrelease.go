@@ -93,7 +93,7 @@ func (t *term) surelyOff(view *fsm.State, h fsm.Host) bool {
 		return true
 	case fsm.HostMaintenance:
 		d := t.disk.hosts[h.HostID]
-		return d.status == Free || provenGeneration(view, h.Name, d.gen) != 0
+		return d.status == Free || provenGeneration(view, h, d.gen) != 0
 	}
 	return false
 }

@@ -13,8 +13,8 @@ import (
 // the master's; the others are tried again by watchProofs.
 func (t *term) freeProven(ctx context.Context, h fsm.Host, generation uint64) error {
 	p, ok := t.m.cfg.Cluster.View().Proofs.Get(fsm.ProofKey(h.Name, generation))
-	if !ok {
-		return fmt.Errorf("the proof about generation %d of %s is not in the mirror: %w", generation, h.Name, fsm.ErrNotFound)
+	if !ok || p.HostID != h.HostID {
+		return fmt.Errorf("the proof about generation %d of %s, host id %d, is not in the mirror: %w", generation, h.Name, h.HostID, fsm.ErrNotFound)
 	}
 	master := t.master()
 	if _, ok := p.Space(master, master); !ok {

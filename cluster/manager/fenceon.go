@@ -38,7 +38,7 @@ func (t *term) powerOn(view *fsm.State, in Inputs) {
 // onWanted tells whether a host was fenced to come back, is off, and was not switched on since.
 func onWanted(h fsm.Host, f *Host, off, on fsm.FenceOp) bool {
 	switch {
-	case off.Action != fsm.FenceRestart || off.Outcome != fsm.FenceDone || off.ProofGeneration == 0:
+	case off.Action != fsm.FenceRestart || off.Outcome != fsm.FenceDone || off.ProofGeneration == 0 || off.HostID != h.HostID: // a namesake's
 		return false
 	case f.Maintenance || f.Leaving: // somebody may have their hands in it
 		return false

@@ -162,7 +162,7 @@ func (s *sim) judgeProof(cmd fsm.Command) {
 	if p == nil || p.Kind == fsm.ProofPerson {
 		return
 	}
-	if h := s.hosts[p.Host]; (h.agent || h.keeper) && h.gen <= p.Generation {
+	if h := s.hosts[p.Host]; (h.agent || h.keeper) && h.id == p.HostID && h.gen <= p.Generation {
 		s.breaches = append(s.breaches, "proved the death of a running host "+p.Host)
 	}
 }

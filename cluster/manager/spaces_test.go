@@ -286,3 +286,28 @@ func TestJudge_plantedBugs(t *testing.T) {
 		})
 	}
 }
+
+// A host that was removed leaves proofs behind. They say nothing about one that joins under the same name, with another host id and, as
+// every host that joins, generation 1.
+func TestProof_ofANamesake(t *testing.T) {
+	simulate(t, func(t *testing.T, s *sim, m *Manager, spm string) {
+		h := s.hostOf(spm)
+		s.until(t, "the role settled", time.Second, func() bool { st, _ := m.Status(); return st.Row == RowAdopt })
+		before := s.leaseVersion()
+		s.must(t, &fsm.ProofAdd{Proof: fsm.Proof{Kind: fsm.ProofDead, Host: spm, HostID: h.HostID + 50, Generation: h.Generation, Time: time.Now().UnixNano()}})
+		for range 100 {
+			time.Sleep(50 * time.Millisecond)
+			if st, _ := m.Status(); st.Row != RowAdopt {
+				t.Fatalf("%s: %s", st.Row, st.Why)
+			}
+		}
+		if s.leaseVersion() != before || s.hostOf(spm).CurrentState() != fsm.HostUp || hasEvent(s, kindFreed) {
+			t.Errorf("%+v, %v", s.hostOf(spm), s.View().Events())
+		}
+		former := h
+		former.HostID += 50
+		if got := provenGeneration(s.View(), former, h.Generation); got != h.Generation {
+			t.Errorf("about the former one it counts as %d", got)
+		}
+	})
+}

@@ -199,7 +199,7 @@ func (t *term) inputs(view *fsm.State) Inputs {
 			f.Doomed = doomed(view, h.Name)
 			f.Reports = s.reachable && s.reply.Domains != nil
 			f.Reach, f.Misses = reach(view, s.reply.Domains)
-			f.ProofGen = provenGeneration(view, h.Name, in.generationOf(h.HostID, t.disk.generation(h.HostID)))
+			f.ProofGen = provenGeneration(view, h, in.generationOf(h.HostID, t.disk.generation(h.HostID)))
 			if t.void[slot{pool.Master, h.HostID, f.ProofGen}] {
 				f.ProofGen = 0
 			}
@@ -225,10 +225,11 @@ func (in *Inputs) generationOf(hostID int, recorded uint64) uint64 {
 	return recorded
 }
 
-// provenGeneration returns gen if a proof for exactly this generation of the host is recorded, else 0.
-func provenGeneration(view *fsm.State, host string, gen uint64) uint64 {
-	p, ok := view.Proofs.Get(fsm.ProofKey(host, gen))
-	if !ok || gen == 0 {
+// provenGeneration returns gen if a proof for exactly this generation of the host is recorded, else 0. A host that was removed and has
+// joined again has the same name and another host id: proofs about the former one say nothing of it.
+func provenGeneration(view *fsm.State, h fsm.Host, gen uint64) uint64 {
+	p, ok := view.Proofs.Get(fsm.ProofKey(h.Name, gen))
+	if !ok || gen == 0 || p.HostID != h.HostID {
 		return 0
 	}
 	// A proof from before the present master was made for a generation of another lockspace.
