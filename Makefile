@@ -8,7 +8,7 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo un
 BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)"
 # Packages at the same time, and the bound of one package's tests. The race detector needs cgo.
 TESTP     ?= 2
-TIMEOUT   ?= 20m
+TIMEOUT   ?= 40m
 FUZZTIME  ?= 10s
 # How long `make interop` lets hosts of both kinds contend.
 TIME      ?= 10m

@@ -234,7 +234,7 @@ func (a *attempt) releasedUnderneath(ctx context.Context) (bool, error) {
 // held is the refusal that names the owner in l.
 func (r *resource) held(l *Leader) error {
 	e := &HeldError{Resource: r.spec.Name, HostID: int(l.OwnerID), Generation: l.OwnerGeneration, Version: l.Lver,
-		ShortHold: l.Flags&flagShortHold != 0}
+		ShortHold: l.Flags&flagShortHold != 0, fleeting: l.WriteID != l.OwnerID || l.Timestamp == 0}
 	if l.OwnerID <= uint64(r.ls.geo.MaxHosts()) {
 		s := r.ls.HostStatus(int(l.OwnerID))
 		e.HostName, e.State = s.Name, s.State

@@ -58,6 +58,9 @@ type HeldError struct {
 	Shared bool
 	// ShortHold is true when the holder is only about to share the lease.
 	ShortHold bool
+	// fleeting is true when the record does not say that the lease is to be held for longer: another host completed the holder's ballot and
+	// could not know, or it is free again.
+	fleeting bool
 }
 
 // Error implements error.

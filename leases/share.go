@@ -65,7 +65,7 @@ func (r *resource) winToShare(ctx context.Context) error {
 			return nil
 		}
 		var held *HeldError
-		passing := errors.As(err, &held) && (held.ShortHold || r.tried != 0) && s == stateIdle
+		passing := errors.As(err, &held) && (held.ShortHold || held.fleeting || r.tried != 0) && s == stateIdle
 		if passing && try < sharedRetries {
 			if perr := pause(ctx, r.ls.jitter(backoff)); perr == nil {
 				backoff = min(2*backoff, 700*time.Millisecond)

@@ -3,6 +3,7 @@ package leases
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -319,6 +320,12 @@ func TestAcquireShared_shortHold(t *testing.T) {
 
 // TestShare_many: all hosts become sharers at the same moment, and all of them can.
 func TestShare_many(t *testing.T) {
+	for i := range 20 { // who meets whom when differs
+		t.Run(fmt.Sprint(i), shareMany)
+	}
+}
+
+func shareMany(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		const hosts = 5
 		var all []*Lockspace

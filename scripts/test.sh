@@ -1,10 +1,10 @@
 #!/bin/bash
 # All tests with the race detector, and a short run of failure injection. The end-to-end tests of cmd/holdfast mostly wait, for leases to run out among other things, so
 # they run beside the other packages and not after them, in two processes: those with pools, one pool at a time, and the rest.
-# Usage: GO=go TESTP=2 TIMEOUT=20m test.sh
+# Usage: GO=go TESTP=2 TIMEOUT=40m test.sh
 set -u
 cd "$(dirname "$0")/.."
-GO=${GO:-go} TESTP=${TESTP:-2} TIMEOUT=${TIMEOUT:-20m}
+GO=${GO:-go} TESTP=${TESTP:-2} TIMEOUT=${TIMEOUT:-40m}
 export CGO_ENABLED=1
 mkdir -p bin
 log=$(mktemp -d bin/test.XXXXXX)
