@@ -281,10 +281,6 @@ func TestFence_answersAgain(t *testing.T) {
 	})
 }
 
-// A minority fences nobody; when the others are back it is the turn of those who are not.
-// Disarmed, nobody is fenced; when the time is over, by itself.
-// What a person may do with a host's power, and what has to be forced.
-// The quiet time is committed: another leader counts on.
 // The simulation's judge, planted with a switch that lies about its status too: what no leader can know must not pass it unseen.
 func TestFence_planted_falseProof(t *testing.T) {
 	t.Parallel()
